@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# The two commands are `make run` and `make test`; `make help` lists the rest.
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+MESON_FLAGS ?=
+
+.PHONY: build run test check bench format format-check clean install help
+.DEFAULT_GOAL := build
+
+build: setup-build
+	@scripts/build $(BUILD) $(MESON_FLAGS)
+
+run: setup-run
+	@scripts/build $(BUILD) $(MESON_FLAGS)
+	@$(BUILD)/bin/ebb run --memory 2G --workload "memhog 75%; idle 2" \
+	    --json ebb-run.json --plot ebb-run.svg
+
+test: setup-test
+	@tests/run
+
+bench: build
+	@$(BUILD)/bin/ebb run --memory 2G --backing memfd --quiet --json /dev/stdout
+
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+
+clean:
+	rm -rf $(BUILD) build-*
+
+install: build
+	@meson configure $(BUILD) --prefix $(PREFIX)
+	@meson install -C $(BUILD)
+
+help:
+	@echo 'make run       build, start a 2 GiB guest under QEMU, watch its freed memory come back'
+	@echo '               (writes ebb-run.svg and ebb-run.json)'
+	@echo 'make test      every test: units, properties, sanitizers, gcc and clang, real QEMU'
+	@echo 'make build     the programs, in $(BUILD)/bin'
+	@echo 'make bench     lab measurements'
+	@echo 'make format    clang-format every C file'
+	@echo 'make install   below PREFIX ($(PREFIX))'
+	@echo 'make clean     remove what was built'
+
+setup-%:
+	@scripts/setup $*

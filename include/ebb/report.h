@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The reporting engine: tells a report device of free blocks, so that the host
+ * can drop the data behind them.
+ *
+ * One engine serves one device and any number of zones. It is submit/complete:
+ * nothing in it sleeps or allocates, so that ebb_report_run() can be called
+ * from a thread, an idle loop or an interrupt handler alike.
+ *
+ *   free -> request -> (delay) -> pass: fill -> submit ... complete -> drain -> ... -> idle
+ *
+ * The four stages fill, report, drain, idle and the states idle, requested,
+ * active are those of free page reporting as Linux merged it in 5.7 (2020,
+ * "mm / virtio: Provide support for free page reporting"). What differs:
+ * submission is asynchronous, a failed pass is retried after a back-off, marks
+ * survive splits and merges (zone.h), and the constants are configuration.
+ */
+#ifndef EBB_REPORT_H
+#define EBB_REPORT_H
+
+#include <ebb/port.h>
+#include <ebb/types.h>
+#include <ebb/zone.h>
+
+/* The largest capacity of a batch. */
+#define EBB_REPORT_CAPACITY_LIMIT 512u
+
+/* ebb_report_run(): nothing to do until the worker is woken. */
+#define EBB_NEVER UINT64_MAX
+
+/* Orders in configurations: 0 is "unspecified", EBB_REPORT_ORDER(0) is order 0. */
+#define EBB_REPORT_ORDER(n) ((uint8_t)((n) + 1u))
+
+/* A request while the engine is off, etc.: see ebb_report_state. */
+enum ebb_report_phase {
+    EBB_REPORT_IDLE = 0,      /* nothing asked for */
+    EBB_REPORT_REQUESTED = 1, /* a pass is due, now or after the delay */
+    EBB_REPORT_ACTIVE = 2,    /* a pass is under way */
+};
+
+struct ebb_report_device;
+
+/*
+ * Whatever takes a batch and completes it: a balloon driver, or in-process
+ * memory. It sees ranges only, never allocator state.
+ */
+struct ebb_report_device_ops {
+    /*
+     * Take n (1 to capacity) ranges, each 2^order frames, naturally aligned,
+     * all of one zone, in no particular order. Called with no lock held, from
+     * wherever ebb_report_run() was called; must not wait for the host.
+     * `ranges` stays valid and unchanged until the completion.
+     * 0: ebb_report_complete() will be called exactly once, from any context,
+     * perhaps before submit returns. Negative: the batch was not taken and no
+     * completion follows.
+     */
+    int (*submit)(struct ebb_report_device *device, const struct ebb_range *ranges, unsigned n);
+    /* Optional: look whether the batch in flight is done and, if so, complete
+     * it. Called in a loop by ebb_report_unregister(), for devices whose
+     * interrupt cannot arrive while that waits. */
+    void (*poll)(struct ebb_report_device *device);
+};
+
+/* Caller-owned; stays in place from register to unregister. */
+struct ebb_report_device {
+    const struct ebb_report_device_ops *ops;
+    /* Ranges it takes at once, 1 to EBB_REPORT_CAPACITY_LIMIT. */
+    unsigned capacity;
+    /* Smallest order it wants, as EBB_REPORT_ORDER(n); 0: no preference. */
+    uint8_t min_order;
+};
+
+/* Zero means default for every field. */
+struct ebb_report_config {
+    /* Milliseconds from a request to its pass, at most 3,600,000. Default
+     * EBB_REPORT_DELAY_MS. Merged kernel: 2000. */
+    uint32_t delay_ms;
+    /* Ranges in a batch, 1 to EBB_REPORT_CAPACITY_LIMIT; the device's capacity
+     * bounds it too. Default 32, as in the merged kernel. */
+    uint32_t capacity;
+    /* Smallest order reported, as EBB_REPORT_ORDER(n). Default: what the device
+     * prefers, else the pageblock order of each zone. An order above a zone's
+     * largest turns reporting off there. */
+    uint8_t order;
+    /* Report at most 1/budget of a free list in one pass, 1 to 1024. Default 1:
+     * all of it. Merged kernel: 16. */
+    uint32_t budget;
+    /* Unreported blocks that one order must hold before a free asks for a pass.
+     * Default 1. The RFC of 2019: 32 (and such a zone's last few blocks are
+     * never reported). */
+    uint32_t threshold;
+    /* Milliseconds until a pass that failed is tried again; doubles with each
+     * failure in a row up to backoff_max_ms. At most 3,600,000, backoff_ms no
+     * more than backoff_max_ms. Defaults 1000 and 60,000. */
+    uint32_t backoff_ms;
+    uint32_t backoff_max_ms;
+    /* Handed to ebb_port_wake(). */
+    void *worker;
+};
+
+#define EBB_REPORT_DELAY_MS 100u
+
+struct ebb_report_stats {
+    uint64_t passes;          /* passes begun */
+    uint64_t batches;         /* batches submitted */
+    uint64_t reported_blocks; /* blocks in batches that succeeded */
+    uint64_t reported_frames; /* frames in them */
+    uint64_t failed_batches;  /* refused by submit, or completed with an error */
+    uint64_t stray_completes; /* completions without a batch in flight: ignored */
+    uint64_t requests;        /* requests that the screener passed on */
+    int last_error;           /* of the last failed batch, negative; 0: none yet */
+};
+
+/* What a device was handed, for the engine's own use. */
+struct ebb_report_block {
+    uint32_t index;
+    uint8_t order;
+};
+
+struct ebb_tracker_ops;
+
+/* Caller-owned; to be treated as opaque. */
+struct ebb_report {
+    struct ebb_lock lock;
+    struct ebb_report_config config;
+    const struct ebb_tracker_ops *tracker;
+    struct ebb_zone *zones;           /* linked by report_next */
+    struct ebb_report_device *device; /* NULL: none registered */
+    uint32_t phase;                   /* atomic, enum ebb_report_phase */
+    uint32_t batch;                   /* atomic: none, in flight, done, or a negative status */
+    uint32_t running;                 /* atomic: a CPU is inside ebb_report_run() */
+    bool changing;                    /* the device is being registered or taken away */
+    bool in_pass;
+    uint64_t due;        /* ns: when the requested pass may begin */
+    uint64_t backoff_ns; /* after the last failure; 0 after a success */
+
+    /* The pass under way: where it stands. Only its runner touches these. */
+    struct ebb_zone *zone;
+    bool zone_open;
+    bool list_open;
+    unsigned order;
+    unsigned type;
+    uint64_t list_blocks; /* blocks that may still be taken from this list */
+    uint64_t list_steps;  /* blocks of it that may still be looked at */
+    uint64_t refused;     /* frames that had to be free for a block that was not; 0: none */
+    unsigned capacity;
+    unsigned filled;
+    struct ebb_range ranges[EBB_REPORT_CAPACITY_LIMIT];
+    struct ebb_report_block blocks[EBB_REPORT_CAPACITY_LIMIT];
+
+    struct ebb_report_stats stats;
+};
+
+/*
+ * Make an engine, without zones or a device. -EBB_EINVAL: a value out of its
+ * bounds. `config` is copied.
+ */
+EBB_MUST_CHECK int ebb_report_init(struct ebb_report *report,
+                                   const struct ebb_report_config *config);
+
+/* Add a zone. Before the first register. -EBB_EBUSY: the zone has an engine
+ * already, or a device is registered. */
+EBB_MUST_CHECK int ebb_report_add_zone(struct ebb_report *report, struct ebb_zone *zone);
+
+/*
+ * Register a device and ask for a first pass over all zones, so that what is
+ * free already is reported too. Blocks that an earlier device was told of keep
+ * their marks: a later one resumes.
+ * -EBB_EBUSY: there is a device. -EBB_EINVAL: capacity 0 or above the limit, or
+ * no submit.
+ */
+EBB_MUST_CHECK int ebb_report_register(struct ebb_report *report, struct ebb_report_device *device);
+
+/*
+ * Take the device away. Returns when no batch is in flight and all blocks are
+ * back; the device is not called after that. Waits for a completion by
+ * ops->poll and ebb_port_relax(): a driver whose host may never answer resets
+ * the device and completes the batch itself first. Not from inside submit, nor
+ * from a context that ebb_report_run() may have been interrupted by.
+ * -EBB_ENODEV: there is none.
+ */
+EBB_MUST_CHECK int ebb_report_unregister(struct ebb_report *report);
+
+/*
+ * The worker: do what is due, as far as it goes without waiting. Call it when
+ * woken, and at the time it returns. Concurrent calls are harmless: one runs.
+ * Returns the time (ns, of ebb_port_now()) at which it wants to be called
+ * again, or EBB_NEVER. One call fills and submits at most one batch to a
+ * device that completes later; a device that completes inside submit is
+ * driven until the pass ends.
+ */
+uint64_t ebb_report_run(struct ebb_report *report);
+
+/*
+ * Complete the batch in flight. status 0: the host has dropped the data or
+ * will not mind that it may; negative: it was not told, the blocks come back
+ * unmarked and the pass ends. From any context, interrupts included; wakes the
+ * worker. A completion that nobody waits for is counted and ignored.
+ */
+void ebb_report_complete(struct ebb_report *report, int status);
+
+/* Ask for a pass over all zones right away, without the delay. */
+void ebb_report_now(struct ebb_report *report);
+
+/* The phase, for tests and tools. */
+enum ebb_report_phase ebb_report_phase(const struct ebb_report *report);
+
+void ebb_report_get_stats(struct ebb_report *report, struct ebb_report_stats *stats);
+
+#endif

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Zones: a page-frame allocator that knows which free blocks the host has
+ * already been told of.
+ *
+ * A zone is a span of frames under one lock, with buddy free lists by order
+ * and migratetype, pageblocks whose migratetype is authoritative, watermarks
+ * and per-CPU caches. All metadata lies outside the managed frames: a free
+ * frame is never read or written, since the host may have dropped it.
+ *
+ * Marks. A free block is *reported* when the host has been told, successfully,
+ * that its data may be dropped, and nobody has used it since. Parts split off
+ * a reported block inherit the mark (the host was told of them too); a merged
+ * block is reported only if both halves were. Allocation clears it.
+ *
+ * Concurrency: every function may be called from any CPU, and from interrupt
+ * context where the port's locks allow it, unless it says otherwise.
+ */
+#ifndef EBB_ZONE_H
+#define EBB_ZONE_H
+
+#include <ebb/port.h>
+#include <ebb/types.h>
+
+/* What can be done with the memory later. MOVABLE is zero, so that metadata
+ * full of zeroes says "movable". */
+enum ebb_migratetype {
+    EBB_MOVABLE = 0,
+    EBB_UNMOVABLE = 1,
+    EBB_RECLAIMABLE = 2,
+    EBB_ISOLATE = 3, /* free blocks here are out of reach of allocation and of reporting */
+    EBB_MIGRATETYPES = 4,
+};
+
+/* Frames a per-CPU cache can hold of each migratetype, at most. */
+#define EBB_PCP_LIMIT 256u
+#define EBB_CPU_LIMIT 1024u
+
+/* Zero means default for every field but base and frames. */
+struct ebb_zone_config {
+    /* First pfn of the span, any value. Span and base together must end at or below 2^52. */
+    ebb_pfn_t base;
+    /* Frames in the span, holes included. 1 to 2^32 (16 TiB) after the base is
+     * rounded down to a block of the largest order. */
+    uint64_t frames;
+    /* Largest order of a block, 1 to EBB_ORDER_LIMIT. Default 10. */
+    uint8_t max_order;
+    /* Order of a pageblock, 1 to max_order. Default 9, or max_order if that is less. */
+    uint8_t pageblock_order;
+    /* Number of per-CPU caches, 1 to EBB_CPU_LIMIT. Default 1. */
+    uint16_t cpus;
+    /* Frames in a cache (per migratetype) above which a batch is drained,
+     * at most EBB_PCP_LIMIT. Default 192. Must be at least pcp_batch. */
+    uint16_t pcp_high;
+    /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 32
+     * (or pcp_high if that is less). */
+    uint16_t pcp_batch;
+    /* Frames. An allocation that would leave fewer than min free frames fails
+     * unless it has EBB_ALLOC_RESERVE. Default 0: no reserve. */
+    uint64_t watermark_min;
+    /* Frames, at least watermark_min. The engine reports nothing while fewer
+     * than low, plus one batch, are free. Default watermark_min. */
+    uint64_t watermark_low;
+    /* Fills frames with zeroes, for EBB_ALLOC_ZERO; called with no lock held.
+     * Default none: EBB_ALLOC_ZERO is then refused with -EBB_EINVAL. */
+    void (*clear)(void *ctx, ebb_pfn_t pfn, uint64_t frames);
+    void *clear_ctx;
+};
+
+/* Free blocks of one order and migratetype: a ring of descriptors, entered at
+ * the head (warm, next to be allocated); the tail (cold) is before the head. */
+struct ebb_free_list {
+    uint32_t head; /* index of a block, meaningful while blocks > 0 */
+    uint32_t pad;
+    uint64_t blocks;   /* blocks on the list */
+    uint64_t reported; /* of these, marked reported */
+};
+
+/* Frames, unless it says otherwise. managed == free + cached + in_flight + allocated, always. */
+struct ebb_zone_stats {
+    uint64_t managed;     /* frames handed to the zone */
+    uint64_t free;        /* on free lists, isolated ones included */
+    uint64_t isolated;    /* of free: on the ISOLATE lists */
+    uint64_t cached;      /* in per-CPU caches */
+    uint64_t in_flight;   /* in a batch that the host has not answered yet */
+    uint64_t allocated;   /* with callers */
+    uint64_t reported;    /* of free: the host has been told */
+    uint64_t refaulted;   /* total: frames that left a reported block for use again */
+    uint64_t allocs;      /* total blocks allocated */
+    uint64_t frees;       /* total blocks freed */
+    uint64_t failures;    /* total allocations refused for want of memory */
+    uint64_t steals;      /* total blocks taken from another migratetype's lists */
+    uint64_t conversions; /* total pageblocks whose migratetype a steal changed */
+    uint64_t misuses;     /* total operations refused and reported to the port */
+    struct {
+        uint64_t blocks;
+        uint64_t reported;
+    } lists[EBB_ORDERS][EBB_MIGRATETYPES];
+};
+
+struct ebb_report;
+struct ebb_pcp;
+
+/* Caller-owned; to be treated as opaque. Zero-fill before ebb_zone_init(). */
+struct ebb_zone {
+    struct ebb_lock lock;
+    ebb_pfn_t base;  /* config.base rounded down to a block of the largest order */
+    ebb_pfn_t first; /* config.base */
+    uint64_t span;   /* frames from base to the end: descriptors */
+    uint8_t max_order;
+    uint8_t pageblock_order;
+    uint16_t cpus;
+    uint16_t pcp_high;
+    uint16_t pcp_batch;
+    uint64_t watermark_min;
+    uint64_t watermark_low;
+    void (*clear)(void *ctx, ebb_pfn_t pfn, uint64_t frames);
+    void *clear_ctx;
+
+    /* Metadata, in the caller's memory. */
+    uint16_t *state;        /* per frame */
+    struct ebb_link *links; /* per frame */
+    uint8_t *pageblocks;    /* per pageblock: migratetype */
+    uint32_t *present;      /* per block of the largest order: frames managed in it */
+    struct ebb_pcp *pcps;   /* per CPU */
+
+    /* Under the lock. */
+    struct ebb_free_list lists[EBB_ORDERS][EBB_MIGRATETYPES];
+    uint32_t nonempty[EBB_MIGRATETYPES]; /* bit per order: list has blocks */
+    uint64_t managed;
+    uint64_t free;
+    uint64_t isolated;
+    uint64_t in_flight;
+    uint64_t reported;
+    uint64_t refaulted, allocs, frees, failures, steals, conversions;
+    uint64_t misuses; /* atomic */
+
+    /* Reporting; see report.h. */
+    struct ebb_report *report; /* engine that this zone belongs to */
+    struct ebb_zone *report_next;
+    uint32_t report_threshold; /* unreported blocks of an order before a request */
+    uint64_t report_gate;      /* frames that must be free before a pass is worth it; 0: no gate */
+    uint8_t report_order; /* a freed block of this order or above may ask for a pass; 0xff: off */
+    uint8_t report_min_order; /* smallest order reported (report_order is lower behind a gate) */
+    uint8_t report_requested; /* atomic: a pass over this zone is due */
+};
+
+enum ebb_alloc_flags {
+    EBB_ALLOC_ZERO = 1u << 0,     /* frames read as zero */
+    EBB_ALLOC_NO_CACHE = 1u << 1, /* straight from the free lists */
+    EBB_ALLOC_RESERVE = 1u << 2,  /* may go below watermark_min */
+};
+
+/*
+ * Bytes of metadata that a zone needs, 0 if the configuration is invalid. At
+ * most 16 bytes a frame and one cache per CPU. Metadata of memory that is never
+ * used is never touched, so zero pages that nothing backs yet stay unbacked.
+ */
+size_t ebb_zone_metadata_size(const struct ebb_zone_config *config);
+
+/*
+ * Make a zone that manages no frames yet. `memory` must hold
+ * ebb_zone_metadata_size() bytes of zeroes, aligned to 64, outside the frames
+ * to be managed; it and `zone` belong to the zone until the caller has stopped
+ * using it (there is nothing to release). Touches no per-frame metadata.
+ * -EBB_EINVAL: an impossible configuration.
+ */
+EBB_MUST_CHECK int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config,
+                                 void *memory);
+
+/*
+ * Hand frames [pfn, pfn + frames) to the zone: they become free and movable.
+ * Touches one descriptor for each block of the largest order. Any alignment.
+ * -EBB_EINVAL: empty or outside the span. -EBB_EEXIST: some are managed
+ * already. Nothing changes on error.
+ */
+EBB_MUST_CHECK int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames);
+
+/*
+ * Allocate a block of 2^order frames. On success *pfn is its first frame; it
+ * stays untouched on error. Contents are undefined unless EBB_ALLOC_ZERO.
+ * -EBB_EINVAL: order above the largest, migratetype not one of the first
+ * three, flags unknown. -EBB_ENOMEM: no block. -EBB_EAGAIN: no block now, but
+ * a batch that is with the host would have held one; try again after its
+ * completion.
+ */
+EBB_MUST_CHECK int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type,
+                             unsigned flags, ebb_pfn_t *pfn);
+
+/*
+ * Allocate exactly the block at pfn. -EBB_EINVAL: misaligned or outside the
+ * zone, or flags unknown. -EBB_EBUSY: part of it is in use, isolated or not
+ * managed. -EBB_EAGAIN: part of it is with the host. -EBB_ENOMEM: watermark.
+ */
+EBB_MUST_CHECK int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order,
+                                unsigned flags);
+
+/*
+ * Free a block, whole, as it was allocated. Never waits for the host.
+ * -EBB_EINVAL: not an allocated block of this zone and order; the port has been
+ * told what was wrong (ebb_port_misuse) and nothing has changed.
+ */
+EBB_MUST_CHECK int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order);
+
+/*
+ * Isolate the pageblocks of [pfn, pfn + frames), both multiples of the
+ * pageblock: their free blocks go out of reach of allocation and of reporting,
+ * and so does what is freed there (or comes back from the host) later. The
+ * types they had are forgotten. Empties the per-CPU caches.
+ * -EBB_EINVAL: bounds. -EBB_EBUSY: one of them is isolated already; nothing
+ * changes.
+ */
+EBB_MUST_CHECK int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames);
+
+/*
+ * Put isolated pageblocks back, as pageblocks of `type`; their free blocks can
+ * be allocated and reported again (marks are kept).
+ * -EBB_EINVAL: bounds, type, or one of them is not isolated; nothing changes.
+ */
+EBB_MUST_CHECK int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                                     enum ebb_migratetype type);
+
+/* Give the frames in all per-CPU caches back to the free lists. */
+void ebb_zone_drain(struct ebb_zone *zone);
+
+/* Like ebb_zone_drain(), but only the caches that nobody used since the last
+ * call. Returns the number of frames that other caches still hold. */
+uint64_t ebb_zone_drain_idle(struct ebb_zone *zone);
+
+void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats);
+
+/* What is known of the block that holds pfn. */
+enum ebb_block_state {
+    EBB_BLOCK_NONE = 0, /* not managed by this zone */
+    EBB_BLOCK_FREE,
+    EBB_BLOCK_CACHED,
+    EBB_BLOCK_ALLOCATED,
+    EBB_BLOCK_IN_FLIGHT,
+};
+struct ebb_block {
+    ebb_pfn_t pfn; /* of its first frame */
+    uint8_t order;
+    uint8_t state;    /* enum ebb_block_state */
+    uint8_t type;     /* enum ebb_migratetype: of the list if free, else of the pageblock */
+    uint8_t reported; /* 1 if free and reported */
+};
+
+/* Look a frame up, for tests and tools. A pfn outside the zone gives EBB_BLOCK_NONE. */
+void ebb_zone_lookup(struct ebb_zone *zone, ebb_pfn_t pfn, struct ebb_block *block);
+
+/* How much ebb_zone_check() looks at. */
+enum ebb_check_level {
+    EBB_CHECK_COUNTERS = 1, /* O(orders): sums of counters */
+    EBB_CHECK_LISTS = 2,    /* O(free blocks): also every list */
+    EBB_CHECK_FRAMES = 3,   /* O(frames): also every descriptor */
+};
+
+struct ebb_violation {
+    unsigned invariant; /* number of the invariant, as in DESIGN.md */
+    ebb_pfn_t pfn;      /* block where it was seen, 0 where there is none */
+    const char *what;   /* static storage */
+};
+
+/*
+ * Walk the invariants. 0: all hold. -EBB_EFAULT: one does not; *violation (may
+ * be NULL) says which. Takes all locks of the zone for its whole duration: a
+ * debugging aid.
+ */
+EBB_MUST_CHECK int ebb_zone_check(struct ebb_zone *zone, enum ebb_check_level level,
+                                  struct ebb_violation *violation);
+
+#endif

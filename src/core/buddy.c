@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Free lists: link and unlink, split and merge, choosing a block, taking one
+ * from another migratetype's lists. Everything here is under the zone's lock.
+ *
+ * A free block is on the list of its first pageblock's type. It lies within
+ * isolated pageblocks entirely or not at all, and has no free buddy that it
+ * could merge with.
+ */
+#include "core.h"
+
+/* Where to look when the lists of a type are empty, in this order. */
+static const uint8_t fallbacks[3][2] = {
+    [EBB_MOVABLE] = {EBB_RECLAIMABLE, EBB_UNMOVABLE},
+    [EBB_UNMOVABLE] = {EBB_RECLAIMABLE, EBB_MOVABLE},
+    [EBB_RECLAIMABLE] = {EBB_UNMOVABLE, EBB_MOVABLE},
+};
+
+/* ---- the free lists ---- */
+
+static void ring_insert(struct ebb_zone *zone, struct ebb_free_list *list, uint32_t index,
+                        enum ebb__where where)
+{
+    struct ebb_link *links = zone->links;
+
+    if (list->blocks == 0) {
+        links[index] = (struct ebb_link){index, index};
+        list->head = index;
+        return;
+    }
+    uint32_t head = list->head;
+    uint32_t tail = links[head].prev;
+
+    links[index].next = head;
+    links[head].prev = index;
+    links[index].prev = tail;
+    links[tail].next = index;
+    if (where == EBB__HEAD)
+        list->head = index;
+}
+
+static void ring_remove(struct ebb_zone *zone, struct ebb_free_list *list, uint32_t index)
+{
+    struct ebb_link *links = zone->links;
+    uint32_t next = links[index].next;
+    uint32_t prev = links[index].prev;
+
+    links[prev].next = next;
+    links[next].prev = prev;
+    if (list->head == index)
+        list->head = next;
+}
+
+/* These two are inlined where it counts: in merging. */
+static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
+                              bool reported, enum ebb__where where)
+{
+    struct ebb_free_list *list = &zone->lists[order][type];
+    uint64_t frames = (uint64_t)1 << order;
+    uint64_t reported_mask = -(uint64_t)reported;
+
+    ring_insert(zone, list, index, where);
+    list->blocks++;
+    list->reported += reported;
+    zone->nonempty[type] |= 1u << order;
+    zone->free += frames;
+    zone->reported += frames & reported_mask;
+    if (EBB_UNLIKELY(type == EBB_ISOLATE))
+        zone->isolated += frames;
+    ebb__store_state(
+        zone, index,
+        (uint16_t)(ebb__state_word(EBB__FREE, order, type) | (EBB__REPORTED & reported_mask)));
+}
+
+static inline bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t state)
+{
+    unsigned order = ebb__order_of(state);
+    unsigned type = ebb__type_of(state);
+    struct ebb_free_list *list = &zone->lists[order][type];
+    uint64_t frames = (uint64_t)1 << order;
+    bool reported = state & EBB__REPORTED;
+
+    ring_remove(zone, list, index);
+    list->blocks--;
+    list->reported -= reported;
+    if (list->blocks == 0)
+        zone->nonempty[type] &= ~(1u << order);
+    zone->free -= frames;
+    zone->reported -= frames & -(uint64_t)reported;
+    if (EBB_UNLIKELY(type == EBB_ISOLATE))
+        zone->isolated -= frames;
+    ebb__store_state(zone, index, EBB__NONE);
+    return reported;
+}
+
+void ebb__link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type, bool reported,
+               enum ebb__where where)
+{
+    link_block(zone, index, order, type, reported, where);
+}
+
+bool ebb__unlink(struct ebb_zone *zone, uint32_t index)
+{
+    uint16_t state = ebb__load_state(zone, index);
+
+    EBB__ASSERT(ebb__state_of(state) == EBB__FREE);
+    return unlink_block(zone, index, state);
+}
+
+/* ---- looking around ---- */
+
+bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head, uint16_t *state)
+{
+    for (unsigned order = 0; order <= zone->max_order; order++) {
+        uint32_t first = index & ~((1u << order) - 1);
+        uint16_t found = ebb__load_state(zone, first);
+
+        if (found == EBB__NONE)
+            continue;
+        *head = first;
+        *state = found;
+        /* A smaller block there rules a larger one out as well. */
+        return ebb__order_of(found) >= order;
+    }
+    return false;
+}
+
+/* Do some pageblocks of this block's frames belong to ISOLATE and others not? */
+static bool mixed(const struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    bool isolated = ebb__pageblock_type(zone, index) == EBB_ISOLATE;
+    uint32_t step = 1u << zone->pageblock_order;
+
+    for (uint32_t at = step; at < 1u << order; at += step) {
+        if ((ebb__pageblock_type(zone, index + at) == EBB_ISOLATE) != isolated)
+            return true;
+    }
+    return false;
+}
+
+/* ---- split ---- */
+
+/* Link a part of what was a free block: it keeps the mark. */
+static void link_part(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported)
+{
+    ebb__link(zone, index, order, ebb__pageblock_type(zone, index), reported,
+              reported ? EBB__TAIL : EBB__HEAD);
+}
+
+void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
+{
+    unsigned from = ebb__order_of(ebb__load_state(zone, head));
+    bool reported = ebb__unlink(zone, head);
+
+    while (from > order) {
+        uint32_t middle = head + (1u << --from);
+
+        if (index >= middle) {
+            link_part(zone, head, from, reported);
+            head = middle;
+        } else {
+            link_part(zone, middle, from, reported);
+        }
+    }
+    if (reported)
+        zone->refaulted += (uint64_t)1 << order;
+}
+
+void ebb__split_at(struct ebb_zone *zone, uint32_t index)
+{
+    uint32_t head;
+    uint16_t state;
+
+    if (!ebb__find_block(zone, index, &head, &state) || head == index ||
+        ebb__state_of(state) != EBB__FREE)
+        return;
+
+    unsigned order = ebb__order_of(state);
+    bool reported = ebb__unlink(zone, head);
+
+    while (head != index) {
+        uint32_t middle = head + (1u << --order);
+
+        if (index >= middle) {
+            link_part(zone, head, order, reported);
+            head = middle;
+        } else {
+            link_part(zone, middle, order, reported);
+        }
+    }
+    link_part(zone, head, order, reported);
+}
+
+/* ---- merge ---- */
+
+static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
+                               enum ebb__where where)
+{
+    bool isolated = ebb__pageblock_type(zone, index) == EBB_ISOLATE;
+
+    ebb__store_state(zone, index, EBB__NONE);
+    for (; order < zone->max_order; order++) {
+        uint32_t buddy = index ^ (1u << order);
+
+        if (buddy >= zone->span)
+            break;
+        uint16_t state = ebb__load_state(zone, buddy);
+
+        if ((state & (EBB__STATE_MASK | EBB__ORDER_MASK)) != ebb__state_word(EBB__FREE, order, 0) ||
+            (ebb__type_of(state) == EBB_ISOLATE) != isolated)
+            break;
+        reported &= unlink_block(zone, buddy, state);
+        index &= buddy;
+    }
+    link_block(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
+    return order;
+}
+
+unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
+                         enum ebb__where where)
+{
+    /* Part of it was isolated while it was out: split along that line. */
+    if (EBB_UNLIKELY(order > zone->pageblock_order) && mixed(zone, index, order)) {
+        ebb__store_state(zone, index, EBB__NONE);
+        order--;
+        unsigned lower = ebb__free_block(zone, index, order, reported, where);
+        unsigned upper = ebb__free_block(zone, index + (1u << order), order, reported, where);
+        return lower > upper ? lower : upper;
+    }
+    return merge_and_link(zone, index, order, reported, where);
+}
+
+/* ---- taking a block from another type ---- */
+
+/* Frames of the pageblock at first that a request of this type would not be at
+ * odds with: free (also cached, or with the host), or allocated for a like purpose. */
+static uint32_t compatible_frames(const struct ebb_zone *zone, uint32_t first, unsigned type)
+{
+    uint32_t frames = 1u << zone->pageblock_order;
+    uint32_t compatible = 0;
+
+    if (frames > zone->span - first)
+        frames = (uint32_t)(zone->span - first);
+    for (uint32_t at = 0; at < frames;) {
+        uint16_t state = ebb__load_state(zone, first + at);
+        uint32_t size = 1u << ebb__order_of(state);
+        bool movable = ebb__type_of(state) == EBB_MOVABLE;
+
+        if (state != EBB__NONE &&
+            (ebb__state_of(state) != EBB__ALLOCATED || movable == (type == EBB_MOVABLE)))
+            compatible += size;
+        at += size;
+    }
+    return compatible;
+}
+
+/* Move a pageblock, in which every free block is smaller than itself, to a type. */
+static void convert_pageblock(struct ebb_zone *zone, uint32_t first, unsigned type)
+{
+    uint32_t frames = 1u << zone->pageblock_order;
+
+    if (frames > zone->span - first)
+        frames = (uint32_t)(zone->span - first);
+    ebb__set_pageblock_type(zone, first, type);
+    zone->conversions++;
+    for (uint32_t at = 0; at < frames;) {
+        uint16_t state = ebb__load_state(zone, first + at);
+
+        if (ebb__state_of(state) == EBB__FREE)
+            link_part(zone, first + at, ebb__order_of(state), ebb__unlink(zone, first + at));
+        at += 1u << ebb__order_of(state);
+    }
+}
+
+/*
+ * A free block of `from` >= order frames is about to serve another type. Change
+ * the types of pageblocks so that the next such request finds some of its own:
+ * as many pageblocks as the request needs, at least one, if the block holds
+ * that many; else the one it lies in, if the request will outlast what is
+ * there, or the block is a good part of it, and most of it agrees.
+ */
+static void convert(struct ebb_zone *zone, uint32_t index, unsigned from, unsigned order,
+                    unsigned type)
+{
+    unsigned pageblock_order = zone->pageblock_order;
+    uint32_t pageblock = 1u << pageblock_order;
+
+    if (from >= pageblock_order) {
+        uint32_t frames = order > pageblock_order ? 1u << order : pageblock;
+
+        for (uint32_t at = 0; at < frames; at += pageblock) {
+            if (ebb__pageblock_type(zone, index + at) == type)
+                continue;
+            ebb__set_pageblock_type(zone, index + at, type);
+            zone->conversions++;
+        }
+        return;
+    }
+    if (type == EBB_MOVABLE && from < pageblock_order / 2)
+        return;
+    uint32_t first = index & ~(pageblock - 1);
+
+    if (compatible_frames(zone, first, type) >= pageblock / 2)
+        convert_pageblock(zone, first, type);
+}
+
+/* Choose a block of another type to serve this one from: the largest, so that
+ * a mixed pageblock is made once rather than often. */
+static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *head)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned other = fallbacks[type][i];
+        uint32_t orders = zone->nonempty[other] & (~0u << order);
+
+        if (!orders)
+            continue;
+        unsigned from = 31u - (unsigned)__builtin_clz(orders);
+
+        *head = zone->lists[from][other].head;
+        zone->steals++;
+        convert(zone, *head, from, order, type);
+        return true;
+    }
+    return false;
+}
+
+bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
+{
+    uint32_t orders = zone->nonempty[type] & (~0u << order);
+
+    if (EBB_LIKELY(orders))
+        *index = zone->lists[__builtin_ctz(orders)][type].head;
+    else if (!steal(zone, order, type, index))
+        return false;
+    ebb__take_at(zone, *index, *index, order);
+    return true;
+}
+
+/* ---- for the engine ---- */
+
+bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index)
+{
+    unsigned order = ebb__order_of(ebb__load_state(zone, index));
+    uint64_t frames = (uint64_t)1 << order;
+
+    if (!ebb__above_min(zone, frames))
+        return false;
+    ebb__unlink(zone, index);
+    ebb__store_state(zone, index, ebb__state_word(EBB__IN_FLIGHT, order, 0));
+    zone->in_flight += frames;
+    return true;
+}
+
+void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported)
+{
+    uint16_t state = ebb__load_state(zone, index);
+    unsigned order = ebb__order_of(state);
+
+    EBB__ASSERT(ebb__state_of(state) == EBB__IN_FLIGHT);
+    zone->in_flight -= (uint64_t)1 << order;
+    ebb__free_block(zone, index, order, reported, reported ? EBB__TAIL : EBB__HEAD);
+}

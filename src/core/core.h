@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Between the files of core: descriptors, the transitions of a free block, and
+ * what the engine and its trackers may ask of a zone.
+ */
+#ifndef EBB_CORE_CORE_H
+#define EBB_CORE_CORE_H
+
+#include <ebb/report.h>
+#include <ebb/zone.h>
+
+/*
+ * Per-frame state, 16 bits. Zero is "inside a larger block, or not managed":
+ * only the first frame of a block (its head) has a state. Kept apart from the
+ * links, so that looking at a buddy (which is mostly not free) touches two
+ * bytes and no link.
+ */
+enum ebb__state {
+    EBB__NONE = 0,
+    EBB__FREE = 1,      /* on the free list of its order and type */
+    EBB__CACHED = 2,    /* in a per-CPU cache */
+    EBB__ALLOCATED = 3, /* with a caller */
+    EBB__IN_FLIGHT = 4, /* in a batch */
+};
+#define EBB__ORDER_MASK  0x001fu
+#define EBB__STATE_SHIFT 5
+#define EBB__STATE_MASK  0x00e0u
+#define EBB__TYPE_SHIFT  8
+#define EBB__TYPE_MASK   0x0300u
+#define EBB__REPORTED    0x0400u /* only with EBB__FREE */
+/* The type is that of the list with EBB__FREE, the one asked for with
+ * EBB__ALLOCATED, else 0. */
+
+/* A broken invariant ends in the port's panic. In no path that is hot for the
+ * sake of a check alone. */
+#define EBB__ASSERT(condition)                          \
+    do {                                                \
+        if (EBB_UNLIKELY(!(condition)))                 \
+            ebb_port_panic("ebb: broken: " #condition); \
+    } while (0)
+
+/*
+ * The links of a free block: indices of its neighbours on a ring. A ring needs
+ * no value for "none", so that all 2^32 indices of a zone can be used, and
+ * rotating it is one store to the list's head.
+ */
+struct ebb_link {
+    uint32_t next;
+    uint32_t prev;
+};
+
+static inline unsigned ebb__order_of(uint16_t state)
+{
+    return state & EBB__ORDER_MASK;
+}
+static inline enum ebb__state ebb__state_of(uint16_t state)
+{
+    return (enum ebb__state)((state & EBB__STATE_MASK) >> EBB__STATE_SHIFT);
+}
+static inline unsigned ebb__type_of(uint16_t state)
+{
+    return (state & EBB__TYPE_MASK) >> EBB__TYPE_SHIFT;
+}
+
+static inline uint16_t ebb__state_word(enum ebb__state state, unsigned order, unsigned type)
+{
+    return (uint16_t)(((unsigned)state << EBB__STATE_SHIFT) | (type << EBB__TYPE_SHIFT) | order);
+}
+
+/*
+ * States are atomic, relaxed: a frame goes from cached to allocated and back
+ * under its cache's lock, while others look at it as a buddy under the zone's.
+ * Either way it is not free. The same holds for the types of pageblocks, which
+ * change under the zone's lock and are read under a cache's.
+ */
+static inline uint16_t ebb__load_state(const struct ebb_zone *zone, uint32_t index)
+{
+    return __atomic_load_n(&zone->state[index], __ATOMIC_RELAXED);
+}
+static inline void ebb__store_state(struct ebb_zone *zone, uint32_t index, uint16_t state)
+{
+    __atomic_store_n(&zone->state[index], state, __ATOMIC_RELAXED);
+}
+static inline unsigned ebb__pageblock_type(const struct ebb_zone *zone, uint32_t index)
+{
+    return __atomic_load_n(&zone->pageblocks[index >> zone->pageblock_order], __ATOMIC_RELAXED);
+}
+static inline void ebb__set_pageblock_type(struct ebb_zone *zone, uint32_t index, unsigned type)
+{
+    __atomic_store_n(&zone->pageblocks[index >> zone->pageblock_order], (uint8_t)type,
+                     __ATOMIC_RELAXED);
+}
+
+/* Would taking this many frames leave the min watermark free? Isolated frames
+ * help nobody who allocates, so they do not count. Under the zone's lock. */
+static inline bool ebb__above_min(const struct ebb_zone *zone, uint64_t frames)
+{
+    return zone->free - zone->isolated >= zone->watermark_min + frames;
+}
+
+/* ---- buddy.c: all under the zone's lock ---- */
+
+enum ebb__where { EBB__HEAD, EBB__TAIL };
+
+/* Put a block on / take it off the free list of (order, type): the only two
+ * functions that change a free list or a counter of free frames (I5).
+ * ebb__unlink() returns whether the block was reported; it leaves its state
+ * EBB__NONE. */
+void ebb__link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type, bool reported,
+               enum ebb__where where);
+bool ebb__unlink(struct ebb_zone *zone, uint32_t index);
+
+/* Free a block that is on no list: merge, then link. Its type is read from the
+ * pageblock now. Returns the order of the block it ended in. */
+unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
+                         enum ebb__where where);
+
+/* Take one block of 2^order frames off the lists, splitting as needed, by type
+ * with fallback. The block's state becomes EBB__NONE. False: there is none. */
+bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index);
+
+/* Take the block of 2^order frames at index out of the free block at `head` that
+ * holds it. Its state becomes EBB__NONE. */
+void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order);
+
+/* See to it that no free block lies across index, by splitting the one that does. */
+void ebb__split_at(struct ebb_zone *zone, uint32_t index);
+
+/* The block that holds a frame: its head and state. False: a hole. Right only
+ * under the zone's lock; a frame's change between cached and allocated may
+ * still go unseen. */
+bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head, uint16_t *state);
+
+/* ---- for the engine ---- */
+
+/* Isolate a free block into a batch (I3): off its list, state IN_FLIGHT,
+ * counted in in_flight. False, and nothing changes, if that would leave fewer
+ * than the min watermark free. Under the zone's lock. */
+bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index);
+
+/* Put an IN_FLIGHT block back (re-reading its type), reported or not; never
+ * asks for a pass (I6). A reported block goes to the tail, an unreported one to
+ * the head of its list. Under the zone's lock. */
+void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported);
+
+static inline uint64_t ebb__unreported(const struct ebb_free_list *list)
+{
+    return list->blocks - list->reported;
+}
+
+/* ---- pcp.c ---- */
+
+/* ebb_zone_drain() or, with idle_only, ebb_zone_drain_idle(), for the engine:
+ * instead of asking for a pass it sets *wanted if one is wanted (and then
+ * report_requested is set already). Never clears it. With no lock held. */
+uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted);
+
+/* ---- report.c, for the free path ---- */
+
+/* The slow half of the screener: enough unreported blocks of this order? Then
+ * set report_requested and return true. Under the zone's lock. */
+bool ebb__report_wanted(struct ebb_zone *zone, unsigned order);
+
+/* Pass the request on to the engine. With no lock held. */
+void ebb__report_request(struct ebb_zone *zone);
+
+/* The screener: one predicted branch while reporting is off or the block is
+ * small. Returns true if the caller must call ebb__report_request() once it
+ * has dropped its locks. */
+static inline bool ebb__report_screen(struct ebb_zone *zone, unsigned order)
+{
+    if (EBB_LIKELY(order < zone->report_order))
+        return false;
+    return ebb__report_wanted(zone, order);
+}
+
+/* ---- trackers ---- */
+
+/*
+ * A tracker finds the unreported blocks of a free list. All functions are
+ * called under the zone's lock, and the lock may be dropped between calls.
+ */
+struct ebb_tracker_ops {
+    const char *name;
+    /*
+     * The next unreported block of (order, type), in *index, or false if there
+     * is none that it has not skipped. May look at no more than *steps blocks
+     * and counts them down; at 0 it must have left the list so that the next
+     * call goes on from there, and returns false.
+     */
+    bool (*next)(struct ebb_zone *zone, unsigned order, unsigned type, unsigned *steps,
+                 uint32_t *index);
+};
+
+extern const struct ebb_tracker_ops ebb_tracker_rotation;
+
+#endif

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Per-CPU caches: order 0 without the zone's lock. A cache is refilled from the
+ * free lists when it is empty and gives a batch back, coldest first, when it
+ * is full. Its counters are its own, so that the cached path writes no line
+ * that another CPU writes.
+ */
+#include "pcp.h"
+
+static const uint16_t cached_frame = (uint16_t)(EBB__CACHED << EBB__STATE_SHIFT);
+
+static struct ebb_pcp *this_pcp(struct ebb_zone *zone)
+{
+    unsigned cpu = ebb_port_cpu();
+
+    if (EBB_UNLIKELY(cpu >= zone->cpus))
+        cpu %= zone->cpus;
+    return &zone->pcps[cpu];
+}
+
+/* Is the cache the only one that holds this frame? If two CPUs free one frame
+ * at the same instant, both may see it allocated. The first to take it out of
+ * its cache gets it; the second one finds out here. */
+static bool claim(struct ebb_zone *zone, uint32_t index)
+{
+    if (EBB_LIKELY(ebb__load_state(zone, index) == cached_frame))
+        return true;
+    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
+    return false;
+}
+
+/* ---- between cache and free lists ---- */
+
+/* How large a block to refill from: the smallest that the lists have, as long as
+ * it is not more than what is wanted. */
+static unsigned refill_order(const struct ebb_zone *zone, unsigned type, uint64_t wanted)
+{
+    unsigned fits = 63u - (unsigned)__builtin_clzll(wanted);
+    uint32_t orders = zone->nonempty[type];
+
+    if (!orders)
+        return 0;
+    unsigned smallest = (unsigned)__builtin_ctz(orders);
+    return smallest < fits ? smallest : fits;
+}
+
+/* Fill an empty stack with up to a batch. Frames of one block come off it in
+ * ascending order. */
+__attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_pcp *pcp,
+                                             unsigned type)
+{
+    uint32_t *frames = pcp->frames[type];
+    uint32_t count = 0;
+
+    ebb_port_lock(&zone->lock);
+    while (count < zone->pcp_batch && ebb__above_min(zone, 1)) {
+        bool own = zone->nonempty[type];
+        uint64_t wanted = zone->free - zone->isolated - zone->watermark_min;
+        unsigned order;
+        uint32_t index;
+
+        /* Other types are asked for one frame at most. */
+        if (!own && count > 0)
+            break;
+        if (wanted > zone->pcp_batch - count)
+            wanted = zone->pcp_batch - count;
+        order = refill_order(zone, type, wanted);
+        if (!ebb__take_block(zone, order, type, &index))
+            break;
+        for (uint32_t i = 1u << order; i-- > 0;) {
+            ebb__store_state(zone, index + i, cached_frame);
+            frames[count++] = index + i;
+        }
+    }
+    ebb_port_unlock(&zone->lock);
+    pcp->count[type] = count;
+}
+
+/* Give the n coldest frames of a stack back. */
+__attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pcp *pcp,
+                                            unsigned type, uint32_t n, bool *wanted)
+{
+    uint32_t *frames = pcp->frames[type];
+
+    ebb_port_lock(&zone->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!claim(zone, frames[i]))
+            continue;
+        if (ebb__report_screen(zone, ebb__free_block(zone, frames[i], 0, false, EBB__HEAD)))
+            *wanted = true;
+    }
+    ebb_port_unlock(&zone->lock);
+    pcp->count[type] -= n;
+    __builtin_memmove(frames, frames + n, pcp->count[type] * sizeof(frames[0]));
+}
+
+/* ---- the cached path ---- */
+
+bool ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, uint32_t *index)
+{
+    struct ebb_pcp *pcp = this_pcp(zone);
+    bool found = false;
+
+    ebb_port_lock(&pcp->lock);
+    pcp->used = 1;
+    if (EBB_UNLIKELY(pcp->count[type] == 0))
+        refill(zone, pcp, type);
+    while (pcp->count[type] > 0 && !found) {
+        *index = pcp->frames[type][--pcp->count[type]];
+        found = claim(zone, *index);
+    }
+    if (EBB_LIKELY(found)) {
+        ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, 0, type));
+        pcp->allocs++;
+    }
+    ebb_port_unlock(&pcp->lock);
+    return found;
+}
+
+static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint32_t index,
+                               bool *wanted)
+{
+    unsigned type;
+
+    if (EBB_UNLIKELY((ebb__load_state(zone, index) & ~EBB__TYPE_MASK) !=
+                     ebb__state_word(EBB__ALLOCATED, 0, 0)))
+        return EBB__PCP_REFUSED;
+    /* Read under this lock: ebb_isolate_range() changes the type first and
+     * empties the cache then. */
+    type = ebb__pageblock_type(zone, index);
+    if (EBB_UNLIKELY(type == EBB_ISOLATE))
+        return EBB__PCP_BYPASS;
+    if (EBB_UNLIKELY(pcp->count[type] >= zone->pcp_high))
+        drain(zone, pcp, type, zone->pcp_batch, wanted);
+    ebb__store_state(zone, index, cached_frame);
+    pcp->frames[type][pcp->count[type]++] = index;
+    pcp->used = 1;
+    pcp->frees++;
+    return EBB__PCP_FREED;
+}
+
+enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted)
+{
+    struct ebb_pcp *pcp = this_pcp(zone);
+    enum ebb__pcp_free result;
+
+    ebb_port_lock(&pcp->lock);
+    result = push(zone, pcp, index, wanted);
+    ebb_port_unlock(&pcp->lock);
+    return result;
+}
+
+/* ---- all caches ---- */
+
+uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted)
+{
+    uint64_t left = 0;
+
+    for (unsigned cpu = 0; cpu < zone->cpus; cpu++) {
+        struct ebb_pcp *pcp = &zone->pcps[cpu];
+
+        ebb_port_lock(&pcp->lock);
+        if (idle_only && pcp->used) {
+            left += ebb__pcp_held(pcp);
+        } else {
+            for (unsigned type = 0; type < EBB__PCP_TYPES; type++) {
+                if (pcp->count[type] > 0)
+                    drain(zone, pcp, type, pcp->count[type], wanted);
+            }
+        }
+        pcp->used = 0;
+        ebb_port_unlock(&pcp->lock);
+    }
+    return left;
+}
+
+void ebb_zone_drain(struct ebb_zone *zone)
+{
+    bool wanted = false;
+
+    ebb__drain(zone, false, &wanted);
+    if (wanted)
+        ebb__report_request(zone);
+}
+
+uint64_t ebb_zone_drain_idle(struct ebb_zone *zone)
+{
+    bool wanted = false;
+    uint64_t left = ebb__drain(zone, true, &wanted);
+
+    if (wanted)
+        ebb__report_request(zone);
+    return left;
+}
+
+void ebb__lock_all(struct ebb_zone *zone)
+{
+    for (unsigned cpu = 0; cpu < zone->cpus; cpu++)
+        ebb_port_lock(&zone->pcps[cpu].lock);
+    ebb_port_lock(&zone->lock);
+}
+
+void ebb__unlock_all(struct ebb_zone *zone)
+{
+    ebb_port_unlock(&zone->lock);
+    for (unsigned cpu = zone->cpus; cpu-- > 0;)
+        ebb_port_unlock(&zone->pcps[cpu].lock);
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Per-CPU caches of single frames: one stack of indices per migratetype, under
+ * a lock of its own that is taken before the zone's. All zero is an empty cache.
+ */
+#ifndef EBB_CORE_PCP_H
+#define EBB_CORE_PCP_H
+
+#include "core.h"
+
+/* ISOLATE has no stack: what is freed there goes to the free lists at once. */
+#define EBB__PCP_TYPES 3u
+
+struct ebb_pcp {
+    /* All that the cached path needs besides the top of a stack: one line. */
+    _Alignas(64) struct ebb_lock lock;
+    uint64_t allocs; /* blocks; stats adds these to the zone's own */
+    uint64_t frees;
+    uint32_t count[EBB__PCP_TYPES]; /* frames on each stack */
+    uint32_t used;                  /* since ebb_zone_drain_idle() looked last */
+
+    _Alignas(64) uint32_t frames[EBB__PCP_TYPES][EBB_PCP_LIMIT]; /* coldest first */
+};
+
+_Static_assert(offsetof(struct ebb_pcp, frames) == 64, "a cache's head is one line");
+_Static_assert(sizeof(struct ebb_pcp) % 64 == 0, "caches share no line");
+
+static inline uint64_t ebb__pcp_held(const struct ebb_pcp *pcp)
+{
+    return (uint64_t)pcp->count[0] + pcp->count[1] + pcp->count[2];
+}
+
+/* A frame from this CPU's cache, refilled if need be; it is then allocated.
+ * False: the lists have none to refill it with, as far as the watermark allows. */
+bool ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, uint32_t *index);
+
+enum ebb__pcp_free {
+    EBB__PCP_FREED,
+    EBB__PCP_REFUSED, /* not an allocated single frame */
+    EBB__PCP_BYPASS,  /* its pageblock is isolated: free it to the lists */
+};
+
+/* Free a frame into this CPU's cache. *wanted is set, never cleared, if a batch
+ * had to be drained and a pass is wanted now. */
+enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted);
+
+/* All locks of a zone, for those who need to see all of it stand still. */
+void ebb__lock_all(struct ebb_zone *zone);
+void ebb__unlock_all(struct ebb_zone *zone);
+
+#endif

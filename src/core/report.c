@@ -1,0 +1,749 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The reporting engine.
+ *
+ * Three groups of functions, by who calls them:
+ *   - the screener and the requests: anybody who frees;
+ *   - the runner: whoever is inside ebb_report_run(), one at a time. It alone
+ *     touches the state of the pass. A pass visits each zone once, each list of
+ *     it once, and takes and looks at no more blocks than the list held when it
+ *     was opened, so that it ends whatever others do meanwhile (I9);
+ *   - register and unregister: while they work the engine counts as having no
+ *     device. Unregister takes the runner's place, so that no pass is under way.
+ *
+ * What a pass leaves behind is never forgotten. When it is done with a zone it
+ * looks at the counters: unreported blocks that are left (the budget was used
+ * up, or somebody split or freed a block behind its back) mean another pass
+ * after the delay. If what keeps them is a watermark, another pass would change
+ * nothing: the zone gets a gate instead, a number of frames that have to be
+ * free, and the first free that reaches it asks.
+ */
+#include "core.h"
+
+void *memset(void *to, int byte, size_t n);
+
+#define NS_PER_MS    ((uint64_t)1000000)
+#define MS_LIMIT     3600000u
+#define BUDGET_LIMIT 1024u
+
+/* Blocks looked at in one hold of a zone's lock. */
+#define STEPS_PER_HOLD 64u
+
+/* zone->report_order: no block is that large. */
+#define SCREEN_OFF 0xffu
+
+/* report->batch; anything else is the negative status of a failed batch. */
+enum batch { BATCH_NONE = 0, BATCH_IN_FLIGHT = 1, BATCH_DONE = 2 };
+
+/* report->running */
+enum running { RUN_FREE = 0, RUN_TAKEN = 1, RUN_WANTED = 2 };
+
+/* ---- zones ---- */
+
+/* Frames that count for the watermarks: isolated ones help no allocation. */
+static uint64_t available(const struct ebb_zone *zone)
+{
+    return zone->free - zone->isolated;
+}
+
+static uint64_t unreported_of_order(const struct ebb_zone *zone, unsigned order)
+{
+    uint64_t blocks = 0;
+
+    for (unsigned type = 0; type < EBB_ISOLATE; type++)
+        blocks += ebb__unreported(&zone->lists[order][type]);
+    return blocks;
+}
+
+static bool anything_unreported(const struct ebb_zone *zone)
+{
+    for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
+        if (unreported_of_order(zone, order) > 0)
+            return true;
+    }
+    return false;
+}
+
+static void set_requested(struct ebb_zone *zone, bool requested)
+{
+    __atomic_store_n(&zone->report_requested, requested, __ATOMIC_RELAXED);
+}
+
+static bool is_requested(const struct ebb_zone *zone)
+{
+    return __atomic_load_n(&zone->report_requested, __ATOMIC_RELAXED);
+}
+
+/* From now on every free asks whether `frames` are free, and a pass is due once
+ * they are. 0 takes the gate away. Under the zone's lock. */
+static void set_gate(struct ebb_zone *zone, uint64_t frames)
+{
+    zone->report_gate = frames;
+    zone->report_order = frames > 0 ? 0 : zone->report_min_order;
+}
+
+/* ---- the screener and the requests ---- */
+
+bool ebb__report_wanted(struct ebb_zone *zone, unsigned order)
+{
+    if (is_requested(zone))
+        return false;
+    if (zone->report_gate > 0) {
+        if (available(zone) < zone->report_gate)
+            return false;
+    } else if (unreported_of_order(zone, order) < zone->report_threshold) {
+        return false;
+    }
+    set_requested(zone, true);
+    return true;
+}
+
+static void set_phase(struct ebb_report *report, enum ebb_report_phase phase)
+{
+    __atomic_store_n(&report->phase, (uint32_t)phase, __ATOMIC_RELAXED);
+}
+
+enum ebb_report_phase ebb_report_phase(const struct ebb_report *report)
+{
+    return (enum ebb_report_phase)__atomic_load_n(&report->phase, __ATOMIC_RELAXED);
+}
+
+static bool is_attached(const struct ebb_report *report)
+{
+    return report->device && !report->changing;
+}
+
+/* To REQUESTED. Returns whether the worker has to hear of it: not if it knows of
+ * a pass already, nor during one, since its end looks. Under the engine's lock. */
+static bool request(struct ebb_report *report)
+{
+    bool was_idle = ebb_report_phase(report) == EBB_REPORT_IDLE;
+
+    set_phase(report, EBB_REPORT_REQUESTED);
+    return was_idle;
+}
+
+void ebb__report_request(struct ebb_zone *zone)
+{
+    struct ebb_report *report = zone->report;
+    uint64_t now = ebb_port_now();
+    bool wake = false;
+
+    ebb_port_lock(&report->lock);
+    if (is_attached(report)) {
+        report->stats.requests++;
+        wake = request(report);
+        if (wake)
+            report->due = now + report->config.delay_ms * NS_PER_MS;
+    }
+    ebb_port_unlock(&report->lock);
+    if (wake)
+        ebb_port_wake(report->config.worker);
+}
+
+void ebb_report_now(struct ebb_report *report)
+{
+    uint64_t now = ebb_port_now();
+    bool attached;
+
+    for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next) {
+        ebb_port_lock(&zone->lock);
+        if (zone->report_order != SCREEN_OFF)
+            set_requested(zone, true);
+        ebb_port_unlock(&zone->lock);
+    }
+    ebb_port_lock(&report->lock);
+    attached = is_attached(report);
+    if (attached) {
+        request(report);
+        report->due = now;
+    }
+    ebb_port_unlock(&report->lock);
+    if (attached)
+        ebb_port_wake(report->config.worker);
+}
+
+/* ---- the pass: lists ---- */
+
+/* How many blocks a pass may take from a list that holds `blocks`: its share in
+ * whole batches, rounded up. */
+static uint64_t share_of_list(const struct ebb_report *report, uint64_t blocks)
+{
+    uint64_t per_batch = (uint64_t)report->config.budget * report->capacity;
+
+    return (blocks + per_batch - 1) / per_batch * report->capacity;
+}
+
+static void open_list(struct ebb_report *report)
+{
+    const struct ebb_free_list *list = &report->zone->lists[report->order][report->type];
+
+    report->list_open = true;
+    report->list_steps = ebb__unreported(list) > 0 ? list->blocks : 0;
+    report->list_blocks = share_of_list(report, list->blocks);
+}
+
+static void close_list(struct ebb_report *report)
+{
+    report->list_open = false;
+    if (++report->type == EBB_ISOLATE) {
+        report->type = 0;
+        report->order++;
+    }
+}
+
+static bool lists_left(const struct ebb_report *report)
+{
+    return report->order <= report->zone->max_order;
+}
+
+static void add_to_batch(struct ebb_report *report, uint32_t index, unsigned order)
+{
+    unsigned slot = report->filled++;
+
+    report->blocks[slot] = (struct ebb_report_block){.index = index, .order = (uint8_t)order};
+    report->ranges[slot] = (struct ebb_range){
+        .addr = (report->zone->base + index) << EBB_FRAME_SHIFT,
+        .len = EBB_FRAME_SIZE << order,
+    };
+}
+
+/* Take the next block of the open list, or close the list. */
+static void take_from_list(struct ebb_report *report, unsigned *steps)
+{
+    struct ebb_zone *zone = report->zone;
+    unsigned allowed = report->list_steps < *steps ? (unsigned)report->list_steps : *steps;
+    unsigned left = allowed;
+    uint32_t index;
+    bool found = report->list_blocks > 0 &&
+                 report->tracker->next(zone, report->order, report->type, &left, &index);
+
+    *steps -= allowed - left;
+    report->list_steps -= allowed - left;
+    if (found && !ebb__isolate_block(zone, index)) {
+        /* The watermark: no more from this zone. */
+        report->refused = zone->watermark_min + ((uint64_t)1 << report->order);
+        report->order = zone->max_order + 1u;
+        return;
+    }
+    if (found) {
+        add_to_batch(report, index, report->order);
+        report->list_blocks--;
+    } else if (left > 0 || report->list_steps == 0) {
+        close_list(report);
+    }
+}
+
+/* One hold of the zone's lock. */
+static void fill_some(struct ebb_report *report)
+{
+    unsigned steps = STEPS_PER_HOLD;
+
+    ebb_port_lock(&report->zone->lock);
+    while (steps > 0 && report->filled < report->capacity && lists_left(report)) {
+        if (!report->list_open)
+            open_list(report);
+        take_from_list(report, &steps);
+    }
+    ebb_port_unlock(&report->zone->lock);
+}
+
+/* ---- the pass: zones ---- */
+
+/* Frames that have to be free before a zone is looked at: a batch may be gone
+ * for a while, and what is left must do. */
+static uint64_t frames_wanted(const struct ebb_report *report, const struct ebb_zone *zone)
+{
+    return zone->watermark_low + ((uint64_t)report->capacity << zone->report_min_order);
+}
+
+/* This pass is not to be the last one. */
+static void another_pass(struct ebb_report *report)
+{
+    ebb_port_lock(&report->lock);
+    request(report);
+    ebb_port_unlock(&report->lock);
+}
+
+static bool was_asked_for(struct ebb_zone *zone)
+{
+    bool asked;
+
+    /* Under the lock: a free that sets the mark after this finds the engine
+     * active, whatever this CPU and that one see of each other's memory. */
+    ebb_port_lock(&zone->lock);
+    asked = is_requested(zone);
+    ebb_port_unlock(&zone->lock);
+    return asked;
+}
+
+/* Begin with a zone; false if there is nothing to do for it. */
+static bool open_zone(struct ebb_report *report)
+{
+    struct ebb_zone *zone = report->zone;
+    uint64_t cached;
+    bool open;
+
+    if (!was_asked_for(zone))
+        return false;
+    /* One frame in an idle cache would keep its whole block from being reported. */
+    cached = ebb_zone_drain_idle(zone);
+    ebb_port_lock(&zone->lock);
+    set_requested(zone, cached > 0);
+    set_gate(zone, 0);
+    open = available(zone) >= frames_wanted(report, zone);
+    if (!open && anything_unreported(zone))
+        set_gate(zone, frames_wanted(report, zone));
+    ebb_port_unlock(&zone->lock);
+    if (cached > 0)
+        another_pass(report);
+
+    report->zone_open = open;
+    report->list_open = false;
+    report->order = zone->report_min_order;
+    report->type = 0;
+    report->refused = 0;
+    return open;
+}
+
+static uint64_t max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Done with a zone: see to what is left of it. */
+static void close_zone(struct ebb_report *report)
+{
+    struct ebb_zone *zone = report->zone;
+    uint64_t wanted = max_u64(report->refused, frames_wanted(report, zone));
+    bool again = false;
+
+    ebb_port_lock(&zone->lock);
+    if (anything_unreported(zone)) {
+        again = available(zone) >= wanted;
+        if (again)
+            set_requested(zone, true);
+        else
+            set_gate(zone, wanted);
+    }
+    ebb_port_unlock(&zone->lock);
+    if (again)
+        another_pass(report);
+    report->zone_open = false;
+}
+
+static void next_zone(struct ebb_report *report)
+{
+    report->zone = report->zone->report_next;
+}
+
+/* ---- the pass ---- */
+
+static bool begin_pass(struct ebb_report *report)
+{
+    uint64_t now = ebb_port_now();
+    bool begin;
+
+    ebb_port_lock(&report->lock);
+    begin = is_attached(report) && ebb_report_phase(report) == EBB_REPORT_REQUESTED &&
+            now >= report->due;
+    if (begin) {
+        set_phase(report, EBB_REPORT_ACTIVE);
+        report->in_pass = true;
+        report->due = EBB_NEVER;
+        report->stats.passes++;
+        report->zone = report->zones;
+        report->zone_open = false;
+    }
+    ebb_port_unlock(&report->lock);
+    return begin;
+}
+
+/* `wait` ns until the next pass, if one is wanted and nobody said when. */
+static void end_pass(struct ebb_report *report, uint64_t wait)
+{
+    uint64_t now = ebb_port_now();
+
+    ebb_port_lock(&report->lock);
+    report->in_pass = false;
+    if (ebb_report_phase(report) == EBB_REPORT_ACTIVE)
+        set_phase(report, EBB_REPORT_IDLE);
+    else if (report->due == EBB_NEVER)
+        report->due = now + wait;
+    ebb_port_unlock(&report->lock);
+}
+
+/* Collect the next batch, all of one zone. False: there is nothing left, the
+ * pass has ended. */
+static bool fill(struct ebb_report *report)
+{
+    for (; report->zone; next_zone(report)) {
+        if (!report->zone_open && !open_zone(report))
+            continue;
+        while (report->filled < report->capacity && lists_left(report))
+            fill_some(report);
+        if (report->filled > 0)
+            return true;
+        close_zone(report);
+    }
+    end_pass(report, report->config.delay_ms * NS_PER_MS);
+    return false;
+}
+
+/* ---- batches ---- */
+
+static void set_batch(struct ebb_report *report, uint32_t state)
+{
+    __atomic_store_n(&report->batch, state, __ATOMIC_RELEASE);
+}
+
+static uint32_t get_batch(const struct ebb_report *report)
+{
+    return __atomic_load_n(&report->batch, __ATOMIC_ACQUIRE);
+}
+
+static void send(struct ebb_report *report)
+{
+    struct ebb_report_device *device = report->device;
+    int err;
+
+    ebb_port_lock(&report->lock);
+    report->stats.batches++;
+    ebb_port_unlock(&report->lock);
+    set_batch(report, BATCH_IN_FLIGHT);
+    err = device->ops->submit(device, report->ranges, report->filled);
+    if (err < 0)
+        set_batch(report, (uint32_t)err);
+}
+
+void ebb_report_complete(struct ebb_report *report, int status)
+{
+    uint32_t expected = BATCH_IN_FLIGHT;
+    uint32_t state = status < 0 ? (uint32_t)status : BATCH_DONE;
+    void *worker = report->config.worker;
+
+    /* With this exchange the batch belongs to the runner again. */
+    if (__atomic_compare_exchange_n(&report->batch, &expected, state, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        ebb_port_wake(worker);
+        return;
+    }
+    ebb_port_lock(&report->lock);
+    report->stats.stray_completes++;
+    ebb_port_unlock(&report->lock);
+}
+
+static void put_back_blocks(struct ebb_report *report, bool reported)
+{
+    struct ebb_zone *zone = report->zone;
+
+    for (unsigned i = 0; i < report->filled;) {
+        ebb_port_lock(&zone->lock);
+        for (unsigned held = 0; held < STEPS_PER_HOLD && i < report->filled; held++, i++)
+            ebb__put_back(zone, report->blocks[i].index, reported);
+        ebb_port_unlock(&zone->lock);
+    }
+}
+
+static void count_batch(struct ebb_report *report, uint32_t state)
+{
+    struct ebb_report_stats *stats = &report->stats;
+
+    ebb_port_lock(&report->lock);
+    if (state == BATCH_DONE) {
+        stats->reported_blocks += report->filled;
+        for (unsigned i = 0; i < report->filled; i++)
+            stats->reported_frames += (uint64_t)1 << report->blocks[i].order;
+    } else {
+        stats->failed_batches++;
+        stats->last_error = (int)state;
+    }
+    ebb_port_unlock(&report->lock);
+}
+
+/* The blocks of the batch go back. Returns whether it succeeded. */
+static bool drain(struct ebb_report *report, uint32_t state)
+{
+    bool succeeded = state == BATCH_DONE;
+
+    put_back_blocks(report, succeeded);
+    count_batch(report, state);
+    report->filled = 0;
+    set_batch(report, BATCH_NONE);
+    return succeeded;
+}
+
+/* Nothing more now: this zone and the ones after it stay requested. */
+static void back_off(struct ebb_report *report)
+{
+    uint64_t first = report->config.backoff_ms * NS_PER_MS;
+    uint64_t limit = report->config.backoff_max_ms * NS_PER_MS;
+    uint64_t next = report->backoff_ns > 0 ? report->backoff_ns * 2 : first;
+
+    report->backoff_ns = next < limit ? next : limit;
+    ebb_port_lock(&report->zone->lock);
+    set_requested(report->zone, true);
+    ebb_port_unlock(&report->zone->lock);
+    another_pass(report);
+    end_pass(report, report->backoff_ns);
+}
+
+/* Deal with the batch of before, if any. False: the pass cannot go on. */
+static bool settle(struct ebb_report *report)
+{
+    uint32_t state = get_batch(report);
+
+    if (state == BATCH_NONE)
+        return true;
+    if (state == BATCH_IN_FLIGHT)
+        return false;
+    if (!drain(report, state)) {
+        back_off(report);
+        return false;
+    }
+    report->backoff_ns = 0;
+    return true;
+}
+
+/* ---- the runner ---- */
+
+/* Become the runner. If somebody else is, it may have passed the point that this
+ * call is about: tell it to see to another call. */
+static bool enter(struct ebb_report *report)
+{
+    uint32_t seen = __atomic_load_n(&report->running, __ATOMIC_RELAXED);
+    uint32_t next;
+
+    do {
+        next = seen == RUN_FREE ? RUN_TAKEN : RUN_WANTED;
+    } while (!__atomic_compare_exchange_n(&report->running, &seen, next, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    return seen == RUN_FREE;
+}
+
+static void leave(struct ebb_report *report)
+{
+    void *worker = report->config.worker;
+
+    if (__atomic_exchange_n(&report->running, RUN_FREE, __ATOMIC_ACQ_REL) == RUN_WANTED)
+        ebb_port_wake(worker);
+}
+
+static bool may_go_on(struct ebb_report *report)
+{
+    bool attached;
+
+    ebb_port_lock(&report->lock);
+    attached = is_attached(report);
+    ebb_port_unlock(&report->lock);
+    return attached;
+}
+
+static void advance(struct ebb_report *report)
+{
+    if (!report->in_pass && !begin_pass(report))
+        return;
+    while (may_go_on(report) && settle(report) && fill(report))
+        send(report);
+}
+
+static uint64_t deadline(struct ebb_report *report)
+{
+    uint64_t due = EBB_NEVER;
+
+    ebb_port_lock(&report->lock);
+    /* A pass under way waits for its batch, and a completion wakes. */
+    if (is_attached(report) && !report->in_pass && ebb_report_phase(report) == EBB_REPORT_REQUESTED)
+        due = report->due;
+    ebb_port_unlock(&report->lock);
+    return due;
+}
+
+uint64_t ebb_report_run(struct ebb_report *report)
+{
+    uint64_t due;
+
+    if (!enter(report))
+        return deadline(report);
+    advance(report);
+    due = deadline(report);
+    leave(report);
+    return due;
+}
+
+/* ---- set-up ---- */
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value > 0 ? value : otherwise;
+}
+
+int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *config)
+{
+    struct ebb_report_config c = *config;
+
+    c.delay_ms = or_default(c.delay_ms, EBB_REPORT_DELAY_MS);
+    c.capacity = or_default(c.capacity, 32);
+    c.budget = or_default(c.budget, 1);
+    c.threshold = or_default(c.threshold, 1);
+    c.backoff_ms = or_default(c.backoff_ms, 1000);
+    c.backoff_max_ms = or_default(c.backoff_max_ms, 60000);
+    if (c.delay_ms > MS_LIMIT || c.capacity > EBB_REPORT_CAPACITY_LIMIT ||
+        c.budget > BUDGET_LIMIT || c.backoff_max_ms > MS_LIMIT || c.backoff_ms > c.backoff_max_ms)
+        return -EBB_EINVAL;
+
+    memset(report, 0, sizeof(*report));
+    report->config = c;
+    report->tracker = &ebb_tracker_rotation;
+    report->due = EBB_NEVER;
+    return 0;
+}
+
+int ebb_report_add_zone(struct ebb_report *report, struct ebb_zone *zone)
+{
+    struct ebb_zone **end = &report->zones;
+    int err = -EBB_EBUSY;
+
+    ebb_port_lock(&report->lock);
+    if (!report->device && !zone->report) {
+        while (*end)
+            end = &(*end)->report_next;
+        *end = zone;
+        zone->report = report;
+        zone->report_next = NULL;
+        err = 0;
+    }
+    ebb_port_unlock(&report->lock);
+    return err;
+}
+
+static unsigned smallest_order(const struct ebb_report *report, const struct ebb_zone *zone)
+{
+    if (report->config.order > 0)
+        return report->config.order - 1u;
+    if (report->device->min_order > 0)
+        return report->device->min_order - 1u;
+    return zone->pageblock_order;
+}
+
+static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
+{
+    unsigned order = smallest_order(report, zone);
+    bool on = order <= zone->max_order;
+
+    ebb_port_lock(&zone->lock);
+    zone->report_threshold = report->config.threshold;
+    zone->report_min_order = on ? (uint8_t)order : SCREEN_OFF;
+    set_gate(zone, 0);
+    set_requested(zone, on);
+    ebb_port_unlock(&zone->lock);
+}
+
+static void screen_off(struct ebb_zone *zone)
+{
+    ebb_port_lock(&zone->lock);
+    zone->report_min_order = SCREEN_OFF;
+    set_gate(zone, 0);
+    set_requested(zone, false);
+    ebb_port_unlock(&zone->lock);
+}
+
+static bool is_usable(const struct ebb_report_device *device)
+{
+    return device && device->ops && device->ops->submit && device->capacity > 0 &&
+           device->capacity <= EBB_REPORT_CAPACITY_LIMIT;
+}
+
+/* Make the device the engine's, unless there is one. */
+static bool take_device(struct ebb_report *report, struct ebb_report_device *device)
+{
+    bool taken;
+
+    ebb_port_lock(&report->lock);
+    taken = !report->device;
+    if (taken) {
+        report->device = device;
+        report->changing = true;
+        report->capacity =
+            device->capacity < report->config.capacity ? device->capacity : report->config.capacity;
+        report->backoff_ns = 0;
+    }
+    ebb_port_unlock(&report->lock);
+    return taken;
+}
+
+int ebb_report_register(struct ebb_report *report, struct ebb_report_device *device)
+{
+    uint64_t now = ebb_port_now();
+
+    if (!is_usable(device))
+        return -EBB_EINVAL;
+    if (!take_device(report, device))
+        return -EBB_EBUSY;
+    for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next)
+        screen_on(report, zone);
+
+    ebb_port_lock(&report->lock);
+    report->changing = false;
+    report->due = now + report->config.delay_ms * NS_PER_MS;
+    set_phase(report, EBB_REPORT_REQUESTED);
+    ebb_port_unlock(&report->lock);
+    ebb_port_wake(report->config.worker);
+    return 0;
+}
+
+static bool begin_unregister(struct ebb_report *report)
+{
+    bool begun;
+
+    ebb_port_lock(&report->lock);
+    begun = is_attached(report);
+    if (begun)
+        report->changing = true;
+    ebb_port_unlock(&report->lock);
+    return begun;
+}
+
+static void wait_for_batch(struct ebb_report *report)
+{
+    struct ebb_report_device *device = report->device;
+
+    while (get_batch(report) == BATCH_IN_FLIGHT) {
+        if (device->ops->poll)
+            device->ops->poll(device);
+        ebb_port_relax();
+    }
+}
+
+int ebb_report_unregister(struct ebb_report *report)
+{
+    uint32_t state;
+
+    if (!begin_unregister(report))
+        return -EBB_ENODEV;
+    while (!enter(report))
+        ebb_port_relax();
+    for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next)
+        screen_off(zone);
+    wait_for_batch(report);
+    state = get_batch(report);
+    if (state != BATCH_NONE)
+        drain(report, state);
+
+    ebb_port_lock(&report->lock);
+    report->in_pass = false;
+    report->device = NULL;
+    report->changing = false;
+    set_phase(report, EBB_REPORT_IDLE);
+    report->due = EBB_NEVER;
+    ebb_port_unlock(&report->lock);
+    leave(report);
+    return 0;
+}
+
+void ebb_report_get_stats(struct ebb_report *report, struct ebb_report_stats *stats)
+{
+    ebb_port_lock(&report->lock);
+    *stats = report->stats;
+    ebb_port_unlock(&report->lock);
+}

@@ -1,0 +1,592 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Zones: making one, adding frames, allocating and freeing, isolating ranges,
+ * statistics. What callers pass is checked here; what they got wrong is told
+ * to the port.
+ */
+#include "pcp.h"
+
+/* ---- making a zone ---- */
+
+/* A configuration with the defaults filled in, and what follows from it. */
+struct geometry {
+    struct ebb_zone_config config;
+    ebb_pfn_t base;
+    uint64_t span;
+    /* Metadata: offsets of the arrays, and the end. */
+    uint64_t links;
+    uint64_t present;
+    uint64_t state;
+    uint64_t pageblocks;
+    uint64_t size;
+};
+
+static bool fill_defaults(struct ebb_zone_config *config)
+{
+    if (!config->max_order)
+        config->max_order = 10;
+    if (!config->pageblock_order)
+        config->pageblock_order = config->max_order < 9 ? config->max_order : 9;
+    if (!config->cpus)
+        config->cpus = 1;
+    if (!config->pcp_high)
+        config->pcp_high = 192;
+    if (!config->pcp_batch)
+        config->pcp_batch = config->pcp_high < 32 ? config->pcp_high : 32;
+    if (!config->watermark_low)
+        config->watermark_low = config->watermark_min;
+
+    return config->max_order <= EBB_ORDER_LIMIT && config->pageblock_order <= config->max_order &&
+           config->cpus <= EBB_CPU_LIMIT && config->pcp_high <= EBB_PCP_LIMIT &&
+           config->pcp_batch <= config->pcp_high && config->watermark_low >= config->watermark_min;
+}
+
+static bool fill_span(struct geometry *geometry)
+{
+    const struct ebb_zone_config *config = &geometry->config;
+    const ebb_pfn_t pfn_limit = (ebb_pfn_t)1 << 52;
+    const uint64_t span_limit = (uint64_t)1 << 32;
+    uint64_t below = config->base & (((uint64_t)1 << config->max_order) - 1);
+
+    if (config->frames == 0 || config->frames > span_limit - below || config->base > pfn_limit ||
+        config->frames > pfn_limit - config->base)
+        return false;
+    geometry->base = config->base - below;
+    geometry->span = config->frames + below;
+    return true;
+}
+
+static uint64_t place(uint64_t *offset, uint64_t count, unsigned shift, size_t size)
+{
+    uint64_t at = *offset;
+    uint64_t elements = (count + (((uint64_t)1 << shift) - 1)) >> shift;
+
+    *offset = (at + elements * size + 63) & ~(uint64_t)63;
+    return at;
+}
+
+static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
+{
+    uint64_t offset;
+
+    geometry->config = *config;
+    if (!fill_defaults(&geometry->config) || !fill_span(geometry))
+        return false;
+    config = &geometry->config;
+    offset = config->cpus * sizeof(struct ebb_pcp);
+    geometry->links = place(&offset, geometry->span, 0, sizeof(struct ebb_link));
+    geometry->present = place(&offset, geometry->span, config->max_order, sizeof(uint32_t));
+    geometry->state = place(&offset, geometry->span, 0, sizeof(uint16_t));
+    geometry->pageblocks = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
+    geometry->size = offset;
+    return geometry->size <= SIZE_MAX;
+}
+
+size_t ebb_zone_metadata_size(const struct ebb_zone_config *config)
+{
+    struct geometry geometry;
+
+    return measure(config, &geometry) ? (size_t)geometry.size : 0;
+}
+
+int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, void *memory)
+{
+    struct geometry geometry;
+    unsigned char *metadata = memory;
+
+    if (!metadata || (uintptr_t)metadata % 64 != 0 || !measure(config, &geometry))
+        return -EBB_EINVAL;
+
+    config = &geometry.config;
+    *zone = (struct ebb_zone){
+        .base = geometry.base,
+        .first = config->base,
+        .span = geometry.span,
+        .max_order = config->max_order,
+        .pageblock_order = config->pageblock_order,
+        .cpus = config->cpus,
+        .pcp_high = config->pcp_high,
+        .pcp_batch = config->pcp_batch,
+        .watermark_min = config->watermark_min,
+        .watermark_low = config->watermark_low,
+        .clear = config->clear,
+        .clear_ctx = config->clear_ctx,
+        .pcps = (struct ebb_pcp *)(void *)metadata,
+        .links = (struct ebb_link *)(void *)(metadata + geometry.links),
+        .present = (uint32_t *)(void *)(metadata + geometry.present),
+        .state = (uint16_t *)(void *)(metadata + geometry.state),
+        .pageblocks = metadata + geometry.pageblocks,
+        .report_order = 0xff, /* off */
+        .report_min_order = 0xff,
+    };
+    return 0;
+}
+
+/* ---- adding frames ---- */
+
+/* Is a frame of [from, to), within one block of the largest order, managed? */
+static bool any_managed(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    uint32_t present = zone->present[from >> zone->max_order];
+    uint32_t head;
+    uint16_t state;
+
+    if (present == 0)
+        return false;
+    if (present == 1u << zone->max_order || ebb__find_block(zone, (uint32_t)from, &head, &state))
+        return true;
+    for (uint64_t at = from; at < to; at++) {
+        if (ebb__load_state(zone, (uint32_t)at) != EBB__NONE)
+            return true;
+    }
+    return false;
+}
+
+static uint64_t next_largest(const struct ebb_zone *zone, uint64_t at, uint64_t limit)
+{
+    uint64_t next = ((at >> zone->max_order) + 1) << zone->max_order;
+
+    return next < limit ? next : limit;
+}
+
+/* The largest block that begins at `from` and ends at or before `to`. */
+static unsigned largest_order(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    unsigned order = 63u - (unsigned)__builtin_clzll(to - from);
+
+    if (order > zone->max_order)
+        order = zone->max_order;
+    if (from != 0 && (unsigned)__builtin_ctzll(from) < order)
+        order = (unsigned)__builtin_ctzll(from);
+    return order;
+}
+
+int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
+{
+    uint64_t from = pfn - zone->base;
+    uint64_t to = from + frames;
+    bool wanted = false;
+
+    if (pfn < zone->first || from >= zone->span || frames == 0 || frames > zone->span - from)
+        return -EBB_EINVAL;
+
+    ebb_port_lock(&zone->lock);
+    for (uint64_t at = from; at < to; at = next_largest(zone, at, to)) {
+        if (any_managed(zone, at, next_largest(zone, at, to))) {
+            ebb_port_unlock(&zone->lock);
+            return -EBB_EEXIST;
+        }
+    }
+    while (from < to) {
+        unsigned order = largest_order(zone, from, to);
+
+        zone->present[from >> zone->max_order] += 1u << order;
+        zone->managed += (uint64_t)1 << order;
+        /* At the tail, so that low frames are allocated first. */
+        if (ebb__report_screen(zone,
+                               ebb__free_block(zone, (uint32_t)from, order, false, EBB__TAIL)))
+            wanted = true;
+        from += (uint64_t)1 << order;
+    }
+    ebb_port_unlock(&zone->lock);
+    if (wanted)
+        ebb__report_request(zone);
+    return 0;
+}
+
+/* ---- allocating ---- */
+
+static bool flags_valid(const struct ebb_zone *zone, unsigned flags)
+{
+    const unsigned known = EBB_ALLOC_ZERO | EBB_ALLOC_NO_CACHE | EBB_ALLOC_RESERVE;
+
+    return !(flags & ~known) && (zone->clear || !(flags & EBB_ALLOC_ZERO));
+}
+
+static void hand_out(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned flags,
+                     ebb_pfn_t *pfn)
+{
+    *pfn = zone->base + index;
+    if (EBB_UNLIKELY(flags & EBB_ALLOC_ZERO))
+        zone->clear(zone->clear_ctx, *pfn, (uint64_t)1 << order);
+}
+
+/* Would there be a block if the host answered now? Generous: what is with the
+ * host may merge with what is free, so its orders say little. */
+static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned flags)
+{
+    uint64_t reserve = flags & EBB_ALLOC_RESERVE ? 0 : zone->watermark_min;
+    uint64_t available = zone->free - zone->isolated + zone->in_flight;
+
+    return zone->in_flight > 0 && available >= reserve + ((uint64_t)1 << order);
+}
+
+/* One attempt at the free lists. */
+static int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags, bool last,
+                uint32_t *index)
+{
+    uint64_t frames = (uint64_t)1 << order;
+    int err = 0;
+
+    ebb_port_lock(&zone->lock);
+    if (((flags & EBB_ALLOC_RESERVE) || ebb__above_min(zone, frames)) &&
+        ebb__take_block(zone, order, type, index)) {
+        ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, order, type));
+        zone->allocs++;
+    } else {
+        err = worth_waiting(zone, order, flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
+        zone->failures += last;
+    }
+    ebb_port_unlock(&zone->lock);
+    return err;
+}
+
+int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
+              ebb_pfn_t *pfn)
+{
+    unsigned list_type = (unsigned)type;
+    uint32_t index;
+
+    if (EBB_UNLIKELY(order > zone->max_order || list_type >= EBB_ISOLATE ||
+                     !flags_valid(zone, flags)))
+        return -EBB_EINVAL;
+
+    bool cached = order == 0 && !(flags & EBB_ALLOC_NO_CACHE);
+
+    if (!cached || EBB_UNLIKELY(!ebb__pcp_alloc(zone, list_type, &index))) {
+        int err = take(zone, order, list_type, flags, false, &index);
+
+        if (EBB_UNLIKELY(err)) {
+            ebb_zone_drain(zone);
+            err = take(zone, order, list_type, flags, true, &index);
+        }
+        if (EBB_UNLIKELY(err))
+            return err;
+    }
+    hand_out(zone, index, order, flags, pfn);
+    return 0;
+}
+
+/* Why the block at index cannot be had. */
+static int why_not(const struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    uint32_t end = index + ((1u << order) - 1); /* the last frame: no overflow */
+    int why = -EBB_EBUSY;
+
+    for (uint32_t at = index;;) {
+        uint32_t head;
+        uint16_t state;
+
+        if (!ebb__find_block(zone, at, &head, &state))
+            return -EBB_EBUSY;
+        if (ebb__state_of(state) == EBB__IN_FLIGHT)
+            why = -EBB_EAGAIN;
+        else if (ebb__state_of(state) != EBB__FREE || ebb__type_of(state) == EBB_ISOLATE)
+            return -EBB_EBUSY;
+        uint32_t last = head + ((1u << ebb__order_of(state)) - 1);
+
+        if (last >= end)
+            return why;
+        at = last + 1;
+    }
+}
+
+static int take_at(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned flags)
+{
+    uint32_t head;
+    uint16_t state;
+
+    if (!ebb__find_block(zone, index, &head, &state) || ebb__state_of(state) != EBB__FREE ||
+        ebb__order_of(state) < order || ebb__type_of(state) == EBB_ISOLATE)
+        return why_not(zone, index, order);
+    if (!(flags & EBB_ALLOC_RESERVE) && !ebb__above_min(zone, (uint64_t)1 << order)) {
+        zone->failures++;
+        return -EBB_ENOMEM;
+    }
+    ebb__take_at(zone, head, index, order);
+    ebb__store_state(zone, index,
+                     ebb__state_word(EBB__ALLOCATED, order, ebb__pageblock_type(zone, index)));
+    zone->allocs++;
+    return 0;
+}
+
+int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned flags)
+{
+    uint64_t index = pfn - zone->base;
+    uint64_t frames = (uint64_t)1 << (order & 63);
+
+    if (order > zone->max_order || !flags_valid(zone, flags) || pfn < zone->base ||
+        (index & (frames - 1)) || index >= zone->span || frames > zone->span - index)
+        return -EBB_EINVAL;
+
+    ebb_port_lock(&zone->lock);
+    int err = take_at(zone, (uint32_t)index, order, flags);
+    ebb_port_unlock(&zone->lock);
+    if (err == -EBB_EBUSY) {
+        /* Part of it may rest in a cache, with nobody using it. */
+        ebb_zone_drain(zone);
+        ebb_port_lock(&zone->lock);
+        err = take_at(zone, (uint32_t)index, order, flags);
+        ebb_port_unlock(&zone->lock);
+    }
+    if (!err)
+        hand_out(zone, (uint32_t)index, order, flags, &pfn);
+    return err;
+}
+
+/* ---- freeing ---- */
+
+static void set_misuse(struct ebb_misuse *misuse, enum ebb_misuse_kind kind, const char *what)
+{
+    misuse->kind = kind;
+    misuse->what = what;
+}
+
+/* Find out what was wrong with a free that was refused. */
+static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
+{
+    uint64_t index = misuse->pfn - zone->base;
+    uint32_t head;
+    uint16_t state;
+
+    if (misuse->pfn < zone->base || index >= zone->span) {
+        set_misuse(misuse, EBB_MISUSE_FOREIGN_PFN, "the pfn is outside the zone");
+        return;
+    }
+    if (!ebb__find_block(zone, (uint32_t)index, &head, &state)) {
+        set_misuse(misuse, EBB_MISUSE_FOREIGN_PFN, "the pfn is in a hole of the zone");
+        return;
+    }
+    misuse->found_pfn = zone->base + head;
+    misuse->found = ebb__order_of(state);
+    if (misuse->order > zone->max_order)
+        set_misuse(misuse, EBB_MISUSE_WRONG_ORDER, "the order is above the zone's largest");
+    else if (index & (((uint64_t)1 << misuse->order) - 1))
+        set_misuse(misuse, EBB_MISUSE_MISALIGNED, "the pfn is not a multiple of the block's size");
+    else if (ebb__state_of(state) == EBB__FREE)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free already");
+    else if (ebb__state_of(state) == EBB__IN_FLIGHT)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free, and with the host");
+    else if (ebb__state_of(state) == EBB__CACHED)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the frame is free, in a per-CPU cache");
+    else if (head != index)
+        set_misuse(misuse, EBB_MISUSE_INSIDE_BLOCK, "the pfn is inside an allocated block");
+    else if (misuse->found != misuse->order)
+        set_misuse(misuse, EBB_MISUSE_WRONG_ORDER, "the block was allocated with another order");
+    else /* allocated again since it was refused */
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block was free a moment ago");
+}
+
+static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+{
+    struct ebb_misuse misuse = {.pfn = pfn, .order = order};
+
+    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
+    ebb_port_lock(&zone->lock);
+    classify(zone, &misuse);
+    ebb_port_unlock(&zone->lock);
+    ebb_port_misuse(&misuse);
+    return -EBB_EINVAL;
+}
+
+static int give_back(struct ebb_zone *zone, uint32_t index, unsigned order, bool *wanted)
+{
+    int err = 0;
+
+    ebb_port_lock(&zone->lock);
+    if (EBB_LIKELY((ebb__load_state(zone, index) & ~EBB__TYPE_MASK) ==
+                   ebb__state_word(EBB__ALLOCATED, order, 0))) {
+        zone->frees++;
+        *wanted = ebb__report_screen(zone, ebb__free_block(zone, index, order, false, EBB__HEAD));
+    } else {
+        err = -EBB_EINVAL;
+    }
+    ebb_port_unlock(&zone->lock);
+    return err;
+}
+
+int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+{
+    uint64_t index = pfn - zone->base;
+    enum ebb__pcp_free cached = EBB__PCP_BYPASS;
+    bool wanted = false;
+
+    /* A pfn below the base wraps round to an index far above the span. */
+    if (EBB_UNLIKELY(index >= zone->span || order > zone->max_order))
+        return refuse(zone, pfn, order);
+    if (order == 0)
+        cached = ebb__pcp_free(zone, (uint32_t)index, &wanted);
+    if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
+        return refuse(zone, pfn, order);
+    if (cached == EBB__PCP_BYPASS && EBB_UNLIKELY(give_back(zone, (uint32_t)index, order, &wanted)))
+        return refuse(zone, pfn, order);
+    if (EBB_UNLIKELY(wanted))
+        ebb__report_request(zone);
+    return 0;
+}
+
+/* ---- isolating ranges ---- */
+
+/* The pageblocks [*from, *to) of a range; false if it is not made of such. */
+static bool pageblock_range(const struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                            uint64_t *from, uint64_t *to)
+{
+    uint64_t mask = ((uint64_t)1 << zone->pageblock_order) - 1;
+    uint64_t end = (zone->span + mask) & ~mask;
+    uint64_t index = pfn - zone->base;
+
+    if (pfn < zone->base || ((index | frames) & mask) || frames == 0 || index >= end ||
+        frames > end - index)
+        return false;
+    *from = index;
+    *to = index + frames;
+    return true;
+}
+
+static bool all_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to, bool isolated)
+{
+    uint64_t step = (uint64_t)1 << zone->pageblock_order;
+
+    for (uint64_t at = from; at < to; at += step) {
+        if ((ebb__pageblock_type(zone, (uint32_t)at) == EBB_ISOLATE) != isolated)
+            return false;
+    }
+    return true;
+}
+
+/* Change the type of pageblocks and move their free blocks, which may merge
+ * with those of the neighbours that are now of a kind. Marks are kept. */
+static bool retype(struct ebb_zone *zone, uint64_t from, uint64_t to, unsigned type)
+{
+    uint64_t step = (uint64_t)1 << zone->pageblock_order;
+    bool wanted = false;
+
+    ebb__split_at(zone, (uint32_t)from);
+    if (to < zone->span)
+        ebb__split_at(zone, (uint32_t)to);
+    for (uint64_t at = from; at < to; at += step)
+        ebb__set_pageblock_type(zone, (uint32_t)at, type);
+
+    for (uint64_t at = from; at < to && at < zone->span;) {
+        uint16_t state = ebb__load_state(zone, (uint32_t)at);
+        unsigned order = ebb__order_of(state);
+
+        if (ebb__state_of(state) == EBB__FREE && ebb__type_of(state) != type) {
+            bool reported = ebb__unlink(zone, (uint32_t)at);
+            unsigned merged = ebb__free_block(zone, (uint32_t)at, order, reported,
+                                              reported ? EBB__TAIL : EBB__HEAD);
+
+            if (type != EBB_ISOLATE && ebb__report_screen(zone, merged))
+                wanted = true;
+        }
+        at += (uint64_t)1 << order;
+    }
+    return wanted;
+}
+
+int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
+{
+    uint64_t from;
+    uint64_t to;
+    int err = 0;
+
+    if (!pageblock_range(zone, pfn, frames, &from, &to))
+        return -EBB_EINVAL;
+    ebb_port_lock(&zone->lock);
+    if (all_isolated(zone, from, to, false))
+        retype(zone, from, to, EBB_ISOLATE);
+    else
+        err = -EBB_EBUSY;
+    ebb_port_unlock(&zone->lock);
+    /* After the types have changed, so that no frame enters a cache again. */
+    if (!err)
+        ebb_zone_drain(zone);
+    return err;
+}
+
+int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                      enum ebb_migratetype type)
+{
+    unsigned list_type = (unsigned)type;
+    bool wanted = false;
+    uint64_t from;
+    uint64_t to;
+    int err = 0;
+
+    if (list_type >= EBB_ISOLATE || !pageblock_range(zone, pfn, frames, &from, &to))
+        return -EBB_EINVAL;
+    ebb_port_lock(&zone->lock);
+    if (all_isolated(zone, from, to, true))
+        wanted = retype(zone, from, to, list_type);
+    else
+        err = -EBB_EINVAL;
+    ebb_port_unlock(&zone->lock);
+    if (wanted)
+        ebb__report_request(zone);
+    return err;
+}
+
+/* ---- looking ---- */
+
+void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
+{
+    ebb__lock_all(zone);
+    *stats = (struct ebb_zone_stats){
+        .managed = zone->managed,
+        .free = zone->free,
+        .isolated = zone->isolated,
+        .in_flight = zone->in_flight,
+        .reported = zone->reported,
+        .refaulted = zone->refaulted,
+        .allocs = zone->allocs,
+        .frees = zone->frees,
+        .failures = zone->failures,
+        .steals = zone->steals,
+        .conversions = zone->conversions,
+        .misuses = __atomic_load_n(&zone->misuses, __ATOMIC_RELAXED),
+    };
+    for (unsigned cpu = 0; cpu < zone->cpus; cpu++) {
+        stats->cached += ebb__pcp_held(&zone->pcps[cpu]);
+        stats->allocs += zone->pcps[cpu].allocs;
+        stats->frees += zone->pcps[cpu].frees;
+    }
+    stats->allocated = stats->managed - stats->free - stats->cached - stats->in_flight;
+    for (unsigned order = 0; order < EBB_ORDERS; order++) {
+        for (unsigned type = 0; type < EBB_MIGRATETYPES; type++) {
+            stats->lists[order][type].blocks = zone->lists[order][type].blocks;
+            stats->lists[order][type].reported = zone->lists[order][type].reported;
+        }
+    }
+    ebb__unlock_all(zone);
+}
+
+void ebb_zone_lookup(struct ebb_zone *zone, ebb_pfn_t pfn, struct ebb_block *block)
+{
+    static const uint8_t states[] = {
+        [EBB__FREE] = EBB_BLOCK_FREE,
+        [EBB__CACHED] = EBB_BLOCK_CACHED,
+        [EBB__ALLOCATED] = EBB_BLOCK_ALLOCATED,
+        [EBB__IN_FLIGHT] = EBB_BLOCK_IN_FLIGHT,
+    };
+    uint64_t index = pfn - zone->base;
+    uint32_t head;
+    uint16_t state;
+
+    *block = (struct ebb_block){.pfn = pfn, .state = EBB_BLOCK_NONE};
+    if (index >= zone->span)
+        return;
+    ebb_port_lock(&zone->lock);
+    if (ebb__find_block(zone, (uint32_t)index, &head, &state)) {
+        bool is_free = ebb__state_of(state) == EBB__FREE;
+        unsigned type = is_free ? ebb__type_of(state) : ebb__pageblock_type(zone, head);
+
+        *block = (struct ebb_block){
+            .pfn = zone->base + head,
+            .order = (uint8_t)ebb__order_of(state),
+            .state = states[ebb__state_of(state)],
+            .type = (uint8_t)type,
+            .reported = is_free && (state & EBB__REPORTED),
+        };
+    }
+    ebb_port_unlock(&zone->lock);
+}

@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Balloon driver: a report device for the engine, inflate and deflate for the
+ * host's requests, statistics.
+ *
+ * Contexts. The reporting queue is used by submit (the engine's worker), by
+ * interrupts and by stop, on any CPU: its lock orders them. The other queues
+ * belong to ebb_balloon_work(), which has one caller at a time, and need none.
+ *
+ * A device that breaks the protocol is reset on the spot: it may know of ranges
+ * that are about to be used again, and only a device that was reset is known to
+ * have forgotten them. Nothing is submitted to it until it is started anew.
+ */
+#include <ebb/balloon.h>
+#include <ebb/port.h>
+
+#define RESET_TIMEOUT_NS 1000000000u
+
+/* Bits of balloon->events. */
+#define EVENT_CONFIG 1u
+
+/* DMA memory: a page for each ring, and one for the buffers. */
+#define DMA_PAGE     4096u
+#define DMA_BUFFERS  (EBB_BALLOON_QUEUES * DMA_PAGE)
+#define DMA_STATS    (EBB_BALLOON_PFNS * sizeof(uint32_t)) /* behind the pfns */
+#define STATS_LENGTH (EBB_BALLOON_STATS_MAX * EBB_STAT_ENTRY_SIZE)
+
+_Static_assert(EBB_BALLOON_RING_SIZE * 26 + 12 + 2 <= DMA_PAGE, "a ring fits a page");
+_Static_assert(DMA_STATS + STATS_LENGTH <= DMA_PAGE, "the buffers fit a page");
+_Static_assert(EBB_BALLOON_RING_SIZE <= EBB_REPORT_CAPACITY_LIMIT, "a full ring is a legal batch");
+_Static_assert((EBB_FRAME_SIZE << EBB_ORDER_LIMIT) <= EBB_RING_CHAIN_LIMIT,
+               "a block fits a descriptor, and a chain");
+
+static int reporting_submit(struct ebb_report_device *device, const struct ebb_range *ranges,
+                            unsigned n);
+static void reporting_poll(struct ebb_report_device *device);
+
+static const struct ebb_report_device_ops report_ops = {
+    .submit = reporting_submit,
+    .poll = reporting_poll,
+};
+
+size_t ebb_balloon_dma_size(void)
+{
+    return DMA_BUFFERS + DMA_PAGE;
+}
+
+static bool is_running(const struct ebb_balloon *balloon)
+{
+    return __atomic_load_n(&balloon->running, __ATOMIC_ACQUIRE);
+}
+
+/* ---- bringing the device up ---- */
+
+static int reset_device(struct ebb_transport *t)
+{
+    const uint64_t start = ebb_port_now();
+
+    t->ops->set_status(t, 0);
+    while (t->ops->get_status(t) != 0) {
+        if (ebb_port_now() - start > RESET_TIMEOUT_NS)
+            return -EBB_ETIMEDOUT;
+        ebb_port_relax();
+    }
+    return 0;
+}
+
+static bool can_balloon(const struct ebb_balloon_config *config)
+{
+    const struct ebb_balloon_ops *ops = config->ops;
+
+    return ops && ops->inflate && ops->deflate && ops->deflated;
+}
+
+static bool config_ok(const struct ebb_balloon_config *config)
+{
+    const uint64_t size = ebb_balloon_dma_size();
+
+    return config->transport && config->dma && (uintptr_t)config->dma % DMA_PAGE == 0 &&
+           config->dma_addr % DMA_PAGE == 0 && config->dma_addr <= UINT64_MAX - size &&
+           config->numbering <= EBB_BALLOON_FIXED;
+}
+
+/*
+ * Which of the offered features to accept.
+ *
+ * Never DEFLATE_ON_OOM: it allows the guest to take frames back by itself, and
+ * nothing here does (a guest that is short of memory inflates less). Never
+ * FREE_PAGE_HINT, INDIRECT_DESC or EVENT_IDX.
+ */
+static uint64_t choose_features(const struct ebb_balloon_config *config, uint64_t offered)
+{
+    uint64_t wanted = EBB_F_VERSION_1 | EBB_F_MUST_TELL_HOST | EBB_F_PAGE_REPORTING;
+
+    offered &= ~config->refuse;
+    if (config->ops && config->ops->stats)
+        wanted |= EBB_F_STATS_VQ;
+    if (config->poison) {
+        /* A guest that counts on the content of free frames must not report
+         * them to a host that does not know what that is (5.5.6.7.1). */
+        if (offered & EBB_F_PAGE_POISON)
+            wanted |= EBB_F_PAGE_POISON;
+        else
+            wanted &= ~EBB_F_PAGE_REPORTING;
+    }
+    return offered & wanted;
+}
+
+static int negotiate(struct ebb_balloon *balloon, uint64_t offered)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    const uint8_t status = EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER | EBB_STATUS_FEATURES_OK;
+
+    balloon->features = choose_features(&balloon->config, offered);
+    if (!(balloon->features & EBB_F_VERSION_1))
+        return -EBB_ENODEV;
+    t->ops->set_features(t, balloon->features);
+    t->ops->set_status(t, status);
+    if (!(t->ops->get_status(t) & EBB_STATUS_FEATURES_OK))
+        return -EBB_ENODEV;
+    return 0;
+}
+
+/* Has the device a queue that the specification gives this number? */
+static bool queue_offered(uint64_t features, unsigned which)
+{
+    static const uint64_t needs[EBB_BALLOON_QUEUES] = {
+        [EBB_BALLOON_STATS] = EBB_F_STATS_VQ,
+        [EBB_BALLOON_HINT] = EBB_F_FREE_PAGE_HINT,
+        [EBB_BALLOON_REPORTING] = EBB_F_PAGE_REPORTING,
+    };
+
+    return (features & needs[which]) == needs[which];
+}
+
+static unsigned ring_size(unsigned max)
+{
+    unsigned size = EBB_BALLOON_RING_SIZE;
+
+    while (size > max)
+        size /= 2;
+    return size;
+}
+
+static int setup_queue(struct ebb_balloon *balloon, unsigned which, unsigned index)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    struct ebb_balloon_vq *vq = &balloon->queues[which];
+    const unsigned size = ring_size(t->ops->queue_max(t, index));
+    const struct ebb_ring_layout layout = ebb_ring_layout(size);
+    const uint64_t addr = balloon->config.dma_addr + which * DMA_PAGE;
+    char *memory = (char *)balloon->config.dma + which * DMA_PAGE;
+    int err;
+
+    if (size == 0)
+        return -EBB_ENOSPC;
+    err = ebb_ring_driver_init(&vq->ring, size, memory, vq->slots);
+    if (err)
+        return err;
+    vq->index = index;
+    vq->exists = true;
+    return t->ops->queue_setup(t, index, size, addr + layout.desc, addr + layout.avail,
+                               addr + layout.used);
+}
+
+/*
+ * Dense numbers count the queues that the device offers, negotiated or not: a
+ * VMM makes its queues before it knows what the driver will accept. A driver
+ * that accepts all it is offered, as Linux's does, cannot tell the difference.
+ */
+static int setup_queues(struct ebb_balloon *balloon, uint64_t offered)
+{
+    unsigned index = 0;
+
+    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++) {
+        const bool fixed = balloon->config.numbering == EBB_BALLOON_FIXED;
+        int err;
+
+        if (queue_offered(balloon->features, which)) {
+            err = setup_queue(balloon, which, fixed ? which : index);
+            if (err)
+                return err;
+        }
+        if (queue_offered(offered, which))
+            index++;
+    }
+    return 0;
+}
+
+static void prepare_reporting(struct ebb_balloon *balloon)
+{
+    balloon->device.ops = &report_ops;
+    balloon->device.capacity = balloon->queues[EBB_BALLOON_REPORTING].ring.size;
+}
+
+static int bring_up(struct ebb_balloon *balloon)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    uint64_t offered;
+    int err;
+
+    t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE);
+    t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER);
+    offered = t->ops->get_features(t);
+    err = negotiate(balloon, offered);
+    if (!err)
+        err = setup_queues(balloon, offered);
+    if (err)
+        return err;
+
+    prepare_reporting(balloon);
+    if (balloon->features & EBB_F_PAGE_POISON)
+        t->ops->config_write32(t, EBB_BALLOON_CFG_POISON_VAL, balloon->config.poison_val);
+    /* A balloon that an earlier driver left behind is empty now. */
+    t->ops->config_write32(t, EBB_BALLOON_CFG_ACTUAL, 0);
+    /* The first interrupt may come before set_status() returns. */
+    balloon->events = EVENT_CONFIG;
+    __atomic_store_n(&balloon->running, 1, __ATOMIC_RELEASE);
+    t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER | EBB_STATUS_FEATURES_OK |
+                              EBB_STATUS_DRIVER_OK);
+    return 0;
+}
+
+int ebb_balloon_start(struct ebb_balloon *balloon, const struct ebb_balloon_config *config)
+{
+    struct ebb_transport *t = config->transport;
+    int err;
+
+    if (!config_ok(config))
+        return -EBB_EINVAL;
+    __builtin_memset(balloon, 0, sizeof(*balloon));
+    balloon->config = *config;
+    balloon->pfns = (void *)((char *)config->dma + DMA_BUFFERS);
+    balloon->stats = (uint8_t *)config->dma + DMA_BUFFERS + DMA_STATS;
+
+    err = reset_device(t);
+    if (err)
+        return err;
+    err = bring_up(balloon);
+    if (err) {
+        /* Queues may be set up already, so a reset; then say why it is silent. */
+        balloon->features = 0;
+        if (reset_device(t) == 0)
+            t->ops->set_status(t, EBB_STATUS_FAILED);
+        return err;
+    }
+    ebb_port_wake(config->worker);
+    return 0;
+}
+
+/* ---- reporting ---- */
+
+/* The batch in flight, if there is one, ends like this. */
+static void end_batch(struct ebb_balloon *balloon, int status)
+{
+    struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
+    struct ebb_report *report;
+    bool had;
+
+    ebb_port_lock(&vq->lock);
+    had = balloon->in_flight > 0;
+    balloon->in_flight = 0;
+    report = balloon->report;
+    ebb_port_unlock(&vq->lock);
+    if (had)
+        ebb_report_complete(report, status);
+}
+
+/* Give the device up. From any context; the first caller does it. */
+static void give_up(struct ebb_balloon *balloon, int status)
+{
+    struct ebb_transport *t = balloon->config.transport;
+
+    if (!__atomic_exchange_n(&balloon->running, 0, __ATOMIC_ACQ_REL))
+        return;
+    t->ops->set_status(t, 0);
+    (void)t->ops->get_status(t); /* the write has arrived when this returns */
+    end_batch(balloon, status);
+}
+
+static void protocol_error(struct ebb_balloon *balloon)
+{
+    __atomic_fetch_add(&balloon->counters.protocol_errors, 1, __ATOMIC_RELAXED);
+    give_up(balloon, -EBB_EPROTO);
+}
+
+static bool ranges_ok(const struct ebb_balloon *balloon, const struct ebb_range *ranges, unsigned n)
+{
+    if (n == 0 || n > balloon->device.capacity)
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        if (ranges[i].len == 0 || ranges[i].len > EBB_RING_CHAIN_LIMIT)
+            return false;
+    }
+    return true;
+}
+
+/* How many of these ranges can be one chain? */
+static unsigned chain_length(const struct ebb_range *ranges, unsigned n)
+{
+    uint64_t bytes = 0;
+    unsigned i = 0;
+
+    while (i < n && bytes + ranges[i].len <= EBB_RING_CHAIN_LIMIT)
+        bytes += ranges[i++].len;
+    return i;
+}
+
+/* Put a batch on the ring, which is empty: one chain, or several where a chain
+ * would be too many bytes. Under the queue's lock. */
+static void add_batch(struct ebb_balloon *balloon, const struct ebb_range *ranges, unsigned n)
+{
+    struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
+
+    while (n > 0) {
+        const unsigned count = chain_length(ranges, n);
+
+        for (unsigned i = 0; i < count; i++) {
+            balloon->bufs[i].addr = ranges[i].addr;
+            balloon->bufs[i].len = (uint32_t)ranges[i].len;
+            balloon->bufs[i].write = true;
+        }
+        if (ebb_ring_driver_add(&vq->ring, balloon->bufs, count, balloon) != 0)
+            ebb_port_panic("balloon: an empty ring has no room for a batch");
+        balloon->in_flight++;
+        ranges += count;
+        n -= count;
+    }
+    balloon->counters.batches++;
+}
+
+static int reporting_submit(struct ebb_report_device *device, const struct ebb_range *ranges,
+                            unsigned n)
+{
+    struct ebb_balloon *balloon = (struct ebb_balloon *)device;
+    struct ebb_transport *t = balloon->config.transport;
+    struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
+    bool kick = false;
+    int err = 0;
+
+    if (!ranges_ok(balloon, ranges, n))
+        return -EBB_EINVAL;
+
+    ebb_port_lock(&vq->lock);
+    if (!is_running(balloon) || vq->ring.broken) {
+        err = -EBB_EIO;
+    } else if (balloon->in_flight > 0) {
+        err = -EBB_EBUSY;
+    } else {
+        add_batch(balloon, ranges, n);
+        kick = ebb_ring_driver_kick(&vq->ring);
+    }
+    ebb_port_unlock(&vq->lock);
+
+    if (kick)
+        t->ops->notify(t, vq->index);
+    return err;
+}
+
+/* Collect what the device has returned on the reporting queue. */
+static void reporting_poll(struct ebb_report_device *device)
+{
+    struct ebb_balloon *balloon = (struct ebb_balloon *)device;
+    struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
+    struct ebb_report *report;
+    bool done = false;
+    int got = 0;
+
+    ebb_port_lock(&vq->lock);
+    if (is_running(balloon) && vq->exists) {
+        void *token;
+        uint32_t len;
+
+        while ((got = ebb_ring_driver_get(&vq->ring, &token, &len)) > 0)
+            done = --balloon->in_flight == 0;
+    }
+    report = balloon->report;
+    ebb_port_unlock(&vq->lock);
+
+    /* Before the error: the batch came back in order. */
+    if (done)
+        ebb_report_complete(report, 0);
+    if (got < 0)
+        protocol_error(balloon);
+}
+
+int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report)
+{
+    int err;
+
+    if (!(balloon->features & EBB_F_PAGE_REPORTING))
+        return -EBB_EOPNOTSUPP;
+    if (balloon->report)
+        return -EBB_EBUSY;
+    balloon->report = report; /* a batch may come before register returns */
+    err = ebb_report_register(report, &balloon->device);
+    if (err)
+        balloon->report = NULL;
+    return err;
+}
+
+void ebb_balloon_detach(struct ebb_balloon *balloon)
+{
+    struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
+    struct ebb_report *report = balloon->report;
+
+    if (!report)
+        return;
+    if (ebb_report_unregister(report) != 0)
+        ebb_port_panic("balloon: its engine does not know it");
+    ebb_port_lock(&vq->lock);
+    balloon->report = NULL;
+    ebb_port_unlock(&vq->lock);
+}
+
+void ebb_balloon_stop(struct ebb_balloon *balloon)
+{
+    if (!balloon->config.transport)
+        return; /* never started */
+    __atomic_store_n(&balloon->running, 0, __ATOMIC_RELEASE);
+    /* A device that does not come out of reset cannot be waited for for ever. */
+    (void)reset_device(balloon->config.transport);
+    end_batch(balloon, -EBB_ECANCELED);
+    ebb_balloon_detach(balloon);
+}
+
+void ebb_balloon_irq(struct ebb_balloon *balloon)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    unsigned causes;
+
+    if (!is_running(balloon))
+        return;
+    causes = t->ops->irq_causes(t);
+    if (causes & EBB_IRQ_QUEUE)
+        reporting_poll(&balloon->device);
+    if (causes & EBB_IRQ_CONFIG)
+        __atomic_fetch_or(&balloon->events, EVENT_CONFIG, __ATOMIC_RELEASE);
+    if (causes)
+        ebb_port_wake(balloon->config.worker);
+}
+
+/* ---- the slow half ---- */
+
+/* Send one device-readable buffer; the queue is empty. */
+static void send_buffer(struct ebb_balloon *balloon, unsigned which, const volatile void *data,
+                        size_t len)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    struct ebb_balloon_vq *vq = &balloon->queues[which];
+    const size_t offset = (size_t)((const volatile char *)data - (char *)balloon->config.dma);
+    const struct ebb_ring_buf buf = {
+        .addr = balloon->config.dma_addr + offset,
+        .len = (uint32_t)len,
+    };
+
+    if (ebb_ring_driver_add(&vq->ring, &buf, 1, balloon) != 0)
+        ebb_port_panic("balloon: an empty ring has no room for a buffer");
+    if (ebb_ring_driver_kick(&vq->ring))
+        t->ops->notify(t, vq->index);
+}
+
+/* Has the device returned the buffer of this queue? 1, 0, or -EBB_EPROTO. */
+static int returned(struct ebb_balloon *balloon, unsigned which)
+{
+    void *token;
+    uint32_t len;
+
+    if (!balloon->queues[which].exists)
+        return 0;
+    return ebb_ring_driver_get(&balloon->queues[which].ring, &token, &len);
+}
+
+static void put_le(uint8_t *to, uint64_t value, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        to[i] = (uint8_t)(value >> (8 * i));
+}
+
+/* Keep one statistics buffer with the host; it returns the buffer to ask for
+ * new ones. */
+static int work_stats(struct ebb_balloon *balloon)
+{
+    const struct ebb_balloon_ops *ops = balloon->config.ops;
+    struct ebb_balloon_stat stats[EBB_BALLOON_STATS_MAX];
+    const int got = returned(balloon, EBB_BALLOON_STATS);
+    unsigned n;
+
+    if (got < 0)
+        return got;
+    if (got > 0)
+        balloon->stats_held = false;
+    if (!balloon->queues[EBB_BALLOON_STATS].exists || balloon->stats_held)
+        return 0;
+
+    n = ops->stats(balloon->config.ctx, stats, EBB_BALLOON_STATS_MAX);
+    if (n > EBB_BALLOON_STATS_MAX)
+        ebb_port_panic("balloon: more statistics than were asked for");
+    if (n == 0)
+        return 0; /* there is no empty buffer; the next call tries again */
+    for (unsigned i = 0; i < n; i++) {
+        put_le(&balloon->stats[i * EBB_STAT_ENTRY_SIZE], stats[i].tag, 2);
+        put_le(&balloon->stats[i * EBB_STAT_ENTRY_SIZE + 2], stats[i].value, 8);
+    }
+    balloon->stats_held = true;
+    balloon->counters.stats_sent++;
+    send_buffer(balloon, EBB_BALLOON_STATS, balloon->stats, n * EBB_STAT_ENTRY_SIZE);
+    return 0;
+}
+
+/* The host has acknowledged the transfer. */
+static void end_transfer(struct ebb_balloon *balloon)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    const uint32_t n = balloon->transfer;
+
+    balloon->transfer = 0;
+    if (balloon->transfer_deflate) {
+        balloon->actual -= n;
+        balloon->counters.deflated += n;
+        balloon->config.ops->deflated(balloon->config.ctx, balloon->sent, n);
+    } else {
+        balloon->actual += n;
+        balloon->counters.inflated += n;
+    }
+    t->ops->config_write32(t, EBB_BALLOON_CFG_ACTUAL, balloon->actual);
+}
+
+static int work_transfer(struct ebb_balloon *balloon)
+{
+    const int inflate = returned(balloon, EBB_BALLOON_INFLATE);
+    const int deflate = returned(balloon, EBB_BALLOON_DEFLATE);
+
+    if (inflate < 0 || deflate < 0)
+        return -EBB_EPROTO;
+    /* One transfer at a time: only one of the two can have come back. */
+    if (inflate > 0 || deflate > 0)
+        end_transfer(balloon);
+    return 0;
+}
+
+/* Send up to `wanted` frames one way or the other. False: there were none. */
+static bool begin_transfer(struct ebb_balloon *balloon, bool deflate, uint32_t wanted)
+{
+    const struct ebb_balloon_ops *ops = balloon->config.ops;
+    const unsigned max = wanted < EBB_BALLOON_PFNS ? wanted : EBB_BALLOON_PFNS;
+    unsigned n;
+
+    if (deflate)
+        n = ops->deflate(balloon->config.ctx, balloon->sent, max);
+    else
+        n = ops->inflate(balloon->config.ctx, balloon->sent, max);
+    if (n > max)
+        ebb_port_panic("balloon: more frames than were asked for");
+    if (n == 0)
+        return false;
+
+    balloon->transfer = n;
+    balloon->transfer_deflate = deflate;
+    /* The host could change what it was sent; what comes back is `sent`. */
+    __builtin_memcpy(balloon->pfns, balloon->sent, n * sizeof(balloon->sent[0]));
+    send_buffer(balloon, deflate ? EBB_BALLOON_DEFLATE : EBB_BALLOON_INFLATE, balloon->pfns,
+                n * sizeof(balloon->sent[0]));
+    return true;
+}
+
+/* Bring the balloon nearer to the size that the host wants, which may be
+ * anything. True: it could not, and nothing will wake us. */
+static bool work_balance(struct ebb_balloon *balloon)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    uint32_t target;
+
+    if (balloon->transfer > 0 || !can_balloon(&balloon->config))
+        return false;
+    target = t->ops->config_read32(t, EBB_BALLOON_CFG_NUM_PAGES);
+    if (target > balloon->actual)
+        return !begin_transfer(balloon, false, target - balloon->actual);
+    if (target < balloon->actual)
+        return !begin_transfer(balloon, true, balloon->actual - target);
+    return false;
+}
+
+bool ebb_balloon_work(struct ebb_balloon *balloon)
+{
+    struct ebb_transport *t = balloon->config.transport;
+    uint32_t events;
+
+    if (!is_running(balloon))
+        return false;
+    events = __atomic_exchange_n(&balloon->events, 0, __ATOMIC_ACQUIRE);
+    if ((events & EVENT_CONFIG) && (t->ops->get_status(t) & EBB_STATUS_NEEDS_RESET)) {
+        give_up(balloon, -EBB_EIO);
+        return false;
+    }
+    if (work_stats(balloon) != 0 || work_transfer(balloon) != 0) {
+        protocol_error(balloon);
+        return false;
+    }
+    return work_balance(balloon);
+}
