@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What can be wrong with this machine, found out before a run. Each check
+ * explains on stderr what is wrong and what to do, and returns false.
+ */
+#ifndef HOST_H
+#define HOST_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* "512M", "2G", "1536" (MiB): bytes, 0 if it is not a size. */
+uint64_t host_parse_size(const char *text);
+
+/* Is there memory for a guest of this size? */
+bool host_check_memory(uint64_t guest_bytes);
+/* Can a process have transparent huge pages by madvise()? */
+bool host_check_thp(void);
+/* Can a file of this name be written? Leaves nothing behind. */
+bool host_check_writable(const char *what, const char *path);
+/* Write a whole file, or explain why not, and leave no half of it. */
+bool host_write_file(const char *path, const char *data, size_t len);
+/* A program of this name in PATH, or this very file; NULL: none. To be freed. */
+char *host_find_program(const char *name);
+/* The reference guest that belongs to this program; NULL: none. To be freed. */
+char *host_find_guest(void);
+
+#endif

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Start QEMU with the reference guest, and understand how it ends. */
+#include "qemu.h"
+#include "child.h"
+#include "cmd.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#define ARGS 48u
+
+/* What the guest writes to its exit device; QEMU makes (value << 1) | 1 of it. */
+enum guest_exit { GUEST_OK = 0, GUEST_VERIFY = 1, GUEST_USAGE = 2, GUEST_PANIC = 3 };
+
+struct args {
+    char *list[ARGS];
+    size_t n;
+};
+
+static void add(struct args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void add(struct args *args, const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    if (args->n + 1 < ARGS && vasprintf(&args->list[args->n], format, list) >= 0)
+        args->list[++args->n] = NULL;
+    va_end(list);
+}
+
+static void free_args(struct args *args)
+{
+    for (size_t i = 0; i < args->n; i++)
+        free(args->list[i]);
+}
+
+char *qemu_version(const char *path)
+{
+    char *const argv[] = {(char *)path, (char *)"--version", NULL};
+    char *out, *err, *version = NULL;
+    int status = child_run(argv, NULL, 10, &out, NULL, &err);
+    const char *found = strstr(out, "version ");
+
+    if (status == 0 && found) {
+        found += strlen("version ");
+        version = cmd_format("%.*s", (int)strcspn(found, " ,\n"), found);
+    } else if (status == -ETIME) {
+        cmd_error("%s --version does not come back", path);
+    } else if (status < 0) {
+        cmd_error("cannot start %s: %s", path, strerror(-status));
+    } else {
+        cmd_error("%s --version fails, so it is no working QEMU%s%s", path, *err ? ":\n" : "", err);
+    }
+    free(out);
+    free(err);
+    return version;
+}
+
+/* The guest's command line. */
+static char *guest_words(const struct run_options *options)
+{
+    char *words = cmd_format("%s", ""), *longer;
+
+    for (size_t i = 0; i < options->n_settings; i++) {
+        longer = cmd_format("%s%s ", words, options->settings[i]);
+        free(words);
+        words = longer;
+    }
+    longer = cmd_format("%sscript=\"%s%s%s\"", words, options->workload,
+                        options->interactive && *options->workload ? "; " : "",
+                        options->interactive ? "shell" : "");
+    free(words);
+    return longer;
+}
+
+static void add_memory(struct args *args, const struct run_options *options)
+{
+    uint64_t mib = options->memory >> 20;
+
+    add(args, "-m");
+    add(args, "%" PRIu64 "M", mib);
+    add(args, "-object");
+    if (options->backing == BACKING_MEMFD)
+        add(args, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on", mib);
+    else
+        add(args, "memory-backend-ram,id=ram,size=%" PRIu64 "M", mib);
+}
+
+static void add_balloon(struct args *args, const struct run_options *options)
+{
+    if (options->machine == MACHINE_MICROVM) {
+        /* The guest speaks virtio 1 only. */
+        add(args, "-global");
+        add(args, "virtio-mmio.force-legacy=false");
+    }
+    add(args, "-device");
+    add(args, "virtio-balloon-%s,free-page-reporting=%s",
+        options->machine == MACHINE_MICROVM ? "device" : "pci", options->reporting ? "on" : "off");
+}
+
+static void add_devices(struct args *args, const struct qemu_fds *fds)
+{
+    add(args, "-add-fd");
+    add(args, "fd=%d,set=1", fds->telemetry);
+    add(args, "-chardev");
+    /* Appending, because a pipe cannot be truncated. */
+    add(args, "file,id=telemetry,path=/dev/fdset/1,append=on");
+    add(args, "-device");
+    add(args, "isa-debugcon,iobase=0xe9,chardev=telemetry");
+    add(args, "-chardev");
+    add(args, "socket,id=console,fd=%d", fds->console);
+    add(args, "-serial");
+    add(args, "chardev:console");
+    add(args, "-device");
+    add(args, "isa-debug-exit,iobase=0xf4,iosize=4");
+}
+
+pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
+{
+    const struct run_options *options = run->options;
+    const int keep[] = {fds->telemetry, fds->console};
+    struct args args = {{NULL}, 0};
+    struct child_config config = {.in = -1,
+                                  .out = fds->err,
+                                  .err = fds->err,
+                                  .keep = keep,
+                                  .n_keep = 2,
+                                  .no_thp = options->backing == BACKING_ANON,
+                                  .own_group = true};
+    char *words = guest_words(options);
+    pid_t pid;
+
+    add(&args, "%s", run->qemu_path);
+    add(&args, "-nodefaults");
+    add(&args, "-no-user-config");
+    add(&args, "-no-reboot");
+    add(&args, "-display");
+    add(&args, "none");
+    add(&args, "-accel");
+    /* TCG's translations are bounded: the host's memory is the subject here. */
+    add(&args, "%s", run->accel == ACCEL_KVM ? "kvm" : "tcg,thread=multi,tb-size=64");
+    add(&args, "-machine");
+    add(&args, "%s,memory-backend=ram", run_machine_names[options->machine]);
+    add(&args, "-smp");
+    add(&args, "%u", options->cpus);
+    add_memory(&args, options);
+    add_balloon(&args, options);
+    add_devices(&args, fds);
+    add(&args, "-kernel");
+    add(&args, "%s", run->guest_path);
+    add(&args, "-append");
+    add(&args, "%s", words);
+    config.argv = args.list;
+    pid = child_start(&config);
+    free_args(&args);
+    free(words);
+    return pid;
+}
+
+enum run_status qemu_outcome(int wait_status, bool ended)
+{
+    int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
+
+    /* QEMU's own failure is 1 as well, but then the guest has not said goodbye. */
+    if (code == (GUEST_OK << 1 | 1) && ended)
+        return RUN_OK;
+    if (code == (GUEST_VERIFY << 1 | 1))
+        return RUN_VERIFY;
+    if (code == (GUEST_USAGE << 1 | 1))
+        return RUN_USAGE;
+    if (code == (GUEST_PANIC << 1 | 1))
+        return RUN_PANIC;
+    if (code == 0)
+        return RUN_RESET;
+    return RUN_QEMU;
+}

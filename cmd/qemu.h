@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* QEMU: its command line, its version, and what its exit status means. */
+#ifndef QEMU_H
+#define QEMU_H
+
+#include "run.h"
+
+/* The descriptors that QEMU inherits. */
+struct qemu_fds {
+    int telemetry; /* a pipe, to write */
+    int console;   /* a connected socket */
+    int err;       /* its standard error */
+};
+
+/* "7.2.22", from `qemu --version`; NULL, and an explanation on stderr, if that
+ * does not run. To be freed. */
+char *qemu_version(const char *path);
+
+/* Start it. The pid, or a negated errno. */
+pid_t qemu_start(const struct run *run, const struct qemu_fds *fds);
+
+/* What the wait status of a QEMU means that ended by itself; `ended`: the
+ * guest's last telemetry line was read. */
+enum run_status qemu_outcome(int wait_status, bool ended);
+
+#endif

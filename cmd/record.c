@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Keep a run's samples and events; work out what came back, and when. */
+#include "record.h"
+#include "cmd.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Less than this back is noise. */
+#define FIRST_KIB 2048u
+
+void record_init(struct record *record, uint64_t start_ns)
+{
+    *record = (struct record){.start_ns = start_ns};
+    pthread_mutex_init(&record->lock, NULL);
+}
+
+void record_destroy(struct record *record)
+{
+    pthread_mutex_destroy(&record->lock);
+    free(record->samples);
+}
+
+void record_sample(struct record *record, uint64_t ns, uint64_t host_kib)
+{
+    pthread_mutex_lock(&record->lock);
+    if (record->n_samples == record->room) {
+        record->room = record->room ? 2 * record->room : 1024;
+        record->samples = cmd_realloc(record->samples, record->room * sizeof(struct record_sample));
+    }
+    record->samples[record->n_samples++] = (struct record_sample){ns, record->guest_kib, host_kib};
+    if (record->based && !record->base_known) {
+        record->base_kib = host_kib;
+        record->base_known = true;
+    }
+    if (host_kib > record->peak_kib)
+        record->peak_kib = host_kib;
+    if (host_kib > record->plateau_kib)
+        record->plateau_kib = host_kib;
+    /* A release right after the hold, with no sample between. */
+    if (record->release_new && host_kib > record->release.held_kib)
+        record->release.held_kib = host_kib;
+    record->release_new = false;
+    pthread_mutex_unlock(&record->lock);
+}
+
+/* The workload goes on to take memory: what the host holds from now on says
+ * nothing about the last release. */
+static void close_window(struct record *record)
+{
+    if (record->window_open)
+        record->release.end = record->n_samples;
+    record->window_open = false;
+}
+
+static bool takes_memory(const char *step)
+{
+    static const char *const words[] = {"memhog", "churn", "fragment"};
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strncmp(step, words[i], strlen(words[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void release(struct record *record, uint64_t ns, uint64_t freed_kib)
+{
+    close_window(record);
+    if (!record->release.seen || freed_kib >= record->release.freed_kib / 100 * 99) {
+        record->release = (struct record_release){.seen = true,
+                                                  .ns = ns,
+                                                  .freed_kib = freed_kib,
+                                                  .held_kib = record->plateau_kib,
+                                                  .first = record->n_samples};
+        record->window_open = true;
+        record->release_new = true;
+    }
+    record->plateau_kib = 0;
+}
+
+static void fault(struct record *record, const char *text)
+{
+    if (record->n_faults < RECORD_FAULTS)
+        memcpy(record->faults[record->n_faults], text, TELEMETRY_TEXT);
+    record->n_faults++;
+}
+
+void record_event(struct record *record, uint64_t ns, const struct telemetry_event *event)
+{
+    pthread_mutex_lock(&record->lock);
+    switch (event->kind) {
+    case TELEMETRY_HEADER:
+        record->header = true;
+        break;
+    case TELEMETRY_BOOT:
+        record->booted = true;
+        record->boot = *event;
+        break;
+    case TELEMETRY_BASE:
+        record->based = true;
+        record->guest_kib = event->used_kib;
+        break;
+    case TELEMETRY_USE:
+        record->guest_kib = event->used_kib;
+        break;
+    case TELEMETRY_STEP:
+        memcpy(record->step, event->text, sizeof(record->step));
+        if (takes_memory(event->text))
+            close_window(record);
+        break;
+    case TELEMETRY_HOLD:
+        record->plateau_kib = 0;
+        break;
+    case TELEMETRY_RELEASE:
+        release(record, ns, event->kib);
+        break;
+    case TELEMETRY_FAULT:
+        fault(record, event->text);
+        break;
+    case TELEMETRY_END:
+        record->ended = true;
+        record->end = *event;
+        break;
+    }
+    pthread_mutex_unlock(&record->lock);
+}
+
+static double mib(uint64_t kib)
+{
+    return (double)kib / 1024;
+}
+
+/* From the release to the first sample at which `back_kib` were back; -1: never. */
+static double time_of(const struct record *record, size_t end, double back_kib)
+{
+    const struct record_release *at = &record->release;
+
+    for (size_t i = at->first; i < end; i++) {
+        const struct record_sample *sample = &record->samples[i];
+        if ((double)at->held_kib - (double)sample->host_kib >= back_kib)
+            return sample->ns > at->ns ? (double)(sample->ns - at->ns) / 1e6 : 0;
+    }
+    return -1;
+}
+
+void record_result(const struct record *record, struct record_result *result)
+{
+    const struct record_release *at = &record->release;
+    size_t end = record->window_open ? record->n_samples : at->end;
+    double freed = (double)at->freed_kib;
+
+    *result = (struct record_result){.baseline_mib = mib(record->base_kib),
+                                     .peak_mib = mib(record->peak_kib),
+                                     .release_ms = -1,
+                                     .first_ms = -1,
+                                     .t50_ms = -1,
+                                     .t90_ms = -1,
+                                     .t99_ms = -1};
+    if (!at->seen)
+        return;
+    result->released = true;
+    result->release_ms = (double)(at->ns - record->start_ns) / 1e6;
+    result->freed_mib = mib(at->freed_kib);
+    if (end > at->first)
+        result->returned_mib = mib(at->held_kib) - mib(record->samples[end - 1].host_kib);
+    result->residue_mib = result->freed_mib - result->returned_mib;
+    result->first_ms = time_of(record, end, FIRST_KIB);
+    if (at->freed_kib == 0)
+        return;
+    result->t50_ms = time_of(record, end, freed * 0.50);
+    result->t90_ms = time_of(record, end, freed * 0.90);
+    result->t99_ms = time_of(record, end, freed * 0.99);
+}

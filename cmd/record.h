@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What is known of a run: the host's samples, the guest's telemetry, and what
+ * follows from both. One thread adds samples and another one events; each
+ * function that starts with record_ takes the lock itself.
+ *
+ * The release a run is judged by is the workload's largest; of several within
+ * 1 % of it the last one. What came back is counted from the most that the
+ * host held between the guest's last taking of memory and that release,
+ * because reporting starts while the guest still frees.
+ */
+#ifndef RECORD_H
+#define RECORD_H
+
+#include "telemetry.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RECORD_FAULTS 8u
+
+struct record_sample {
+    uint64_t ns; /* CLOCK_MONOTONIC */
+    uint64_t guest_kib, host_kib;
+};
+
+struct record_release {
+    bool seen;
+    uint64_t ns; /* when its line was read */
+    uint64_t freed_kib;
+    uint64_t held_kib; /* most that the host held before it */
+    size_t first;      /* first sample at or after it */
+    size_t end;        /* behind the last sample before the workload takes memory again */
+};
+
+struct record {
+    pthread_mutex_t lock;
+    uint64_t start_ns;
+    struct record_sample *samples;
+    size_t n_samples, room;
+    uint64_t guest_kib; /* last known use */
+    bool header, booted, based, ended;
+    uint64_t base_kib; /* what the host held before the workload */
+    bool base_known;
+    uint64_t plateau_kib; /* most that the host held since memory was last taken or released */
+    uint64_t peak_kib;
+    struct record_release release;
+    bool window_open; /* release.end is still to come */
+    bool release_new; /* release.held_kib waits for a sample */
+    char step[TELEMETRY_TEXT];
+    char faults[RECORD_FAULTS][TELEMETRY_TEXT];
+    uint64_t n_faults;
+    struct telemetry_event boot, end;
+};
+
+/* -1 in a time means never reached. */
+struct record_result {
+    bool released; /* the rest is zero and never without a release */
+    double baseline_mib, peak_mib, freed_mib, returned_mib, residue_mib;
+    double release_ms; /* of the samples' clock, which starts with QEMU */
+    double first_ms, t50_ms, t90_ms, t99_ms;
+};
+
+void record_init(struct record *record, uint64_t start_ns);
+void record_destroy(struct record *record);
+void record_sample(struct record *record, uint64_t ns, uint64_t host_kib);
+void record_event(struct record *record, uint64_t ns, const struct telemetry_event *event);
+
+/* The caller holds the lock, or is alone. */
+void record_result(const struct record *record, struct record_result *result);
+
+#endif

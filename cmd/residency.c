@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Find the guest's memory in the VMM and see how much of it the host holds. */
+#include "residency.h"
+#include "cmd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* A walk that takes longer does not fit between two quick samples. */
+#define LONG_WALK_NS (2 * CMD_MS)
+/* A walk is followed by this many times its length without one; a long one by
+ * this time, so that it is rarely in the way when the guest frees its memory. */
+#define WALK_REST      4u
+#define LONG_WALK_REST CMD_S
+/* A process whose memory changes by less stands still. */
+#define STILL_KIB 64u
+
+void residency_init(struct residency *residency, pid_t pid, enum backing backing, uint64_t bytes)
+{
+    *residency = (struct residency){
+        .pid = pid, .backing = backing, .bytes = bytes, .fd = -1, .status_fd = -1};
+}
+
+void residency_close(struct residency *residency)
+{
+    if (residency->fd >= 0)
+        close(residency->fd);
+    if (residency->status_fd >= 0)
+        close(residency->status_fd);
+    residency->fd = residency->status_fd = -1;
+}
+
+static int open_proc(pid_t pid, const char *name)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static bool find_memfd(struct residency *residency)
+{
+    char path[64], target[64];
+    struct dirent *entry;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/fd", (int)residency->pid);
+    dir = opendir(path);
+    while (dir && residency->fd < 0 && (entry = readdir(dir))) {
+        struct stat st;
+        ssize_t n = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target));
+
+        if (n < 7 || memcmp(target, "/memfd:", 7) != 0)
+            continue;
+        if (fstatat(dirfd(dir), entry->d_name, &st, 0) == 0 &&
+            (uint64_t)st.st_size == residency->bytes)
+            residency->fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_CLOEXEC);
+    }
+    if (dir)
+        closedir(dir);
+    return residency->fd >= 0;
+}
+
+/* "7f0000000000-7f0080000000 rw-p 00000000 00:00 0": private, anonymous memory
+ * of the right size, that can be written and not executed. */
+static bool is_guest_memory(const char *line, uint64_t bytes)
+{
+    uint64_t start, end, inode;
+    char mode[5];
+
+    return sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %*s %*s %" SCNu64, &start, &end, mode,
+                  &inode) == 4 &&
+           end - start == bytes && strcmp(mode, "rw-p") == 0 && inode == 0;
+}
+
+static bool find_anonymous(struct residency *residency)
+{
+    int fd = open_proc(residency->pid, "maps");
+    FILE *maps = fd >= 0 ? fdopen(fd, "r") : NULL;
+    char line[512];
+    bool found = false;
+
+    if (!maps) {
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    while (!found && fgets(line, sizeof(line), maps))
+        found = is_guest_memory(line, residency->bytes);
+    fclose(maps);
+    if (!found)
+        return false;
+    snprintf(residency->range, sizeof(residency->range), "%.*s ", (int)strcspn(line, " "), line);
+    residency->fd = open_proc(residency->pid, "smaps");
+    residency->status_fd = open_proc(residency->pid, "status");
+    if (residency->fd >= 0 && residency->status_fd >= 0)
+        return true;
+    residency_close(residency);
+    return false;
+}
+
+bool residency_find(struct residency *residency)
+{
+    if (residency->fd >= 0)
+        return true;
+    if (residency->backing == BACKING_MEMFD)
+        return find_memfd(residency);
+    return find_anonymous(residency);
+}
+
+/* Add the number behind "key:" in a line of smaps or status to *kib. */
+static bool add_field(const char *line, const char *key, uint64_t *kib)
+{
+    size_t len = strlen(key);
+
+    if (strncmp(line, key, len) != 0 || line[len] != ':')
+        return false;
+    *kib += strtoull(line + len + 1, NULL, 10);
+    return true;
+}
+
+/*
+ * Read a file of /proc line by line, from its start, until fn returns false.
+ * In pieces, since the kernel computes what is read and no more.
+ */
+static bool each_line(int fd, bool (*fn)(void *ctx, const char *line), void *ctx)
+{
+    char buffer[4097];
+    size_t have = 0;
+
+    if (lseek(fd, 0, SEEK_SET) != 0)
+        return false;
+    for (;;) {
+        ssize_t n = read(fd, buffer + have, sizeof(buffer) - 1 - have);
+        char *line = buffer, *end;
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n == 0;
+        have += (size_t)n;
+        buffer[have] = '\0';
+        while ((end = strchr(line, '\n'))) {
+            *end = '\0';
+            if (!fn(ctx, line))
+                return true;
+            line = end + 1;
+        }
+        have -= (size_t)(line - buffer);
+        if (have == sizeof(buffer) - 1)
+            have = 0; /* a line of 4 KiB: none that matters */
+        memmove(buffer, line, have);
+    }
+}
+
+struct smaps_search {
+    const char *range;
+    bool inside;
+    uint64_t kib;
+};
+
+static bool smaps_line(void *ctx, const char *line)
+{
+    struct smaps_search *search = ctx;
+
+    if (!search->inside) {
+        search->inside = strncmp(line, search->range, strlen(search->range)) == 0;
+        return true;
+    }
+    add_field(line, "Rss", &search->kib);
+    return !add_field(line, "Swap", &search->kib);
+}
+
+struct status_search {
+    unsigned found;
+    uint64_t kib;
+};
+
+static bool status_line(void *ctx, const char *line)
+{
+    struct status_search *search = ctx;
+
+    if (add_field(line, "RssAnon", &search->kib) || add_field(line, "VmSwap", &search->kib))
+        search->found++;
+    return search->found < 2;
+}
+
+/* All anonymous memory of the process. */
+static bool read_process(struct residency *residency, uint64_t *kib)
+{
+    struct status_search search = {0, 0};
+
+    if (!each_line(residency->status_fd, status_line, &search) || search.found < 2)
+        return false;
+    *kib = search.kib;
+    return true;
+}
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* Walk the mapping. If the process stood still meanwhile, that is the truth, and
+ * tells what the process holds besides; else the walk has seen the memory of
+ * several moments, and the last such difference is better. */
+static bool read_exactly(struct residency *residency, uint64_t *kib)
+{
+    struct smaps_search search = {residency->range, false, 0};
+    uint64_t start = cmd_now_ns(), before, after;
+    bool first = residency->exact_end == 0, still;
+
+    if (!read_process(residency, &before) || !each_line(residency->fd, smaps_line, &search) ||
+        !search.inside || !read_process(residency, &after))
+        return false;
+    residency->exact_end = cmd_now_ns();
+    residency->exact_cost = residency->exact_end - start;
+    residency->exact_kib = search.kib;
+    still = minus(before, after) + minus(after, before) <= STILL_KIB;
+    if (first || still)
+        residency->other_kib = minus(after, search.kib);
+    *kib = minus(after, residency->other_kib);
+    return true;
+}
+
+/* What a walk would take now: it grows with what is there. */
+static uint64_t walk_cost(const struct residency *residency, uint64_t kib)
+{
+    uint64_t least = CMD_MS / 10;
+
+    if (residency->exact_kib == 0)
+        return least;
+    return least +
+           (uint64_t)((double)residency->exact_cost * (double)kib / (double)residency->exact_kib);
+}
+
+bool residency_read(struct residency *residency, bool quick, uint64_t *kib)
+{
+    uint64_t process, now = cmd_now_ns(), cost, rest;
+    struct stat st;
+
+    if (residency->backing == BACKING_MEMFD) {
+        if (fstat(residency->fd, &st) != 0)
+            return false;
+        *kib = (uint64_t)st.st_blocks / 2; /* of 512 bytes */
+        return true;
+    }
+    if (residency->exact_end == 0)
+        return read_exactly(residency, kib);
+    if (!read_process(residency, &process))
+        return false;
+    *kib = minus(process, residency->other_kib);
+    cost = walk_cost(residency, *kib);
+    rest = cost > LONG_WALK_NS ? LONG_WALK_REST : WALK_REST * cost;
+    if ((quick && cost > LONG_WALK_NS) || now - residency->exact_end < rest)
+        return true;
+    return read_exactly(residency, kib);
+}

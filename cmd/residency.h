@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How much of a guest's memory the host holds: that one mapping of the VMM,
+ * not the whole process. Memory the host has swapped out counts as held.
+ */
+#ifndef RESIDENCY_H
+#define RESIDENCY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum backing { BACKING_ANON, BACKING_MEMFD, BACKING_THP };
+
+struct residency {
+    pid_t pid;
+    enum backing backing;
+    uint64_t bytes; /* size of the guest's memory: how the mapping is recognized */
+
+    /* Private. */
+    int fd;              /* memfd: the guest's memory; else the process's smaps; -1: none yet */
+    int status_fd;       /* anon, thp: the process's status */
+    char range[40];      /* anon, thp: the mapping as smaps writes it */
+    uint64_t exact_kib;  /* last exact reading, */
+    uint64_t exact_cost; /*   how many ns it took, */
+    uint64_t exact_end;  /*   and when it ended */
+    uint64_t other_kib;  /* what the process holds besides */
+};
+
+void residency_init(struct residency *residency, pid_t pid, enum backing backing, uint64_t bytes);
+
+/* Look for the mapping. False: not there (yet). */
+bool residency_find(struct residency *residency);
+
+/*
+ * What the host holds now, in KiB, once the mapping is found. False: the
+ * process is gone.
+ *
+ * A memfd's blocks are read in a microsecond. For anonymous memory the kernel
+ * walks the page table (10 ms per GiB), so readings take the change of the
+ * process's anonymous memory since the last walk; they walk again where that is
+ * quick, and once a second otherwise, but no `quick` reading takes long.
+ */
+bool residency_read(struct residency *residency, bool quick, uint64_t *kib);
+
+void residency_close(struct residency *residency);
+
+#endif

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The options of `ebb run`. */
+#include "cmd.h"
+#include "host.h"
+#include "run.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MIB         ((uint64_t)1 << 20)
+#define MEMORY_LOW  (64 * MIB)
+#define MEMORY_HIGH (65536 * MIB)
+/* The guest's command line has room for 4096 bytes, settings included. */
+#define WORKLOAD_MAX 2048u
+#define SETTING_MAX  64u
+
+const char *const run_machine_names[] = {"q35", "pc", "microvm", NULL};
+const char *const run_accel_names[] = {"auto", "tcg", "kvm", NULL};
+const char *const run_backing_names[] = {"anon", "memfd", "thp", NULL};
+
+enum key {
+    KEY_MEMORY = 'm',
+    KEY_CPUS = 'c',
+    KEY_WORKLOAD = 'w',
+    KEY_SET = 's',
+    KEY_QUIET = 'q',
+    KEY_INTERACTIVE = 'i',
+    KEY_MACHINE = 256,
+    KEY_ACCEL,
+    KEY_BACKING,
+    KEY_QEMU,
+    KEY_REPORTING,
+    KEY_JSON,
+    KEY_PLOT,
+    KEY_GUEST,
+    KEY_TIMEOUT,
+    KEY_CONSOLE,
+};
+
+static const struct argp_option argp_options[] = {
+    {NULL, 0, NULL, 0, "The guest:", 1},
+    {"memory", KEY_MEMORY, "SIZE", 0, "Its memory, 64M to 64G (default 2G)", 1},
+    {"cpus", KEY_CPUS, "N", 0, "Its CPUs, 1 to 16 (default 2)", 1},
+    {"workload", KEY_WORKLOAD, "SCRIPT", 0,
+     "What it does, steps with ';' between them (default \"memhog 75%; idle 3\"). "
+     "`help` as a step lists the others",
+     1},
+    {"set", KEY_SET, "KEY=VALUE", 0,
+     "A setting of its engine, e.g. report.delay_ms=2000; repeatable", 1},
+    {"reporting", KEY_REPORTING, "on|off", 0,
+     "Does the balloon offer free page reporting (default on)", 1},
+    {NULL, 0, NULL, 0, "The host:", 2},
+    {"machine", KEY_MACHINE, "q35|pc|microvm", 0, "QEMU's machine type (default q35)", 2},
+    {"accel", KEY_ACCEL, "auto|tcg|kvm", 0,
+     "How QEMU runs it; auto takes KVM where a short test shows it to be fast (default auto)", 2},
+    {"backing", KEY_BACKING, "anon|memfd|thp", 0,
+     "The guest's memory on the host: private pages, a shared memfd, or private huge pages "
+     "(default memfd)",
+     2},
+    {"qemu", KEY_QEMU, "PATH", 0, "The QEMU to use (default qemu-system-x86_64)", 2},
+    {"guest", KEY_GUEST, "PATH", 0, "The reference guest (default: the one that came with ebb)", 2},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "Kill a guest that is silent for so long (default 30)",
+     2},
+    {NULL, 0, NULL, 0, "What to show:", 3},
+    {"json", KEY_JSON, "FILE", 0, "Write the results", 3},
+    {"plot", KEY_PLOT, "FILE", 0, "Draw them with gnuplot: FILE.svg or FILE.png", 3},
+    {"quiet", KEY_QUIET, NULL, 0, "Print nothing but errors and warnings", 3},
+    {"console", KEY_CONSOLE, NULL, 0, "Show the guest's serial console", 3},
+    {"interactive", KEY_INTERACTIVE, NULL, 0,
+     "Talk to the guest's prompt on its serial console, after the workload", 3},
+    {0},
+};
+
+static const char doc[] =
+    "Boot the reference guest in QEMU with a virtio balloon, run a workload in it, watch how "
+    "much of its memory the host holds, and tell how much came back after the workload let go "
+    "of it, and how fast."
+    "\vExit status: 0 the run went well, 1 a frame in use lost its contents, 2 wrong options or "
+    "workload, 3 the guest died or hung, 4 something is wrong with this machine (QEMU, memory, a "
+    "file), 128+N ended by signal N. Memory that did not come back is told, and is no error.\n\n"
+    "Examples:\n"
+    "  ebb run\n"
+    "  ebb run --memory 1G --workload 'memhog 50% x3; idle 2' --json run.json\n"
+    "  ebb run --set report.delay_ms=2000 --set report.budget=16   the pacing of Linux\n";
+
+/* The index of a name in a list. */
+static unsigned choice(struct argp_state *state, const char *option, const char *const *names,
+                       const char *arg)
+{
+    char list[64] = "";
+    unsigned i;
+
+    for (i = 0; names[i]; i++) {
+        if (strcmp(names[i], arg) == 0)
+            return i;
+        strcat(list, i ? ", " : "");
+        strcat(list, names[i]);
+    }
+    argp_error(state, "--%s is one of %s, not '%s'", option, list, arg);
+    return 0;
+}
+
+static unsigned count(struct argp_state *state, const char *option, const char *arg, unsigned low,
+                      unsigned high)
+{
+    unsigned long value;
+    char *end;
+
+    errno = 0;
+    value = strtoul(arg, &end, 10);
+    if (errno || *arg < '0' || *arg > '9' || *end || value < low || value > high)
+        argp_error(state, "--%s is a number from %u to %u, not '%s'", option, low, high, arg);
+    return (unsigned)value;
+}
+
+static uint64_t memory(struct argp_state *state, const char *arg)
+{
+    uint64_t bytes = host_parse_size(arg);
+
+    if (bytes < MEMORY_LOW || bytes > MEMORY_HIGH || bytes % (2 * MIB))
+        argp_error(state, "--memory is a size from 64M to 64G in steps of 2M (512M, 2G), not '%s'",
+                   arg);
+    return bytes;
+}
+
+/* The workload stands in quotes on the guest's command line. */
+static const char *workload(struct argp_state *state, const char *arg)
+{
+    if (strlen(arg) > WORKLOAD_MAX)
+        argp_error(state, "--workload is longer than %u characters", WORKLOAD_MAX);
+    for (const char *c = arg; *c; c++) {
+        if (*c < ' ' || *c > '~' || *c == '"')
+            argp_error(state, "--workload is plain text without double quotes");
+    }
+    return arg;
+}
+
+static bool is_setting(const char *arg)
+{
+    size_t key = strspn(arg, "abcdefghijklmnopqrstuvwxyz0123456789_.-");
+    const char *value = arg + key + 1;
+
+    if (key == 0 || arg[key] != '=' || !*value || strlen(arg) > SETTING_MAX)
+        return false;
+    for (; *value; value++) {
+        if (*value <= ' ' || *value > '~' || *value == '"')
+            return false;
+    }
+    return true;
+}
+
+static void add_setting(struct argp_state *state, struct run_options *options, const char *arg)
+{
+    if (!is_setting(arg))
+        argp_error(state, "--set is KEY=VALUE, e.g. report.delay_ms=2000, not '%s'", arg);
+    if (strncmp(arg, "script=", 7) == 0)
+        argp_error(state, "--set script=: use --workload");
+    if (options->n_settings == RUN_SETTINGS)
+        argp_error(state, "--set: at most %u settings", RUN_SETTINGS);
+    else
+        options->settings[options->n_settings++] = arg;
+}
+
+static const char *plot(struct argp_state *state, const char *arg)
+{
+    const char *dot = strrchr(arg, '.');
+
+    if (!dot || (strcmp(dot, ".svg") != 0 && strcmp(dot, ".png") != 0))
+        argp_error(state, "--plot: the file's name ends in .svg or .png, not '%s'", arg);
+    return arg;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+    static const char *const on_off[] = {"off", "on", NULL};
+    struct run_options *options = state->input;
+
+    switch (key) {
+    case KEY_MEMORY:
+        options->memory = memory(state, arg);
+        return 0;
+    case KEY_CPUS:
+        options->cpus = count(state, "cpus", arg, 1, RUN_CPUS);
+        return 0;
+    case KEY_WORKLOAD:
+        options->workload = workload(state, arg);
+        return 0;
+    case KEY_SET:
+        add_setting(state, options, arg);
+        return 0;
+    case KEY_REPORTING:
+        options->reporting = choice(state, "reporting", on_off, arg) == 1;
+        return 0;
+    case KEY_MACHINE:
+        options->machine = choice(state, "machine", run_machine_names, arg);
+        return 0;
+    case KEY_ACCEL:
+        options->accel = choice(state, "accel", run_accel_names, arg);
+        return 0;
+    case KEY_BACKING:
+        options->backing = choice(state, "backing", run_backing_names, arg);
+        return 0;
+    case KEY_QEMU:
+        options->qemu = arg;
+        return 0;
+    case KEY_GUEST:
+        options->guest = arg;
+        return 0;
+    case KEY_TIMEOUT:
+        options->timeout = count(state, "timeout", arg, 1, 86400);
+        return 0;
+    case KEY_JSON:
+        options->json = arg;
+        return 0;
+    case KEY_PLOT:
+        options->plot = plot(state, arg);
+        return 0;
+    case KEY_QUIET:
+        options->quiet = true;
+        return 0;
+    case KEY_CONSOLE:
+        options->console = true;
+        return 0;
+    case KEY_INTERACTIVE:
+        options->interactive = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "what is '%s'? (A workload with spaces needs quotes.)", arg);
+        return 0;
+    case ARGP_KEY_END:
+        if (options->quiet && (options->console || options->interactive))
+            argp_error(state, "--quiet goes with neither --console nor --interactive");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+void run_options_parse(int argc, char **argv, struct run_options *options)
+{
+    static const struct argp argp = {.options = argp_options, .parser = parse, .doc = doc};
+
+    *options = (struct run_options){.memory = 2048 * MIB,
+                                    .cpus = 2,
+                                    .machine = MACHINE_Q35,
+                                    .accel = ACCEL_AUTO,
+                                    .backing = BACKING_MEMFD,
+                                    .reporting = true,
+                                    .qemu = "qemu-system-x86_64",
+                                    .timeout = 30};
+    cmd_argp_setup();
+    argp_parse(&argp, argc, argv, 0, NULL, options);
+    if (!options->workload)
+        options->workload = options->interactive ? "" : "memhog 75%; idle 3";
+}

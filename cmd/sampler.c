@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Sample what the host holds, in a thread. */
+#include "sampler.h"
+#include "cmd.h"
+
+#include <time.h>
+
+/* Wait until `due`, a kick, or the end. */
+static void wait_until(struct sampler *sampler, uint64_t due)
+{
+    struct timespec at = {(time_t)(due / CMD_S), (long)(due % CMD_S)};
+
+    while (!sampler->stop && !sampler->now && cmd_now_ns() < due)
+        pthread_cond_timedwait(&sampler->wake, &sampler->lock, &at);
+    sampler->now = false;
+}
+
+static void *sampler_main(void *arg)
+{
+    struct sampler *sampler = arg;
+    bool alive = true;
+
+    pthread_mutex_lock(&sampler->lock);
+    while (!sampler->stop && alive) {
+        uint64_t start = cmd_now_ns(), kib, interval;
+        bool quick = start < sampler->quick_until, found = sampler->found;
+
+        pthread_mutex_unlock(&sampler->lock);
+        found = found || residency_find(&sampler->residency);
+        if (found) {
+            alive = residency_read(&sampler->residency, quick, &kib);
+            if (alive)
+                record_sample(sampler->record, cmd_now_ns(), kib);
+        }
+        pthread_mutex_lock(&sampler->lock);
+        sampler->found = found;
+        interval = quick || !found ? SAMPLER_QUICK_MS : SAMPLER_SLOW_MS;
+        if (alive)
+            wait_until(sampler, start + interval * CMD_MS);
+    }
+    pthread_mutex_unlock(&sampler->lock);
+    return NULL;
+}
+
+int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enum backing backing,
+                  uint64_t bytes)
+{
+    pthread_condattr_t attr;
+    int error;
+
+    *sampler = (struct sampler){.record = record};
+    residency_init(&sampler->residency, pid, backing, bytes);
+    pthread_mutex_init(&sampler->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&sampler->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    error = pthread_create(&sampler->thread, NULL, sampler_main, sampler);
+    return -error;
+}
+
+void sampler_kick(struct sampler *sampler, bool release)
+{
+    pthread_mutex_lock(&sampler->lock);
+    sampler->now = true;
+    if (release)
+        sampler->quick_until = cmd_now_ns() + SAMPLER_QUICK_SPAN * CMD_MS;
+    pthread_cond_signal(&sampler->wake);
+    pthread_mutex_unlock(&sampler->lock);
+}
+
+bool sampler_found(struct sampler *sampler)
+{
+    bool found;
+
+    pthread_mutex_lock(&sampler->lock);
+    found = sampler->found;
+    pthread_mutex_unlock(&sampler->lock);
+    return found;
+}
+
+void sampler_stop(struct sampler *sampler)
+{
+    pthread_mutex_lock(&sampler->lock);
+    sampler->stop = true;
+    pthread_cond_signal(&sampler->wake);
+    pthread_mutex_unlock(&sampler->lock);
+    pthread_join(sampler->thread, NULL);
+    residency_close(&sampler->residency);
+    pthread_mutex_destroy(&sampler->lock);
+    pthread_cond_destroy(&sampler->wake);
+}

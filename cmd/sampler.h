@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A thread that samples what the host holds, so that neither a slow reading
+ * delays the guest's telemetry nor the drawing of a picture a sample.
+ */
+#ifndef SAMPLER_H
+#define SAMPLER_H
+
+#include "record.h"
+#include "residency.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SAMPLER_QUICK_MS   5u    /* between samples after a release, */
+#define SAMPLER_QUICK_SPAN 2000u /*   for that many ms; */
+#define SAMPLER_SLOW_MS    50u   /* and at other times */
+
+struct sampler {
+    struct record *record;
+    struct residency residency;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stop, now; /* asked for */
+    uint64_t quick_until;
+    bool found; /* the guest's memory */
+};
+
+/* 0 or a negated errno. */
+int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enum backing backing,
+                  uint64_t bytes);
+/* Take a sample right now; if `release`, sample quickly for a while. */
+void sampler_kick(struct sampler *sampler, bool release);
+bool sampler_found(struct sampler *sampler);
+void sampler_stop(struct sampler *sampler);
+
+#endif

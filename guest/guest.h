@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The reference guest: what its files offer each other, file by file. */
+#ifndef GUEST_GUEST_H
+#define GUEST_GUEST_H
+
+#include "arch.h"
+
+#include <ebb/balloon.h>
+#include <ebb/report.h>
+#include <ebb/zone.h>
+
+#include <stdarg.h>
+
+/* Of the machine, as compilers expect them. */
+void *memcpy(void *restrict to, const void *restrict from, size_t n);
+void *memmove(void *to, const void *from, size_t n);
+void *memset(void *to, int value, size_t n);
+int memcmp(const void *a, const void *b, size_t n);
+
+/* How a run ends: written to the debug exit device. */
+enum status {
+    STATUS_OK = 0,
+    STATUS_VERIFY = 1, /* a frame in use was lost, or an invariant broken */
+    STATUS_USAGE = 2,  /* bad command line or script, or a step that cannot be done */
+    STATUS_PANIC = 3,
+};
+
+#define NS_PER_MS  ((uint64_t)1000000)
+#define NS_PER_SEC ((uint64_t)1000000000)
+#define FRAME_KIB  (EBB_FRAME_SIZE / 1024)
+
+static inline uint64_t round_up(uint64_t n, uint64_t align)
+{
+    return (n + align - 1) / align * align;
+}
+
+/* ---- text.c ---- */
+#define PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
+/* %s %c %d %u %x %lu %lx %%, with '-', '0' and a width. Always ends the text with
+ * a zero byte; returns its length. */
+size_t text_vformat(char *out, size_t size, const char *fmt, va_list args) PRINTF(3, 0);
+size_t text_format(char *out, size_t size, const char *fmt, ...) PRINTF(3, 4);
+size_t text_length(const char *s);
+bool text_equal(const char *a, const char *b);
+bool text_starts(const char *s, const char *prefix);
+/* A decimal number that fills [s, end), at most `max`. */
+bool text_number(const char *s, const char *end, uint64_t max, uint64_t *value);
+/* "1.50 GiB" and the like; room for 16 bytes. Returns out. */
+const char *text_size(char *out, uint64_t kib);
+
+/* ---- console.c ---- */
+void console_print(const char *fmt, ...) PRINTF(1, 2);
+/* From now on print without the lock: the machine is in a panic. */
+void console_emergency(void);
+/* Wait for a character. */
+char console_read(void);
+
+/* ---- settings.c ---- */
+struct settings {
+    struct ebb_report_config report;
+    bool reporting;
+    bool intx;
+    enum ebb_balloon_numbering numbering;
+    uint64_t seed;
+    const char *script; /* NULL: none */
+    char text[4096];    /* the command line, cut into words */
+};
+/* Parse a command line; complains on the console. STATUS_OK or STATUS_USAGE. */
+enum status settings_parse(struct settings *settings, const char *command_line);
+
+/* ---- memory.c ---- */
+#define ZONE_LIMIT 2u
+/* Before memory_init(): memory behind the kernel, fresh and zero, never given back. */
+void memory_early(const struct arch_boot *boot);
+void *early_alloc(uint64_t size, uint64_t align);
+void memory_init(unsigned cpus);
+unsigned memory_zones(void);
+struct ebb_zone *memory_zone(unsigned i);
+const char *memory_zone_name(unsigned i);
+/* As ebb_alloc(), from whichever zone has it. */
+EBB_MUST_CHECK int memory_alloc(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn);
+void memory_free(ebb_pfn_t pfn, unsigned order);
+void memory_drain(void);
+void memory_drain_idle(void);
+/* Sums over all zones, in frames. */
+struct memory_totals {
+    uint64_t managed, free, cached, in_flight, allocated, reported, refaulted;
+};
+void memory_totals(struct memory_totals *totals);
+uint64_t memory_managed(void);
+static inline void *memory_pointer(ebb_pfn_t pfn)
+{
+    return arch_pointer(pfn << EBB_FRAME_SHIFT);
+}
+
+/* ---- cpus.c ---- */
+void cpus_set(unsigned n);
+unsigned cpus_online(void);
+/* Run fn on every CPU at once; returns when all are done. From CPU 0, interrupts on. */
+void cpus_run(void (*fn)(unsigned cpu, void *arg), void *arg);
+
+/* ---- events.c: what CPU 0 does in interrupts ---- */
+void events_start(void);
+/* Sleep on CPU 0, interrupts on. */
+void events_sleep_until(uint64_t deadline);
+/* The port's wake. */
+void events_wake(void *worker);
+/* Telemetry wants a sample soon. */
+void events_sample_soon(void);
+extern uint32_t events_engine_worker;
+extern uint32_t events_balloon_worker;
+
+/* ---- device.c ---- */
+struct device {
+    struct ebb_transport *transport;
+    char where[48]; /* for people */
+};
+/* Find the balloon and route its interrupt. -EBB_ENODEV: there is none. */
+EBB_MUST_CHECK int device_find_balloon(const char *command_line, bool intx, struct device *device);
+
+/* ---- balloon.c ---- */
+/* Engine and balloon. Reports STATUS_USAGE if the engine refuses its settings. */
+/* dma: ebb_balloon_dma_size() bytes of early memory. */
+enum status balloon_init(const struct settings *settings, const char *command_line, void *dma);
+bool balloon_present(void);
+bool balloon_can_report(void);
+bool balloon_reporting(void);
+EBB_MUST_CHECK int balloon_report(bool on);
+void balloon_report_now(void);
+uint64_t balloon_frames(void); /* given to the host by inflating */
+void balloon_interrupt(void);
+bool balloon_work(void);    /* true: again soon */
+uint64_t balloon_run(void); /* the engine; when next */
+const struct ebb_report *balloon_engine(void);
+void balloon_stats(struct ebb_report_stats *stats);
+
+/* ---- telemetry.c ---- */
+void telemetry_init(void);
+void telemetry_line(const char *fmt, ...) PRINTF(1, 2);
+void telemetry_boot(void);
+void telemetry_base(void);
+void telemetry_step(const char *command);
+void telemetry_hold(uint64_t frames);
+void telemetry_release(uint64_t frames);
+void telemetry_fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found);
+void telemetry_end(enum status status);
+/* A sample if it is time; returns when the next one is due. */
+uint64_t telemetry_tick(uint64_t now);
+
+/* ---- hold.c: frames that a workload holds, stamped ---- */
+void hold_init(unsigned cpus, uint64_t seed);
+enum hold_set { HOLD_WORK, HOLD_KEPT, HOLD_SETS };
+/* All are called by the CPU that owns the set, or while no workload runs. */
+EBB_MUST_CHECK int hold_take(unsigned cpu, enum hold_set set, unsigned order,
+                             enum ebb_migratetype type);
+void hold_check_random(unsigned cpu, enum hold_set set);
+void hold_check_all(unsigned cpu, enum hold_set set);
+/* Free a random block, after a check of all its frames. */
+void hold_free_random(unsigned cpu, enum hold_set set);
+/* Free all blocks; `check` tells whether to check them once more. */
+void hold_free_all(unsigned cpu, enum hold_set set, bool check);
+/* Of the single frames in `from`: those with pfn % k == 0 go to `to`, the others are freed. */
+EBB_MUST_CHECK int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k);
+/* Frames held, by one CPU or all of them, those of the records included. */
+uint64_t hold_frames(unsigned cpu, enum hold_set set);
+uint64_t hold_total(enum hold_set set);
+uint64_t hold_random(unsigned cpu, uint64_t below);
+/* Overwrite a held frame's stamp; false: none is held. */
+bool hold_corrupt(void);
+uint64_t hold_checks(void);
+uint64_t hold_errors(void);
+void hold_error(void); /* count one found elsewhere */
+
+/* ---- workload.c ---- */
+enum status workload_memhog(uint64_t frames, uint64_t times);
+enum status workload_churn(uint64_t frames, uint64_t seconds);
+enum status workload_fragment(uint64_t frames, uint64_t k);
+enum status workload_release(void);
+enum status workload_verify(bool quiet);
+enum status workload_corrupt(void);
+
+/* ---- script.c ---- */
+/* Check a whole script, then run it. A script without `shell` at its end leaves. */
+enum status script_run(const char *script);
+/* One line of commands, from the prompt. True: leave. */
+bool script_line(const char *line, enum status *status);
+
+/* ---- shell.c ---- */
+enum status shell_run(void);
+
+/* ---- show.c: what people read ---- */
+void show_free(void);
+void show_zones(void);
+
+#endif

@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Frames that a workload holds. Each carries a stamp, made of its pfn and the
+ * generation in which it was taken, in its first and in its last eight bytes. A
+ * frame that the host drops while it is in use loses them: any check finds it.
+ *
+ * One set per CPU and purpose; a set is an array of entries, grown by frames of
+ * the same memory: two levels of record frames below a root.
+ */
+#include "guest.h"
+
+#define ENTRIES    512u /* in a record frame */
+#define LEAF_SHIFT 9u
+#define DIR_SHIFT  18u
+#define DIRS       128u /* 128 x 2^18 blocks: 128 GiB in single frames, for each CPU */
+
+#define STAMP_WORD (EBB_FRAME_SIZE / 8 - 1) /* the second place in a frame */
+
+#define FAULTS_SHOWN 16u
+
+/* An entry: pfn, order, type and generation of one block. Never 0, since
+ * generations begin at 1. */
+#define ENTRY_PFN_BITS   40u
+#define ENTRY_PFN_MASK   (((uint64_t)1 << ENTRY_PFN_BITS) - 1)
+#define ENTRY_GENERATION 46u
+#define GENERATION_MASK  0x3ffffu
+
+struct set {
+    uint64_t count;  /* blocks */
+    uint64_t frames; /* in them, and record frames */
+    uint64_t *dirs[DIRS];
+};
+
+struct owner {
+    struct set sets[HOLD_SETS];
+    uint64_t random;
+    uint32_t generation;
+    uint64_t checks; /* frames looked at */
+} __attribute__((aligned(64)));
+
+static struct owner *owners;
+static uint64_t errors; /* atomic */
+
+static uint64_t make_entry(ebb_pfn_t pfn, unsigned order, unsigned type, uint32_t generation)
+{
+    return pfn | (uint64_t)order << 40 | (uint64_t)type << 44 |
+           (uint64_t)generation << ENTRY_GENERATION;
+}
+static ebb_pfn_t entry_pfn(uint64_t entry)
+{
+    return entry & ENTRY_PFN_MASK;
+}
+static unsigned entry_order(uint64_t entry)
+{
+    return entry >> 40 & 15;
+}
+
+static uint64_t stamp_of(ebb_pfn_t pfn, uint64_t entry)
+{
+    return pfn | entry >> ENTRY_GENERATION << ENTRY_PFN_BITS;
+}
+
+void hold_init(unsigned cpus, uint64_t seed)
+{
+    owners = early_alloc(cpus * sizeof *owners, 64);
+    for (unsigned i = 0; i < cpus; i++)
+        owners[i].random = (seed + i + 1) * 0x9e3779b97f4a7c15u;
+}
+
+/* splitmix64: any seed is a good one. */
+uint64_t hold_random(unsigned cpu, uint64_t below)
+{
+    uint64_t z = owners[cpu].random += 0x9e3779b97f4a7c15u;
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return (z ^ z >> 31) % below;
+}
+
+/* ---- faults ---- */
+
+void hold_error(void)
+{
+    __atomic_add_fetch(&errors, 1u, __ATOMIC_RELAXED);
+}
+
+uint64_t hold_errors(void)
+{
+    return __atomic_load_n(&errors, __ATOMIC_RELAXED);
+}
+
+uint64_t hold_checks(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; owners && i < cpus_online(); i++)
+        sum += __atomic_load_n(&owners[i].checks, __ATOMIC_RELAXED);
+    return sum;
+}
+
+static void fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found)
+{
+    uint64_t n = __atomic_add_fetch(&errors, 1u, __ATOMIC_RELAXED);
+
+    if (n > FAULTS_SHOWN)
+        return;
+    console_print("LOST: frame %lx (pfn %lu) in use: expected stamp %016lx, found %016lx\n", pfn,
+                  pfn, expect, found);
+    telemetry_fault(pfn, expect, found);
+    if (n == FAULTS_SHOWN)
+        console_print("LOST: more are counted, but not shown\n");
+}
+
+/* ---- stamps ---- */
+
+static void stamp(uint64_t entry)
+{
+    ebb_pfn_t pfn = entry_pfn(entry);
+
+    for (uint64_t n = (uint64_t)1 << entry_order(entry); n > 0; n--, pfn++) {
+        volatile uint64_t *words = memory_pointer(pfn);
+
+        words[0] = words[STAMP_WORD] = stamp_of(pfn, entry);
+    }
+}
+
+static void check_frame(struct owner *owner, uint64_t entry, ebb_pfn_t pfn)
+{
+    const volatile uint64_t *words = memory_pointer(pfn);
+    uint64_t expect = stamp_of(pfn, entry);
+    uint64_t first = words[0];
+    uint64_t second = words[STAMP_WORD];
+
+    owner->checks++;
+    if (EBB_UNLIKELY(first != expect || second != expect))
+        fault(pfn, expect, first != expect ? first : second);
+}
+
+static void check_block(struct owner *owner, uint64_t entry)
+{
+    ebb_pfn_t pfn = entry_pfn(entry);
+
+    for (uint64_t n = (uint64_t)1 << entry_order(entry); n > 0; n--, pfn++)
+        check_frame(owner, entry, pfn);
+}
+
+/* ---- the array of entries ---- */
+
+static uint64_t *leaf_of(struct set *set, uint64_t i)
+{
+    return arch_pointer(set->dirs[i >> DIR_SHIFT][i >> LEAF_SHIFT & (ENTRIES - 1)]);
+}
+
+static uint64_t *entry_at(struct set *set, uint64_t i)
+{
+    return &leaf_of(set, i)[i & (ENTRIES - 1)];
+}
+
+/* The entry at i, unless its record was lost too: then 0, and a fault. */
+static uint64_t read_entry(struct set *set, uint64_t i)
+{
+    uint64_t *leaf = leaf_of(set, i);
+    uint64_t entry = leaf[i & (ENTRIES - 1)];
+
+    if (EBB_UNLIKELY(entry == 0))
+        fault(arch_address(leaf) >> EBB_FRAME_SHIFT, UINT64_MAX, 0);
+    return entry;
+}
+
+/* ebb_alloc(), patient with the host and with other CPUs' caches. */
+static int take_block(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn)
+{
+    uint64_t deadline = 0;
+    bool drained = false;
+
+    for (;;) {
+        int err = memory_alloc(order, type, pfn);
+
+        if (err == -EBB_ENOMEM && !drained) {
+            memory_drain();
+            drained = true;
+        } else if (err == -EBB_EAGAIN) {
+            if (deadline == 0)
+                deadline = arch_now() + 10 * NS_PER_SEC;
+            if (arch_now() > deadline)
+                return err;
+            ebb_port_relax();
+        } else {
+            return err;
+        }
+    }
+}
+
+static uint64_t *new_record(struct set *set)
+{
+    ebb_pfn_t pfn;
+
+    if (take_block(0, EBB_UNMOVABLE, &pfn) != 0)
+        return NULL;
+    set->frames++;
+    return memory_pointer(pfn);
+}
+
+static void free_record(struct set *set, uint64_t address)
+{
+    memory_free(address >> EBB_FRAME_SHIFT, 0);
+    set->frames--;
+}
+
+static int push(struct set *set, uint64_t entry)
+{
+    uint64_t i = set->count;
+    uint64_t dir = i >> DIR_SHIFT;
+
+    if ((i & (ENTRIES - 1)) == 0) {
+        uint64_t *leaf;
+
+        if (dir >= DIRS)
+            return -EBB_ENOMEM;
+        if (!set->dirs[dir] && !(set->dirs[dir] = new_record(set)))
+            return -EBB_ENOMEM;
+        leaf = new_record(set);
+        if (!leaf) /* an empty directory stays for next time, or goes in trim() */
+            return -EBB_ENOMEM;
+        set->dirs[dir][i >> LEAF_SHIFT & (ENTRIES - 1)] = arch_address(leaf);
+    }
+    set->count++;
+    set->frames += (uint64_t)1 << entry_order(entry);
+    *entry_at(set, i) = entry;
+    return 0;
+}
+
+/* Record frames that hold no entry any more go back. */
+static void trim(struct set *set)
+{
+    uint64_t dir = set->count >> DIR_SHIFT;
+
+    if (set->count & (ENTRIES - 1))
+        return;
+    if (set->dirs[dir]) {
+        free_record(set, set->dirs[dir][set->count >> LEAF_SHIFT & (ENTRIES - 1)]);
+        if ((set->count & (((uint64_t)1 << DIR_SHIFT) - 1)) == 0) {
+            free_record(set, arch_address(set->dirs[dir]));
+            set->dirs[dir] = NULL;
+        }
+    }
+}
+
+/* Take entry i out of the array; the last one takes its place. */
+static void remove(struct set *set, uint64_t i, uint64_t entry)
+{
+    *entry_at(set, i) = *entry_at(set, set->count - 1);
+    set->count--;
+    set->frames -= (uint64_t)1 << entry_order(entry);
+    trim(set);
+}
+
+static void free_entry(uint64_t entry)
+{
+    memory_free(entry_pfn(entry), entry_order(entry));
+}
+
+/* ---- for workloads ---- */
+
+int hold_take(unsigned cpu, enum hold_set which, unsigned order, enum ebb_migratetype type)
+{
+    struct owner *owner = &owners[cpu];
+    struct set *set = &owner->sets[which];
+    uint64_t entry;
+    ebb_pfn_t pfn;
+    int err = take_block(order, type, &pfn);
+
+    if (err != 0)
+        return err;
+    owner->generation = (owner->generation & GENERATION_MASK) == GENERATION_MASK
+                            ? 1
+                            : owner->generation + 1;
+    entry = make_entry(pfn, order, (unsigned)type, owner->generation);
+    err = push(set, entry);
+    if (err != 0) {
+        memory_free(pfn, order);
+        return err;
+    }
+    stamp(entry);
+    return 0;
+}
+
+void hold_check_random(unsigned cpu, enum hold_set which)
+{
+    struct owner *owner = &owners[cpu];
+    struct set *set = &owner->sets[which];
+    uint64_t entry;
+
+    if (set->count == 0)
+        return;
+    entry = read_entry(set, hold_random(cpu, set->count));
+    if (entry)
+        check_frame(owner, entry,
+                    entry_pfn(entry) + hold_random(cpu, (uint64_t)1 << entry_order(entry)));
+}
+
+void hold_check_all(unsigned cpu, enum hold_set which)
+{
+    struct owner *owner = &owners[cpu];
+    struct set *set = &owner->sets[which];
+
+    for (uint64_t i = 0; i < set->count; i++) {
+        uint64_t entry = read_entry(set, i);
+
+        if (entry)
+            check_block(owner, entry);
+    }
+}
+
+static void free_at(struct owner *owner, struct set *set, uint64_t i, bool check)
+{
+    uint64_t entry = read_entry(set, i);
+
+    if (check && entry)
+        check_block(owner, entry);
+    if (entry)
+        free_entry(entry);
+    remove(set, i, entry);
+}
+
+void hold_free_random(unsigned cpu, enum hold_set which)
+{
+    struct set *set = &owners[cpu].sets[which];
+
+    if (set->count)
+        free_at(&owners[cpu], set, hold_random(cpu, set->count), true);
+}
+
+void hold_free_all(unsigned cpu, enum hold_set which, bool check)
+{
+    struct set *set = &owners[cpu].sets[which];
+
+    while (set->count)
+        free_at(&owners[cpu], set, set->count - 1, check);
+    /* A directory that push() made and then had no leaf for. */
+    for (unsigned i = 0; i < DIRS; i++) {
+        if (set->dirs[i]) {
+            free_record(set, arch_address(set->dirs[i]));
+            set->dirs[i] = NULL;
+        }
+    }
+}
+
+int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k)
+{
+    struct owner *owner = &owners[cpu];
+    struct set *source = &owner->sets[from];
+
+    while (source->count) {
+        uint64_t last = source->count - 1;
+        uint64_t entry = read_entry(source, last);
+        int err;
+
+        if (entry)
+            check_block(owner, entry);
+        if (entry && entry_pfn(entry) % k == 0) {
+            err = push(&owner->sets[to], entry);
+            if (err != 0)
+                return err;
+            remove(source, last, entry);
+        } else {
+            free_at(owner, source, last, false);
+        }
+    }
+    return 0;
+}
+
+uint64_t hold_frames(unsigned cpu, enum hold_set which)
+{
+    return owners[cpu].sets[which].frames;
+}
+
+uint64_t hold_total(enum hold_set which)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < cpus_online(); i++)
+        sum += owners[i].sets[which].frames;
+    return sum;
+}
+
+bool hold_corrupt(void)
+{
+    for (unsigned cpu = 0; cpu < cpus_online(); cpu++) {
+        for (unsigned which = 0; which < HOLD_SETS; which++) {
+            struct set *set = &owners[cpu].sets[which];
+            uint64_t entry;
+
+            if (set->count == 0)
+                continue;
+            entry = *entry_at(set, hold_random(cpu, set->count));
+            memset(memory_pointer(entry_pfn(entry)), 0, EBB_FRAME_SIZE);
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* x86-64: what the guest needs of the ACPI tables: CPUs, I/O APICs, the PM timer. */
+#include "x86.h"
+
+struct acpi acpi;
+
+/* Tables are unaligned and packed: fields are read byte by byte. */
+static uint64_t field(uint64_t table, unsigned offset, unsigned size)
+{
+    const volatile uint8_t *p = arch_pointer(table + offset);
+    uint64_t value = 0;
+
+    for (unsigned i = size; i-- > 0;)
+        value = value << 8 | p[i];
+    return value;
+}
+
+static bool signature(uint64_t table, const char *name, unsigned len)
+{
+    for (unsigned i = 0; i < len; i++)
+        if (field(table, i, 1) != (uint8_t)name[i])
+            return false;
+    return true;
+}
+
+static void add_cpu(uint32_t id, uint32_t flags)
+{
+    if (!(flags & 1)) /* not enabled: a place to hot-plug one */
+        return;
+    if (acpi.cpus == ARCH_CPU_LIMIT)
+        acpi.cpus_beyond++;
+    else
+        acpi.cpu_ids[acpi.cpus++] = id;
+}
+
+static void madt_entry(uint64_t e, unsigned type, unsigned len)
+{
+    if (type == 0 && len >= 8) {
+        add_cpu((uint32_t)field(e, 3, 1), (uint32_t)field(e, 4, 4));
+    } else if (type == 9 && len >= 16) {
+        if (field(e, 4, 4) < 0xff) /* beyond it only x2APIC mode reaches them */
+            add_cpu((uint32_t)field(e, 4, 4), (uint32_t)field(e, 8, 4));
+        else
+            acpi.cpus_beyond++;
+    } else if (type == 1 && len >= 12 && acpi.ioapic_count < IOAPIC_LIMIT) {
+        acpi.ioapics[acpi.ioapic_count].address = field(e, 4, 4);
+        acpi.ioapics[acpi.ioapic_count].base = (uint32_t)field(e, 8, 4);
+        acpi.ioapic_count++;
+    } else if (type == 2 && len >= 10 && acpi.override_count < OVERRIDE_LIMIT) {
+        acpi.overrides[acpi.override_count].irq = (uint8_t)field(e, 3, 1);
+        acpi.overrides[acpi.override_count].line = (uint32_t)field(e, 4, 4);
+        acpi.overrides[acpi.override_count].flags = (uint16_t)field(e, 8, 2);
+        acpi.override_count++;
+    }
+}
+
+static void parse_madt(uint64_t madt, uint64_t length)
+{
+    uint64_t at = 44;
+
+    while (at + 2 <= length) {
+        unsigned len = (unsigned)field(madt + at, 1, 1);
+
+        if (len < 2 || at + len > length)
+            break;
+        madt_entry(madt + at, (unsigned)field(madt + at, 0, 1), len);
+        at += len;
+    }
+}
+
+static void parse_table(uint64_t table)
+{
+    uint64_t length = field(table, 4, 4);
+
+    if (signature(table, "APIC", 4))
+        parse_madt(table, length);
+    else if (signature(table, "FACP", 4) && length >= 80 && field(table, 76, 4) < 0x10000)
+        acpi.pm_timer = (uint16_t)field(table, 76, 4);
+}
+
+/* Only 4 GiB are mapped this early; firmware puts its tables there. */
+static bool reachable(uint64_t address)
+{
+    return address && address < 0xfffff000u;
+}
+
+static void parse_root(uint64_t rsdp)
+{
+    bool extended = field(rsdp, 15, 1) >= 2 && reachable(field(rsdp, 24, 8));
+    uint64_t root = extended ? field(rsdp, 24, 8) : field(rsdp, 16, 4);
+    unsigned size = extended ? 8 : 4;
+
+    if (!reachable(root) || !signature(root, extended ? "XSDT" : "RSDT", 4))
+        return;
+    acpi.found = true;
+    for (uint64_t at = 36; at + size <= field(root, 4, 4); at += size)
+        if (reachable(field(root + at, 0, size)))
+            parse_table(field(root + at, 0, size));
+}
+
+void acpi_init(uint64_t rsdp)
+{
+    if (!reachable(rsdp)) {
+        rsdp = 0;
+        for (uint64_t at = 0xe0000; at < 0x100000 && !rsdp; at += 16)
+            if (signature(at, "RSD PTR ", 8))
+                rsdp = at;
+    }
+    if (rsdp && signature(rsdp, "RSD PTR ", 8))
+        parse_root(rsdp);
+    if (acpi.cpus == 0) { /* a machine without ACPI numbers them from 0 */
+        unsigned n = fw_cfg_cpus();
+
+        for (unsigned i = 0; i < (n ? n : 1); i++)
+            add_cpu(i, 1);
+    }
+    if (acpi.ioapic_count == 0) {
+        acpi.ioapics[0].address = 0xfec00000;
+        acpi.ioapic_count = 1;
+    }
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* x86-64: COM1, QEMU's debug console, and the way out. */
+#include "x86.h"
+
+#define COM1       0x3f8u
+#define COM1_IRQ   4u
+#define DATA       (COM1 + 0)
+#define INTERRUPTS (COM1 + 1)
+#define FIFO       (COM1 + 2)
+#define LINE       (COM1 + 3)
+#define MODEM      (COM1 + 4)
+#define STATUS     (COM1 + 5)
+#define FIFO_SIZE  16u
+
+#define DEBUGCON   0xe9u
+#define DEBUG_EXIT 0xf4u
+
+void serial_init(void)
+{
+    outb(INTERRUPTS, 0);
+    outb(LINE, 0x80); /* divisor: 115,200 baud */
+    outb(DATA, 1);
+    outb(INTERRUPTS, 0);
+    outb(LINE, 3);  /* 8n1 */
+    outb(FIFO, 7);  /* on, emptied */
+    outb(MODEM, 11); /* OUT2 lets interrupts through */
+}
+
+void serial_enable_input(void)
+{
+    apic_isa_route(COM1_IRQ, VECTOR_CONSOLE);
+    outb(INTERRUPTS, 1);
+}
+
+void serial_interrupt(void)
+{
+    while (inb(STATUS) & 1)
+        guest_console_input((char)inb(DATA));
+}
+
+/* Gives up on a terminal that takes nothing any more: the guest must go on. */
+static bool ready_to_send(void)
+{
+    for (unsigned i = 0; i < 1000000; i++) {
+        if (inb(STATUS) & 0x20)
+            return true;
+        cpu_pause();
+    }
+    return false;
+}
+
+void arch_console_write(const char *text, size_t len)
+{
+    unsigned room = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        unsigned bytes = text[i] == '\n' ? 2 : 1;
+
+        if (room < bytes) {
+            if (!ready_to_send())
+                return;
+            room = FIFO_SIZE;
+        }
+        if (text[i] == '\n')
+            outb(DATA, '\r');
+        outb(DATA, (uint8_t)text[i]);
+        room -= bytes;
+    }
+}
+
+bool arch_telemetry_present(void)
+{
+    return inb(DEBUGCON) == DEBUGCON;
+}
+
+void arch_telemetry_write(const char *text, size_t len)
+{
+    outs(DEBUGCON, text, len);
+}
+
+_Noreturn void arch_exit(unsigned status)
+{
+    outl(DEBUG_EXIT, status); /* QEMU is gone here, with (status << 1) | 1 */
+    console_print("no isa-debug-exit device: exit status %u is lost, resetting\n", status);
+    outb(0x64, 0xfe); /* with -no-reboot a reset ends QEMU too */
+    cpu_halt();
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The port (ebb/port.h) on POSIX threads, and the worker thread behind its wake. */
+#define _GNU_SOURCE
+#include "ebb_hosted.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Spins before the CPU is given to somebody else, who may hold the lock. */
+#define SPINS 200
+
+#define NS_PER_S ((uint64_t)1000000000)
+
+static void pause_cpu(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+void ebb_port_lock(struct ebb_lock *lock)
+{
+    for (unsigned spins = 0; __atomic_exchange_n(&lock->word, 1, __ATOMIC_ACQUIRE) != 0;) {
+        while (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) != 0) {
+            if (++spins % SPINS == 0)
+                sched_yield();
+            else
+                pause_cpu();
+        }
+    }
+}
+
+void ebb_port_unlock(struct ebb_lock *lock)
+{
+    __atomic_store_n(&lock->word, 0, __ATOMIC_RELEASE);
+}
+
+unsigned ebb_port_cpu(void)
+{
+    static unsigned threads;
+    static _Thread_local unsigned number;
+
+    if (number == 0)
+        number = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
+    return number - 1;
+}
+
+uint64_t ebb_port_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+void ebb_port_relax(void)
+{
+    sched_yield();
+}
+
+void ebb_port_misuse(const struct ebb_misuse *misuse)
+{
+    fprintf(stderr, "ebb: %s (pfn %#llx, order %u; found pfn %#llx, order %u)\n", misuse->what,
+            (unsigned long long)misuse->pfn, misuse->order, (unsigned long long)misuse->found_pfn,
+            misuse->found);
+}
+
+_Noreturn void ebb_port_panic(const char *why)
+{
+    fprintf(stderr, "ebb: panic: %s\n", why);
+    abort();
+}
+
+/* ---- the worker ---- */
+
+void ebb_port_wake(void *worker)
+{
+    struct ebb_hosted_worker *w = worker;
+
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->mutex);
+    w->woken = true;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+/* Until woken, told to stop, or `due`. */
+static void sleep_until(struct ebb_hosted_worker *worker, uint64_t due)
+{
+    struct timespec at = {
+        .tv_sec = (time_t)(due / NS_PER_S),
+        .tv_nsec = (long)(due % NS_PER_S),
+    };
+    int err = 0;
+
+    while (!worker->woken && !worker->stop && err == 0) {
+        if (due == EBB_NEVER)
+            err = pthread_cond_wait(&worker->wake, &worker->mutex);
+        else
+            err = pthread_cond_timedwait(&worker->wake, &worker->mutex, &at);
+    }
+}
+
+static void *work(void *arg)
+{
+    struct ebb_hosted_worker *worker = arg;
+
+    pthread_mutex_lock(&worker->mutex);
+    while (!worker->stop) {
+        uint64_t due;
+
+        worker->woken = false;
+        pthread_mutex_unlock(&worker->mutex);
+        due = ebb_report_run(worker->report);
+        pthread_mutex_lock(&worker->mutex);
+        sleep_until(worker, due);
+    }
+    pthread_mutex_unlock(&worker->mutex);
+    return NULL;
+}
+
+int ebb_hosted_worker_start(struct ebb_hosted_worker *worker, struct ebb_report *report)
+{
+    pthread_condattr_t attr;
+    int err;
+
+    *worker = (struct ebb_hosted_worker){.report = report};
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_mutex_init(&worker->mutex, NULL);
+    pthread_cond_init(&worker->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    err = pthread_create(&worker->thread, NULL, work, worker);
+    if (err != 0) {
+        pthread_cond_destroy(&worker->wake);
+        pthread_mutex_destroy(&worker->mutex);
+    }
+    return -err;
+}
+
+void ebb_hosted_worker_stop(struct ebb_hosted_worker *worker)
+{
+    pthread_mutex_lock(&worker->mutex);
+    worker->stop = true;
+    pthread_cond_signal(&worker->wake);
+    pthread_mutex_unlock(&worker->mutex);
+    pthread_join(worker->thread, NULL);
+    pthread_cond_destroy(&worker->wake);
+    pthread_mutex_destroy(&worker->mutex);
+}
