@@ -17,8 +17,9 @@
 #include <string.h>
 #include <time.h>
 
-#define MIB       ((uint64_t)1 << 20)
-#define SIZE_LOW  (16 * MIB)
+#define MIB ((uint64_t)1 << 20)
+/* Less would stay below the engine's gate: a batch of 32 pageblocks is 64 MiB. */
+#define SIZE_LOW  (128 * MIB)
 #define SIZE_HIGH (65536 * MIB)
 
 /* Taken and freed, and what of it has to come back. */
@@ -74,7 +75,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 's':
         options->bytes = host_parse_size(arg);
         if (options->bytes < SIZE_LOW || options->bytes > SIZE_HIGH || options->bytes % MIB != 0)
-            argp_error(state, "--size is a size from 16M to 64G in steps of 1M, not '%s'", arg);
+            argp_error(state, "--size is a size from 128M to 64G in steps of 1M, not '%s'", arg);
         return 0;
     case 'd':
         options->delay_ms = number(state, "delay-ms", arg, 1, 60000);
@@ -93,7 +94,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 static void parse_options(struct demo_options *options, int argc, char **argv)
 {
     static const struct argp_option list[] = {
-        {"size", 's', "SIZE", 0, "Memory to manage, 16M to 64G (default 512M)", 0},
+        {"size", 's', "SIZE", 0, "Memory to manage, 128M to 64G (default 512M)", 0},
         {"delay-ms", 'd', "N", 0, "From a free to its report, 1 to 60000 (default 100)", 0},
         {"budget", 'b', "N", 0, "Report 1/N of the free memory at a time, 1 to 1024 (default 1)",
          0},
@@ -324,5 +325,9 @@ int ebb_cmd_demo(int argc, char **argv)
     }
     free(demo->pfns);
     free(demo);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        cmd_error("the output cannot be written");
+        return CMD_HOST;
+    }
     return status;
 }

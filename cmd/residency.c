@@ -14,13 +14,12 @@
 #include <unistd.h>
 
 /* A walk that takes longer does not fit between two quick samples. */
-#define LONG_WALK_NS (2 * CMD_MS)
+#define LONG_WALK_NS    (2 * CMD_MS)
+#define WALK_NS_PER_KIB 10u
 /* A walk is followed by this many times its length without one; a long one by
  * this time, so that it is rarely in the way when the guest frees its memory. */
 #define WALK_REST      4u
 #define LONG_WALK_REST CMD_S
-/* A process whose memory changes by less stands still. */
-#define STILL_KIB 64u
 
 void residency_init(struct residency *residency, pid_t pid, enum backing backing, uint64_t bytes)
 {
@@ -208,40 +207,44 @@ static uint64_t minus(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-/* Walk the mapping. If the process stood still meanwhile, that is the truth, and
- * tells what the process holds besides; else the walk has seen the memory of
- * several moments, and the last such difference is better. */
+/*
+ * Walk the mapping. While the guest takes or frees memory the walk sees that of
+ * several moments, but what the process held besides lies between what the
+ * walk leaves of it as it was before and as it is after. A process that stands
+ * still makes that exact.
+ */
 static bool read_exactly(struct residency *residency, uint64_t *kib)
 {
     struct smaps_search search = {residency->range, false, 0};
-    uint64_t start = cmd_now_ns(), before, after;
-    bool first = residency->exact_end == 0, still;
+    uint64_t start = cmd_now_ns(), before, after, low, high;
 
     if (!read_process(residency, &before) || !each_line(residency->fd, smaps_line, &search) ||
         !search.inside || !read_process(residency, &after))
         return false;
+    low = minus(before < after ? before : after, search.kib);
+    high = minus(before < after ? after : before, search.kib);
+    if (residency->exact_end == 0)
+        residency->other_kib = low + (high - low) / 2;
+    else if (residency->other_kib < low)
+        residency->other_kib = low;
+    else if (residency->other_kib > high)
+        residency->other_kib = high;
     residency->exact_end = cmd_now_ns();
     residency->exact_cost = residency->exact_end - start;
     residency->exact_kib = search.kib;
-    still = minus(before, after) + minus(after, before) <= STILL_KIB;
-    if (first || still)
-        residency->other_kib = minus(after, search.kib);
     *kib = minus(after, residency->other_kib);
     return true;
 }
 
-/* What a walk would take now: it grows with what is there. */
+/* What a walk would take now: less or more than the last, with what is there. */
 static uint64_t walk_cost(const struct residency *residency, uint64_t kib)
 {
-    uint64_t least = CMD_MS / 10;
-
-    if (residency->exact_kib == 0)
-        return least;
-    return least +
-           (uint64_t)((double)residency->exact_cost * (double)kib / (double)residency->exact_kib);
+    if (kib >= residency->exact_kib)
+        return residency->exact_cost + (kib - residency->exact_kib) * WALK_NS_PER_KIB;
+    return (uint64_t)((double)residency->exact_cost * (double)kib / (double)residency->exact_kib);
 }
 
-bool residency_read(struct residency *residency, bool quick, uint64_t *kib)
+bool residency_read(struct residency *residency, enum residency_care care, uint64_t *kib)
 {
     uint64_t process, now = cmd_now_ns(), cost, rest;
     struct stat st;
@@ -252,14 +255,14 @@ bool residency_read(struct residency *residency, bool quick, uint64_t *kib)
         *kib = (uint64_t)st.st_blocks / 2; /* of 512 bytes */
         return true;
     }
-    if (residency->exact_end == 0)
+    if (residency->exact_end == 0 || care == RESIDENCY_EXACT)
         return read_exactly(residency, kib);
     if (!read_process(residency, &process))
         return false;
     *kib = minus(process, residency->other_kib);
     cost = walk_cost(residency, *kib);
     rest = cost > LONG_WALK_NS ? LONG_WALK_REST : WALK_REST * cost;
-    if ((quick && cost > LONG_WALK_NS) || now - residency->exact_end < rest)
+    if ((care == RESIDENCY_QUICK && cost > LONG_WALK_NS) || now - residency->exact_end < rest)
         return true;
     return read_exactly(residency, kib);
 }

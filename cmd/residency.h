@@ -32,16 +32,19 @@ void residency_init(struct residency *residency, pid_t pid, enum backing backing
 /* Look for the mapping. False: not there (yet). */
 bool residency_find(struct residency *residency);
 
+/* How a reading may be taken: without delay; as is usual; with all the time it needs. */
+enum residency_care { RESIDENCY_QUICK, RESIDENCY_USUAL, RESIDENCY_EXACT };
+
 /*
  * What the host holds now, in KiB, once the mapping is found. False: the
  * process is gone.
  *
  * A memfd's blocks are read in a microsecond. For anonymous memory the kernel
  * walks the page table (10 ms per GiB), so readings take the change of the
- * process's anonymous memory since the last walk; they walk again where that is
- * quick, and once a second otherwise, but no `quick` reading takes long.
+ * process's anonymous memory since the last walk. They walk again where that is
+ * short; where it is long, the usual ones once a second, the quick ones never.
  */
-bool residency_read(struct residency *residency, bool quick, uint64_t *kib);
+bool residency_read(struct residency *residency, enum residency_care care, uint64_t *kib);
 
 void residency_close(struct residency *residency);
 

@@ -35,7 +35,7 @@
 
 #define TAIL         8192u
 #define PIPE_BYTES   (1 << 20)
-#define READ_BYTES   65536u
+#define READ_BYTES   4096u
 #define FIND_SECONDS 2u /* after its first telemetry the guest's memory must be there */
 
 /* The end of a text that may be long. */
@@ -50,6 +50,8 @@ struct session {
     struct sampler sampler;
     struct telemetry parser;
     struct tail console, err;
+    size_t shown;   /* bytes of console.text that were printed */
+    bool prompting; /* the guest reads its console */
     int telemetry_fd, console_fd, err_fd, signal_fd, input_fd;
     pid_t pid;
     bool sampling, exited, killed;
@@ -293,6 +295,12 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
+/* With all of its process group, in case it is a script around QEMU. */
+static void kill_qemu(const struct session *session)
+{
+    kill(-session->pid, SIGKILL);
+}
+
 /* End QEMU early. The first reason counts. */
 static void stop(struct session *session, enum run_status status)
 {
@@ -300,7 +308,7 @@ static void stop(struct session *session, enum run_status status)
         return;
     session->killed = true;
     session->run->status = status;
-    kill(session->pid, SIGKILL);
+    kill_qemu(session);
 }
 
 static void reap(struct session *session, int options)
@@ -336,36 +344,46 @@ static void hear(void *ctx, const struct telemetry_event *event)
         break;
     case TELEMETRY_BASE:
         session->based_ns = now;
-        sampler_kick(&session->sampler, false);
+        sampler_kick(&session->sampler, SAMPLER_LEVEL);
         break;
     case TELEMETRY_RELEASE:
-        sampler_kick(&session->sampler, true);
+        sampler_kick(&session->sampler, SAMPLER_RELEASE);
         break;
     case TELEMETRY_HOLD:
+        sampler_kick(&session->sampler, SAMPLER_LEVEL);
+        break;
     case TELEMETRY_END:
-        sampler_kick(&session->sampler, false);
+        sampler_kick(&session->sampler, SAMPLER_NOTE);
+        break;
+    case TELEMETRY_STEP:
+        session->prompting = session->prompting || strcmp(event->text, "shell") == 0;
         break;
     case TELEMETRY_BOOT:
     case TELEMETRY_USE:
-    case TELEMETRY_STEP:
     case TELEMETRY_FAULT:
         break;
     }
     view_event(&session->view, now, event);
 }
 
-static void tail_add(struct tail *tail, const char *data, size_t n)
+/* Add n bytes; returns how many went at the front to make room for them. */
+static size_t tail_add(struct tail *tail, const char *data, size_t n)
 {
+    size_t keep, dropped = 0;
+
     if (n > TAIL / 2) {
         data += n - TAIL / 2;
         n = TAIL / 2;
     }
     if (tail->len + n > TAIL - 1) {
-        memmove(tail->text, tail->text + tail->len - TAIL / 4, TAIL / 4);
-        tail->len = TAIL / 4;
+        keep = tail->len < TAIL / 4 ? tail->len : TAIL / 4;
+        dropped = tail->len - keep;
+        memmove(tail->text, tail->text + dropped, keep);
+        tail->len = keep;
     }
     memcpy(tail->text + tail->len, data, n);
     tail->len += n;
+    return dropped;
 }
 
 /* Text of the guest or of QEMU, without what a terminal could act on. */
@@ -398,19 +416,41 @@ static bool read_telemetry(struct session *session)
     return n > 0;
 }
 
+/* Whole lines of the console, so that they do not run into ours; at the end
+ * (`rest`) also a line without one. */
+static void show_console(struct session *session, bool rest)
+{
+    struct tail *tail = &session->console;
+
+    while (session->shown < tail->len) {
+        const char *line = tail->text + session->shown;
+        size_t left = tail->len - session->shown;
+        const char *end = memchr(line, '\n', left);
+
+        if (!end && !rest)
+            break;
+        printf("guest: ");
+        print_text(stdout, line, end ? (size_t)(end - line) : left);
+        putchar('\n');
+        session->shown += end ? (size_t)(end - line) + 1 : left;
+    }
+    fflush(stdout);
+}
+
 static bool read_console(struct session *session)
 {
     const struct run_options *options = session->run->options;
     static char buffer[READ_BYTES];
-    size_t n = read_some(&session->console_fd, buffer);
+    size_t n = read_some(&session->console_fd, buffer), dropped;
 
-    tail_add(&session->console, buffer, n);
-    if (n > 0 && options->interactive)
+    dropped = tail_add(&session->console, buffer, n);
+    session->shown = session->shown > dropped ? session->shown - dropped : 0;
+    if (options->console)
+        show_console(session, false);
+    if (options->interactive && n > 0) {
         fwrite(buffer, 1, n, stdout); /* the person at this terminal asked for it */
-    else if (options->console)
-        print_text(stdout, buffer, n);
-    if (n > 0 && (options->console || options->interactive))
         fflush(stdout);
+    }
     return n > 0;
 }
 
@@ -419,7 +459,7 @@ static bool read_err(struct session *session)
     static char buffer[READ_BYTES];
     size_t n = read_some(&session->err_fd, buffer);
 
-    tail_add(&session->err, buffer, n);
+    (void)tail_add(&session->err, buffer, n);
     return n > 0;
 }
 
@@ -482,7 +522,7 @@ static void watch(struct session *session)
                                  {session->signal_fd, POLLIN, 0},
                                  {session->console_fd, POLLIN, 0},
                                  {session->err_fd, POLLIN, 0},
-                                 {session->input_fd, POLLIN, 0}};
+                                 {session->prompting ? session->input_fd : -1, POLLIN, 0}};
         uint64_t now = cmd_now_ns(), next = view_tick(&session->view, now);
         int wait_ms = 100;
 
@@ -509,7 +549,7 @@ static void finish(struct session *session)
     struct run *run = session->run;
 
     if (session->pid > 0 && !session->exited) {
-        kill(session->pid, SIGKILL);
+        kill_qemu(session);
         reap(session, 0);
     }
     if (session->sampling)
@@ -526,12 +566,14 @@ static void finish(struct session *session)
 static void drain(struct session *session)
 {
     /* Bounded, in case something else still writes into them. */
-    for (int i = 0; i < 64 && read_telemetry(session); i++)
+    for (int i = 0; i < 1000 && read_telemetry(session); i++)
         ;
-    for (int i = 0; i < 64 && read_console(session); i++)
+    for (int i = 0; i < 1000 && read_console(session); i++)
         ;
-    for (int i = 0; i < 64 && read_err(session); i++)
+    for (int i = 0; i < 1000 && read_err(session); i++)
         ;
+    if (session->run->options->console)
+        show_console(session, true);
 }
 
 /* ---- after the run ---- */

@@ -3,7 +3,9 @@
 #include "sampler.h"
 #include "cmd.h"
 
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 /* Wait until `due`, a kick, or the end. */
 static void wait_until(struct sampler *sampler, uint64_t due)
@@ -20,15 +22,25 @@ static void *sampler_main(void *arg)
     struct sampler *sampler = arg;
     bool alive = true;
 
+    /* It sleeps nearly always, and should be on time when the guest's CPUs take
+     * all of the host's. Not everyone may ask for that. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), -10);
+
     pthread_mutex_lock(&sampler->lock);
     while (!sampler->stop && alive) {
         uint64_t start = cmd_now_ns(), kib, interval;
         bool quick = start < sampler->quick_until, found = sampler->found;
+        enum residency_care care = sampler->exact ? RESIDENCY_EXACT
+                                   : quick        ? RESIDENCY_QUICK
+                                                  : RESIDENCY_USUAL;
+
+        if (found)
+            sampler->exact = false;
 
         pthread_mutex_unlock(&sampler->lock);
         found = found || residency_find(&sampler->residency);
         if (found) {
-            alive = residency_read(&sampler->residency, quick, &kib);
+            alive = residency_read(&sampler->residency, care, &kib);
             if (alive)
                 record_sample(sampler->record, cmd_now_ns(), kib);
         }
@@ -59,11 +71,12 @@ int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enu
     return -error;
 }
 
-void sampler_kick(struct sampler *sampler, bool release)
+void sampler_kick(struct sampler *sampler, enum sampler_occasion occasion)
 {
     pthread_mutex_lock(&sampler->lock);
     sampler->now = true;
-    if (release)
+    sampler->exact = occasion == SAMPLER_LEVEL;
+    if (occasion == SAMPLER_RELEASE)
         sampler->quick_until = cmd_now_ns() + SAMPLER_QUICK_SPAN * CMD_MS;
     pthread_cond_signal(&sampler->wake);
     pthread_mutex_unlock(&sampler->lock);

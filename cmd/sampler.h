@@ -23,7 +23,7 @@ struct sampler {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    bool stop, now; /* asked for */
+    bool stop, now, exact; /* asked for */
     uint64_t quick_until;
     bool found; /* the guest's memory */
 };
@@ -31,8 +31,13 @@ struct sampler {
 /* 0 or a negated errno. */
 int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enum backing backing,
                   uint64_t bytes);
-/* Take a sample right now; if `release`, sample quickly for a while. */
-void sampler_kick(struct sampler *sampler, bool release);
+/* The guest tells something: take a sample right now. */
+enum sampler_occasion {
+    SAMPLER_NOTE,
+    SAMPLER_LEVEL,   /* its memory in use is not about to change: take care */
+    SAMPLER_RELEASE, /* it was freed: sample quickly for a while */
+};
+void sampler_kick(struct sampler *sampler, enum sampler_occasion occasion);
 bool sampler_found(struct sampler *sampler);
 void sampler_stop(struct sampler *sampler);
 

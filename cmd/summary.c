@@ -62,16 +62,22 @@ static void print_verdict(const struct run *run, const struct record_result *res
     else if (!run->options->reporting)
         printf("Without reporting the host keeps what the guest once used.\n");
     else if (share(result) >= 1)
-        printf("The host had %.0f %% of its memory back when the run ended.\n", share(result));
+        printf("The host had %.1f %% of its memory back when the run ended.\n", share(result));
     else
         printf("The host got nothing back before the run ended.\n");
 }
 
-void view_summary(const struct run *run, const struct record_result *result)
+/* Is there anything to tell but how the run ended? */
+static bool has_figures(const struct run *run, const struct record_result *result)
+{
+    return result->released || run->status == RUN_OK || run->status == RUN_VERIFY ||
+           run->status == RUN_INTERRUPTED;
+}
+
+static void print_figures(const struct run *run, const struct record_result *result)
 {
     const struct telemetry_event *end = &run->record.end;
 
-    printf("\n");
     if (result->released)
         print_memory(run, result);
     else
@@ -82,5 +88,12 @@ void view_summary(const struct run *run, const struct record_result *result)
                end->errors);
     printf("  QEMU %s used %.1f s of CPU time in %.1f s\n\n", run->qemu_version,
            (double)run->vmm_cpu_ns / 1e9, (double)(run->end_ns - run->record.start_ns) / 1e9);
+}
+
+void view_summary(const struct run *run, const struct record_result *result)
+{
+    printf("\n");
+    if (has_figures(run, result))
+        print_figures(run, result);
     print_verdict(run, result);
 }

@@ -267,7 +267,8 @@ static void plain_event(struct view *view, uint64_t ns, const struct telemetry_e
     case TELEMETRY_END:
         plain_state(view, ns);
         stamp(view, ns);
-        printf("done\n");
+        printf(event->status ? "the guest gives up\n" : "done\n");
+        view->next_ns = UINT64_MAX;
         break;
     case TELEMETRY_HEADER:
     case TELEMETRY_BASE:
@@ -289,10 +290,10 @@ void view_init(struct view *view, struct run *run)
     view->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     view->color = !getenv("NO_COLOR");
     view_resize(view);
-    if (options->quiet)
+    if (options->quiet || options->interactive)
         view->mode = VIEW_QUIET;
-    else if (isatty(STDOUT_FILENO) && !dumb && !options->console && !options->interactive &&
-             view->columns >= LEAST_COLS && view->rows >= LEAST_ROWS)
+    else if (isatty(STDOUT_FILENO) && !dumb && !options->console && view->columns >= LEAST_COLS &&
+             view->rows >= LEAST_ROWS)
         view->mode = VIEW_LIVE;
     else
         view->mode = VIEW_PLAIN;
@@ -321,9 +322,7 @@ void view_event(struct view *view, uint64_t ns, const struct telemetry_event *ev
 
 uint64_t view_tick(struct view *view, uint64_t now)
 {
-    bool talking = view->run->options->interactive;
-
-    if (view->mode == VIEW_QUIET || talking)
+    if (view->mode == VIEW_QUIET)
         return UINT64_MAX;
     if (now < view->next_ns)
         return view->next_ns;

@@ -6,7 +6,7 @@
 #include "run.h"
 
 enum view_mode {
-    VIEW_QUIET,
+    VIEW_QUIET, /* nothing: asked for, or the guest has the terminal */
     VIEW_PLAIN, /* a line when something happens, and one a second at most */
     VIEW_LIVE,  /* a chart, redrawn in place */
 };

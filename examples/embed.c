@@ -15,7 +15,7 @@ int main(void)
     const struct ebb_report_config config = {.worker = &worker};
     ebb_pfn_t pfn;
 
-    if (ebb_hosted_memory_create(&memory, 64 << 20, NULL) || ebb_report_init(&report, &config) ||
+    if (ebb_hosted_memory_create(&memory, 128 << 20, NULL) || ebb_report_init(&report, &config) ||
         ebb_report_add_zone(&report, &memory.zone) || ebb_hosted_worker_start(&worker, &report) ||
         ebb_hosted_device_create(&device, &memory, &report, 0) ||
         ebb_alloc(&memory.zone, 10, EBB_MOVABLE, 0, &pfn) || /* 2^10 frames: 4 MiB */

@@ -103,9 +103,9 @@ static unsigned deflate(void *ctx, uint32_t *pfns, unsigned n)
 static void deflated(void *ctx, const uint32_t *pfns, unsigned n)
 {
     (void)ctx;
+    __atomic_sub_fetch(&inside, n, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < n; i++)
         memory_free(pfns[i], 0);
-    __atomic_sub_fetch(&inside, n, __ATOMIC_RELAXED);
 }
 
 static unsigned statistics(void *ctx, struct ebb_balloon_stat *stats, unsigned n)

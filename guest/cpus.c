@@ -33,6 +33,8 @@ _Noreturn void guest_cpu_main(unsigned cpu)
         }
         arch_interrupts_on();
         seen++;
+        if (cpu >= online) /* it came too late to be counted */
+            continue;
         job.fn(cpu, job.arg);
         if (__atomic_sub_fetch(&job.running, 1u, __ATOMIC_ACQ_REL) == 0)
             arch_interrupt_worker(); /* out of its arch_wait() */

@@ -2,11 +2,20 @@
 /* Where the balloon is: on PCI, or at one of the machine's virtio-mmio places. */
 #include "guest.h"
 
-#define PCI_VENDOR_VIRTIO 0x1af4u
-#define PCI_CLASS_BRIDGE  0x0604u
+#define PCI_VENDOR_VIRTIO   0x1af4u
+#define PCI_COMMAND         0x04u
+#define PCI_COMMAND_NO_INTX 0x400u
+#define PCI_CLASS           0x0au
+#define PCI_CLASS_BRIDGE    0x0604u
+#define PCI_HEADER          0x0eu
+#define PCI_HEADER_MULTI    0x80u
+#define PCI_SECONDARY_BUS   0x19u
+#define PCI_INTERRUPT_PIN   0x3du
+#define PCI_DEPTH           8u
 
 static struct ebb_pci pci;
 static struct ebb_mmio mmio;
+static bool pci_found;
 static unsigned pci_bdf;
 static uint16_t bridges[256]; /* by bus: the bridge above it */
 
@@ -35,7 +44,7 @@ static bool is_balloon(unsigned bdf)
     uint32_t id = 0;
     int err;
 
-    if ((arch_pci_read(bdf, 0, 2)) != PCI_VENDOR_VIRTIO)
+    if (arch_pci_read(bdf, 0, 2) != PCI_VENDOR_VIRTIO)
         return false;
     pci_bdf = bdf;
     err = ebb_pci_probe(&pci, &access, &id);
@@ -45,36 +54,56 @@ static bool is_balloon(unsigned bdf)
     return err == 0 && id == EBB_VIRTIO_ID_BALLOON;
 }
 
-static bool scan_bus(unsigned bus, unsigned depth)
+/* Nobody would answer other devices' interrupts, and a shared line that stays
+ * raised would never let the guest go on. */
+static void silence(unsigned bdf)
+{
+    arch_pci_write(bdf, PCI_COMMAND, 2, arch_pci_read(bdf, PCI_COMMAND, 2) | PCI_COMMAND_NO_INTX);
+}
+
+static void scan_bus(unsigned bus, unsigned depth);
+
+static void scan_function(unsigned bdf, unsigned depth)
+{
+    unsigned below;
+
+    if (!pci_found && is_balloon(bdf)) {
+        pci_found = true;
+        return;
+    }
+    silence(bdf);
+    if (arch_pci_read(bdf, PCI_CLASS, 2) != PCI_CLASS_BRIDGE || depth == PCI_DEPTH)
+        return;
+    below = arch_pci_read(bdf, PCI_SECONDARY_BUS, 1);
+    if (below > bdf >> 8) {
+        bridges[below] = (uint16_t)bdf;
+        scan_bus(below, depth + 1);
+    }
+}
+
+/* The first balloon found stays in pci and pci_bdf. */
+static void scan_bus(unsigned bus, unsigned depth)
 {
     for (unsigned device = 0; device < 32; device++) {
         for (unsigned function = 0; function < 8; function++) {
             unsigned bdf = bus << 8 | device << 3 | function;
 
-            if (arch_pci_read(bdf, 0, 2) == 0xffff)
-                break;
-            if (is_balloon(bdf))
-                return true;
-            if (arch_pci_read(bdf, 10, 2) == PCI_CLASS_BRIDGE && depth < 8) {
-                unsigned below = arch_pci_read(bdf, 0x19, 1);
-
-                if (below > bus) {
-                    bridges[below] = (uint16_t)bdf;
-                    if (scan_bus(below, depth + 1))
-                        return true;
-                }
+            if (arch_pci_read(bdf, 0, 2) == 0xffff) {
+                if (function == 0)
+                    break;
+                continue;
             }
-            if (function == 0 && !(arch_pci_read(bdf, 0x0e, 1) & 0x80))
+            scan_function(bdf, depth);
+            if (function == 0 && !(arch_pci_read(bdf, PCI_HEADER, 1) & PCI_HEADER_MULTI))
                 break;
         }
     }
-    return false;
 }
 
 /* Bridges pass interrupt pins on in turn, by the number of the device below. */
 static int find_line(void)
 {
-    unsigned pin = arch_pci_read(pci_bdf, 0x3d, 1);
+    unsigned pin = arch_pci_read(pci_bdf, PCI_INTERRUPT_PIN, 1);
     unsigned bdf = pci_bdf;
 
     if (pin < 1 || pin > 4)
@@ -195,7 +224,9 @@ static int find_mmio(const char *command_line, struct device *device)
 
 int device_find_balloon(const char *command_line, bool intx, struct device *device)
 {
-    if (arch_pci_present() && scan_bus(0, 0)) {
+    if (arch_pci_present())
+        scan_bus(0, 0);
+    if (pci_found) {
         device->transport = &pci.transport;
         return route_pci(intx, device);
     }

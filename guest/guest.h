@@ -88,6 +88,8 @@ struct memory_totals {
 };
 void memory_totals(struct memory_totals *totals);
 uint64_t memory_managed(void);
+/* Allocated, but for what the balloon was given. */
+uint64_t memory_used(const struct memory_totals *totals);
 static inline void *memory_pointer(ebb_pfn_t pfn)
 {
     return arch_pointer(pfn << EBB_FRAME_SHIFT);

@@ -272,9 +272,8 @@ int hold_take(unsigned cpu, enum hold_set which, unsigned order, enum ebb_migrat
 
     if (err != 0)
         return err;
-    owner->generation = (owner->generation & GENERATION_MASK) == GENERATION_MASK
-                            ? 1
-                            : owner->generation + 1;
+    owner->generation =
+        (owner->generation & GENERATION_MASK) == GENERATION_MASK ? 1 : owner->generation + 1;
     entry = make_entry(pfn, order, (unsigned)type, owner->generation);
     err = push(set, entry);
     if (err != 0) {

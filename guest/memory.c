@@ -2,18 +2,20 @@
 /*
  * Memory: what the loader's map leaves after the kernel becomes one zone below
  * 4 GiB and one above. Their metadata lies right behind the kernel's image and
- * is never cleared: memory of a fresh virtual machine is zero, and metadata of
+ * is not cleared: memory of a fresh virtual machine is zero, and metadata of
  * frames that nobody uses shall stay unbacked on the host.
  */
 #include "guest.h"
 
 #define LOW_END   ((uint64_t)1 << 32)
 #define FIRST_MIB ((uint64_t)1 << 20)
+#define WARM_MARK 0x4b52414d20626265u /* "ebb MARK" */
 
 static const struct arch_boot *boot;
 static uint64_t early_start; /* of the image */
 static uint64_t early_next, early_end;
 static bool early_over;
+static bool warm; /* a reset left what was here before */
 
 static struct ebb_zone zones[ZONE_LIMIT];
 static const char *names[ZONE_LIMIT];
@@ -21,6 +23,33 @@ static unsigned zone_count;
 static uint64_t managed;
 
 /* ---- before there are zones ---- */
+
+void *early_alloc(uint64_t size, uint64_t align)
+{
+    uint64_t at = round_up(early_next, align);
+
+    if (early_over)
+        ebb_port_panic("early_alloc() after memory_init()");
+    if (at + size > early_end)
+        ebb_port_panic("no room behind the kernel: the guest needs more memory below 4 GiB");
+    early_next = at + size;
+    if (warm)
+        memset(arch_pointer(at), 0, size);
+    return arch_pointer(at);
+}
+
+/*
+ * A loader clears the kernel's image at a reset, but no other memory. So the
+ * first early word tells a fresh machine, whose memory is zero, from one that
+ * was reset: there early memory must be cleared.
+ */
+static void find_mark(void)
+{
+    volatile uint64_t *mark = early_alloc(sizeof *mark, 64);
+
+    warm = *mark == WARM_MARK;
+    *mark = WARM_MARK;
+}
 
 void memory_early(const struct arch_boot *info)
 {
@@ -32,18 +61,7 @@ void memory_early(const struct arch_boot *info)
             early_end = info->ram[i].end;
     if (early_end == 0)
         ebb_port_panic("the memory map does not hold the kernel");
-}
-
-void *early_alloc(uint64_t size, uint64_t align)
-{
-    uint64_t at = round_up(early_next, align);
-
-    if (early_over)
-        ebb_port_panic("early_alloc() after memory_init()");
-    if (at + size > early_end)
-        ebb_port_panic("no room behind the kernel: the guest needs more memory below 4 GiB");
-    early_next = at + size;
-    return arch_pointer(at);
+    find_mark();
 }
 
 /* ---- zones ---- */
@@ -98,8 +116,8 @@ static void make_zone(const char *name, uint64_t start, uint64_t end, unsigned c
 
 static void add_range(struct ebb_zone *zone, uint64_t start, uint64_t end)
 {
-    if (start < end && ebb_zone_add(zone, start >> EBB_FRAME_SHIFT,
-                                    (end - start) >> EBB_FRAME_SHIFT) != 0)
+    if (start < end &&
+        ebb_zone_add(zone, start >> EBB_FRAME_SHIFT, (end - start) >> EBB_FRAME_SHIFT) != 0)
         ebb_port_panic("a zone refuses its frames");
 }
 
@@ -152,6 +170,13 @@ struct ebb_zone *memory_zone(unsigned i)
 const char *memory_zone_name(unsigned i)
 {
     return names[i];
+}
+
+uint64_t memory_used(const struct memory_totals *totals)
+{
+    uint64_t balloon = balloon_frames();
+
+    return totals->allocated > balloon ? totals->allocated - balloon : 0;
 }
 
 uint64_t memory_managed(void)

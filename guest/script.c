@@ -309,8 +309,8 @@ static const struct verb *understand(struct command *c, bool ok)
             continue;
         if (verbs[i].decode(c))
             return &verbs[i];
-        console_print("script: '%s': usage: %s %s%s\n", c->line, verbs[i].name,
-                      verbs[i].arguments, text_starts(verbs[i].arguments, "SIZE") ? size_help : "");
+        console_print("script: '%s': usage: %s %s%s\n", c->line, verbs[i].name, verbs[i].arguments,
+                      text_starts(verbs[i].arguments, "SIZE") ? size_help : "");
         return NULL;
     }
     console_print(ok ? "script: '%s': no such command (try help)\n" : "script: '%s': too long\n",

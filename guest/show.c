@@ -10,9 +10,8 @@ void show_free(void)
     console_print("%-6s %10s %10s %10s %10s %10s %10s %10s\n", "KiB", "total", "used", "free",
                   "reported", "in flight", "cached", "balloon");
     console_print("%-6s %10lu %10lu %10lu %10lu %10lu %10lu %10lu\n", "mem", t.managed * FRAME_KIB,
-                  (t.allocated - balloon_frames()) * FRAME_KIB, t.free * FRAME_KIB,
-                  t.reported * FRAME_KIB, t.in_flight * FRAME_KIB, t.cached * FRAME_KIB,
-                  balloon_frames() * FRAME_KIB);
+                  memory_used(&t) * FRAME_KIB, t.free * FRAME_KIB, t.reported * FRAME_KIB,
+                  t.in_flight * FRAME_KIB, t.cached * FRAME_KIB, balloon_frames() * FRAME_KIB);
 }
 
 static void show_lists(const struct ebb_zone_stats *stats, unsigned max_order)
@@ -26,9 +25,9 @@ static void show_lists(const struct ebb_zone_stats *stats, unsigned max_order)
 
         for (unsigned order = 0; order <= max_order; order++) {
             blocks += stats->lists[order][type].blocks;
-            len += text_format(line + len, sizeof line - len, " %lu/%lu",
-                               stats->lists[order][type].reported,
-                               stats->lists[order][type].blocks);
+            len +=
+                text_format(line + len, sizeof line - len, " %lu/%lu",
+                            stats->lists[order][type].reported, stats->lists[order][type].blocks);
         }
         if (blocks)
             console_print("  %-11s%s\n", types[type], line);

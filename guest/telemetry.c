@@ -39,13 +39,6 @@ void telemetry_init(void)
     telemetry_line("ebb-telemetry 1");
 }
 
-static uint64_t used_frames(const struct memory_totals *totals)
-{
-    uint64_t balloon = balloon_frames();
-
-    return totals->allocated > balloon ? totals->allocated - balloon : 0;
-}
-
 void telemetry_boot(void)
 {
     telemetry_line("boot ns=%lu cpus=%u managed_kib=%lu zones=%u reporting=%u", arch_now(),
@@ -58,7 +51,7 @@ void telemetry_base(void)
     struct memory_totals totals;
 
     memory_totals(&totals);
-    telemetry_line("base ns=%lu used_kib=%lu", arch_now(), used_frames(&totals) * FRAME_KIB);
+    telemetry_line("base ns=%lu used_kib=%lu", arch_now(), memory_used(&totals) * FRAME_KIB);
 }
 
 uint64_t telemetry_tick(uint64_t now)
@@ -70,7 +63,7 @@ uint64_t telemetry_tick(uint64_t now)
     memory_totals(&totals);
     telemetry_line("use ns=%lu used_kib=%lu free_kib=%lu reported_kib=%lu in_flight_kib=%lu "
                    "cached_kib=%lu",
-                   now, used_frames(&totals) * FRAME_KIB, totals.free * FRAME_KIB,
+                   now, memory_used(&totals) * FRAME_KIB, totals.free * FRAME_KIB,
                    totals.reported * FRAME_KIB, totals.in_flight * FRAME_KIB,
                    totals.cached * FRAME_KIB);
     return now + (now < fine_until ? FINE_PERIOD : PERIOD);

@@ -17,6 +17,7 @@
 #define APIC_CURRENT    0x390u
 #define APIC_DIVIDE     0x3e0u
 #define APIC_MASKED     0x10000u
+#define LVT_NMI         0x400u
 #define ICR_BUSY        0x1000u
 #define ICR_INIT        0x4500u
 #define ICR_STARTUP     0x4600u
@@ -114,7 +115,7 @@ void apic_init_cpu(void)
         wrmsr(MSR_APIC_BASE, base | BASE_X2APIC);
     write(APIC_TPR, 0);
     write(APIC_LVT_LINT0, APIC_MASKED);
-    write(APIC_LVT_LINT1, APIC_MASKED);
+    write(APIC_LVT_LINT1, LVT_NMI); /* a hypervisor's "inject NMI": panic, and say where */
     write(APIC_LVT_ERROR, APIC_MASKED);
     write(APIC_DIVIDE, DIVIDE_BY_16);
     write(APIC_LVT_TIMER, APIC_MASKED | VECTOR_TIMER);

@@ -168,9 +168,7 @@ boot_pdpt:
 	.skip 4096
 boot_pd:
 	.skip 4 * 4096
-	.globl boot_stack, boot_stack_end
-boot_stack:
-	.skip 16384
+	.skip 16384 /* as CPU_STACK */
 boot_stack_end:
 
 	.section .note.GNU-stack, "", @progbits

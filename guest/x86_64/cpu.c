@@ -22,8 +22,7 @@ static struct gate gates[256];
 static struct cpu boot_cpu;
 static uint8_t boot_fault_stack[FAULT_STACK];
 static struct cpu *cpus[ARCH_CPU_LIMIT];
-static unsigned cpu_count = 1;
-static uint32_t cpus_arrived = 1; /* atomic */
+static uint32_t arrived[ARCH_CPU_LIMIT] = {1}; /* atomic */
 static bool boot_cpu_known;
 
 extern uint32_t ap_cr3;
@@ -94,8 +93,6 @@ void cpu_init_boot(void)
         gates[i].type = 0x8e; /* interrupt gate: interrupts off inside */
         gates[i].ist = i == VECTOR_NMI || i == 8 ? 1 : 0;
     }
-    boot_cpu.stack_low = arch_address(boot_stack);
-    boot_cpu.stack_high = arch_address(boot_stack_end);
     boot_cpu.fault_stack = boot_fault_stack;
     cpu_fill(&boot_cpu, 0);
     load_tables(&boot_cpu);
@@ -113,7 +110,7 @@ _Noreturn void ap_start(uint64_t number)
 {
     load_tables(cpus[number]);
     apic_init_cpu();
-    __atomic_add_fetch(&cpus_arrived, 1u, __ATOMIC_RELEASE);
+    __atomic_store_n(&arrived[number], 1u, __ATOMIC_RELEASE);
     guest_cpu_main((unsigned)number);
 }
 
@@ -122,11 +119,9 @@ static void prepare_cpu(unsigned number)
     struct cpu *cpu = early_alloc(sizeof *cpu, 64);
     uint8_t *stack = early_alloc(CPU_STACK, 4096);
 
-    cpu->stack_low = arch_address(stack);
-    cpu->stack_high = cpu->stack_low + CPU_STACK;
     cpu->fault_stack = early_alloc(FAULT_STACK, 4096);
     cpu_fill(cpu, number);
-    ap_stacks[number] = cpu->stack_high;
+    ap_stacks[number] = arch_address(stack) + CPU_STACK;
 }
 
 static void install_trampoline(void)
@@ -139,12 +134,24 @@ static void install_trampoline(void)
     ap_cr3 = (uint32_t)paging_root();
 }
 
+/* How many are running: those without a gap. A CPU that comes too late waits
+ * for work that is never meant for it. */
+static unsigned count_arrived(unsigned wanted)
+{
+    unsigned n = 0;
+
+    while (n < wanted && __atomic_load_n(&arrived[n], __ATOMIC_ACQUIRE))
+        n++;
+    return n;
+}
+
 /* All at once: they number themselves in the order in which they arrive. */
 unsigned arch_cpus_start(void)
 {
     uint32_t self = apic_id();
     unsigned wanted = acpi.cpus ? acpi.cpus : 1;
-    uint64_t deadline = arch_now() + 2 * NS_PER_SEC;
+    uint64_t deadline = arch_now() + 5 * NS_PER_SEC;
+    unsigned started;
 
     for (unsigned i = 1; i < wanted; i++)
         prepare_cpu(i);
@@ -152,16 +159,14 @@ unsigned arch_cpus_start(void)
     for (unsigned i = 0; i < acpi.cpus; i++)
         if (acpi.cpu_ids[i] != self)
             apic_start_cpu(acpi.cpu_ids[i], TRAMPOLINE >> 12);
-    while (__atomic_load_n(&cpus_arrived, __ATOMIC_ACQUIRE) < wanted && arch_now() < deadline)
+    while ((started = count_arrived(wanted)) < wanted && arch_now() < deadline)
         cpu_pause();
-
-    cpu_count = __atomic_load_n(&cpus_arrived, __ATOMIC_ACQUIRE);
-    if (cpu_count < wanted)
-        console_print("%u of %u CPUs did not start\n", wanted - cpu_count, wanted);
+    if (started < wanted)
+        console_print("%u of %u CPUs did not start\n", wanted - started, wanted);
     if (acpi.cpus_beyond)
         console_print("%u CPUs beyond the first %u are not used\n", acpi.cpus_beyond,
                       ARCH_CPU_LIMIT);
-    return cpu_count;
+    return started;
 }
 
 /* ---- interrupts ---- */

@@ -7,13 +7,13 @@
  */
 #include "x86.h"
 
-#define PIT_HZ     1193182u
-#define PM_HZ      3579545u
-#define WINDOW_MS  5u
-#define DIVIDER    16u
-#define TICKS_MAX  0x7fffffffu
+#define PIT_HZ      1193182u
+#define PM_HZ       3579545u
+#define WINDOW_MS   5u
+#define DIVIDER     16u
+#define TICKS_MAX   0x7fffffffu
 #define STUCK_TICKS 0x4000000u /* of the TSC: a clock that did not move meanwhile never will */
-#define APIC_HZ    (1000000000u / DIVIDER)
+#define APIC_HZ     (1000000000u / DIVIDER)
 
 static uint64_t tsc_start;
 static uint64_t tsc_hz;

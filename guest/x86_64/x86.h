@@ -128,15 +128,14 @@ struct cpu {
     struct ebb_baremetal_cpu port; /* first: the gs base points here */
     uint64_t gdt[8];
     struct tss tss;
-    uint64_t stack_low, stack_high;
     uint8_t *fault_stack; /* for double faults and NMIs */
 };
 
 /* ---- boot.S, entry.S, link.ld ---- */
-extern char image_start[], image_end[], text_start[], text_end[], boot_stack[], boot_stack_end[];
+extern char image_start[], image_end[], text_start[], text_end[];
 extern const char ap_trampoline[], ap_trampoline_end[];
 extern const uint64_t trap_stubs[256];
-extern uint32_t ap_next; /* number of the next CPU to arrive */
+extern uint32_t ap_next;                   /* number of the next CPU to arrive */
 extern uint64_t ap_stacks[ARCH_CPU_LIMIT]; /* by that number */
 _Noreturn void arch_start(uint64_t start_info);
 _Noreturn void ap_start(uint64_t number);

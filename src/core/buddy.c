@@ -166,31 +166,6 @@ void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
         zone->refaulted += (uint64_t)1 << order;
 }
 
-void ebb__split_at(struct ebb_zone *zone, uint32_t index)
-{
-    uint32_t head;
-    uint16_t state;
-
-    if (!ebb__find_block(zone, index, &head, &state) || head == index ||
-        ebb__state_of(state) != EBB__FREE)
-        return;
-
-    unsigned order = ebb__order_of(state);
-    bool reported = ebb__unlink(zone, head);
-
-    while (head != index) {
-        uint32_t middle = head + (1u << --order);
-
-        if (index >= middle) {
-            link_part(zone, head, order, reported);
-            head = middle;
-        } else {
-            link_part(zone, middle, order, reported);
-        }
-    }
-    link_part(zone, head, order, reported);
-}
-
 /* ---- merge ---- */
 
 static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,

@@ -25,7 +25,17 @@ struct walk {
     struct ebb_violation *violation;
     uint64_t blocks[EBB_ORDERS][EBB_MIGRATETYPES]; /* free ones */
     uint64_t frames[EBB__IN_FLIGHT + 1];           /* by state */
+    uint64_t cached_hash; /* sum over the cached frames, less that over the caches' entries */
 };
+
+/* Sets of frames are compared by sums of this, since there is no memory to mark
+ * them in: a frame held twice in place of another is seen, too. */
+static uint64_t hash(uint64_t index)
+{
+    index = (index + 1) * 0x9e3779b97f4a7c15u;
+    index = (index ^ (index >> 32)) * 0xd6e8feb86659fd93u;
+    return index ^ (index >> 32);
+}
 
 /* Note a violation; false, for the callers to return. */
 static bool broken(struct walk *walk, unsigned invariant, uint64_t index, const char *what)
@@ -204,6 +214,7 @@ static bool check_cache(struct walk *walk, const struct ebb_pcp *pcp)
                 return broken(walk, 3, index, "a cache holds a frame in flight");
             if (state != ebb__state_word(EBB__CACHED, 0, 0))
                 return broken(walk, 19, index, "a cache holds a frame that is not cached");
+            walk->cached_hash -= hash(index);
         }
     }
     return true;
@@ -276,6 +287,8 @@ static bool check_largest(struct walk *walk, uint64_t index)
             return false;
         if (ebb__state_of(state) == EBB__FREE)
             walk->blocks[ebb__order_of(state)][ebb__type_of(state)]++;
+        if (ebb__state_of(state) == EBB__CACHED)
+            walk->cached_hash += hash(index);
         walk->frames[ebb__state_of(state)] += frames;
         present += frames;
         index += frames;
@@ -310,7 +323,7 @@ static bool check_totals(struct walk *walk)
     }
     for (unsigned state = 0; state <= EBB__IN_FLIGHT; state++)
         total += walk->frames[state];
-    if (walk->frames[EBB__CACHED] != cached_frames(zone))
+    if (walk->frames[EBB__CACHED] != cached_frames(zone) || walk->cached_hash != 0)
         return broken_count(walk, 19, "a cached frame is in no cache, or in two");
     if (walk->frames[EBB__IN_FLIGHT] != zone->in_flight)
         return broken_count(walk, 3, "in_flight does not count the blocks in flight");

@@ -123,9 +123,6 @@ bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint3
  * holds it. Its state becomes EBB__NONE. */
 void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order);
 
-/* See to it that no free block lies across index, by splitting the one that does. */
-void ebb__split_at(struct ebb_zone *zone, uint32_t index);
-
 /* The block that holds a frame: its head and state. False: a hole. Right only
  * under the zone's lock; a frame's change between cached and allocated may
  * still go unseen. */

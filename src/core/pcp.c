@@ -96,25 +96,27 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
 
 /* ---- the cached path ---- */
 
-bool ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, uint32_t *index)
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type)
 {
     struct ebb_pcp *pcp = this_pcp(zone);
-    bool found = false;
+    uint64_t index = EBB__NO_FRAME;
 
     ebb_port_lock(&pcp->lock);
     pcp->used = 1;
     if (EBB_UNLIKELY(pcp->count[type] == 0))
         refill(zone, pcp, type);
-    while (pcp->count[type] > 0 && !found) {
-        *index = pcp->frames[type][--pcp->count[type]];
-        found = claim(zone, *index);
-    }
-    if (EBB_LIKELY(found)) {
-        ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, 0, type));
+    while (EBB_LIKELY(pcp->count[type] > 0)) {
+        uint32_t top = pcp->frames[type][--pcp->count[type]];
+
+        if (EBB_UNLIKELY(!claim(zone, top)))
+            continue;
+        ebb__store_state(zone, top, ebb__state_word(EBB__ALLOCATED, 0, type));
         pcp->allocs++;
+        index = top;
+        break;
     }
     ebb_port_unlock(&pcp->lock);
-    return found;
+    return index;
 }
 
 static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint32_t index,

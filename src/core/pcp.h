@@ -30,9 +30,11 @@ static inline uint64_t ebb__pcp_held(const struct ebb_pcp *pcp)
     return (uint64_t)pcp->count[0] + pcp->count[1] + pcp->count[2];
 }
 
-/* A frame from this CPU's cache, refilled if need be; it is then allocated.
- * False: the lists have none to refill it with, as far as the watermark allows. */
-bool ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, uint32_t *index);
+/* The index of a frame from this CPU's cache, refilled if need be; the frame is
+ * then allocated. Or EBB__NO_FRAME: the lists have none to refill it with, as far
+ * as the watermark allows. */
+#define EBB__NO_FRAME UINT64_MAX
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type);
 
 enum ebb__pcp_free {
     EBB__PCP_FREED,

@@ -203,14 +203,6 @@ static bool flags_valid(const struct ebb_zone *zone, unsigned flags)
     return !(flags & ~known) && (zone->clear || !(flags & EBB_ALLOC_ZERO));
 }
 
-static void hand_out(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned flags,
-                     ebb_pfn_t *pfn)
-{
-    *pfn = zone->base + index;
-    if (EBB_UNLIKELY(flags & EBB_ALLOC_ZERO))
-        zone->clear(zone->clear_ctx, *pfn, (uint64_t)1 << order);
-}
-
 /* Would there be a block if the host answered now? Generous: what is with the
  * host may merge with what is free, so its orders say little. */
 static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned flags)
@@ -241,29 +233,42 @@ static int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned f
     return err;
 }
 
+/* From the lists, with the frames in caches as the last resort. */
+static int alloc_uncached(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags,
+                          uint64_t *index)
+{
+    uint32_t taken;
+    int err = take(zone, order, type, flags, false, &taken);
+
+    if (EBB_UNLIKELY(err)) {
+        ebb_zone_drain(zone);
+        err = take(zone, order, type, flags, true, &taken);
+    }
+    if (EBB_LIKELY(!err))
+        *index = taken;
+    return err;
+}
+
 int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
               ebb_pfn_t *pfn)
 {
-    unsigned list_type = (unsigned)type;
-    uint32_t index;
+    uint64_t index = EBB__NO_FRAME;
 
-    if (EBB_UNLIKELY(order > zone->max_order || list_type >= EBB_ISOLATE ||
+    if (EBB_UNLIKELY(order > zone->max_order || (unsigned)type >= EBB_ISOLATE ||
                      !flags_valid(zone, flags)))
         return -EBB_EINVAL;
 
-    bool cached = order == 0 && !(flags & EBB_ALLOC_NO_CACHE);
+    if (order == 0 && !(flags & EBB_ALLOC_NO_CACHE))
+        index = ebb__pcp_alloc(zone, (unsigned)type);
+    if (index == EBB__NO_FRAME) {
+        int err = alloc_uncached(zone, order, (unsigned)type, flags, &index);
 
-    if (!cached || EBB_UNLIKELY(!ebb__pcp_alloc(zone, list_type, &index))) {
-        int err = take(zone, order, list_type, flags, false, &index);
-
-        if (EBB_UNLIKELY(err)) {
-            ebb_zone_drain(zone);
-            err = take(zone, order, list_type, flags, true, &index);
-        }
         if (EBB_UNLIKELY(err))
             return err;
     }
-    hand_out(zone, index, order, flags, pfn);
+    *pfn = zone->base + index;
+    if (EBB_UNLIKELY(flags & EBB_ALLOC_ZERO))
+        zone->clear(zone->clear_ctx, zone->base + index, (uint64_t)1 << order);
     return 0;
 }
 
@@ -329,8 +334,8 @@ int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned 
         err = take_at(zone, (uint32_t)index, order, flags);
         ebb_port_unlock(&zone->lock);
     }
-    if (!err)
-        hand_out(zone, (uint32_t)index, order, flags, &pfn);
+    if (!err && (flags & EBB_ALLOC_ZERO))
+        zone->clear(zone->clear_ctx, pfn, frames);
     return err;
 }
 
@@ -454,32 +459,33 @@ static bool all_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to
     return true;
 }
 
-/* Change the type of pageblocks and move their free blocks, which may merge
- * with those of the neighbours that are now of a kind. Marks are kept. */
+/* Change the type of pageblocks and free their free blocks anew: they move to the
+ * lists of that type, merge with neighbours that are now of a kind, and are split
+ * where they lie across the end of the range. Marks are kept. */
 static bool retype(struct ebb_zone *zone, uint64_t from, uint64_t to, unsigned type)
 {
     uint64_t step = (uint64_t)1 << zone->pageblock_order;
     bool wanted = false;
+    uint32_t head;
+    uint16_t state;
 
-    ebb__split_at(zone, (uint32_t)from);
-    if (to < zone->span)
-        ebb__split_at(zone, (uint32_t)to);
     for (uint64_t at = from; at < to; at += step)
         ebb__set_pageblock_type(zone, (uint32_t)at, type);
 
-    for (uint64_t at = from; at < to && at < zone->span;) {
-        uint16_t state = ebb__load_state(zone, (uint32_t)at);
-        unsigned order = ebb__order_of(state);
+    /* The first one may begin before the range. */
+    if (ebb__find_block(zone, (uint32_t)from, &head, &state) && ebb__state_of(state) == EBB__FREE)
+        from = head;
+    for (uint64_t at = from; at < to && at < zone->span;
+         at += (uint64_t)1 << ebb__order_of(state)) {
+        state = ebb__load_state(zone, (uint32_t)at);
+        if (ebb__state_of(state) != EBB__FREE || ebb__type_of(state) == type)
+            continue;
+        bool reported = ebb__unlink(zone, (uint32_t)at);
+        unsigned order = ebb__free_block(zone, (uint32_t)at, ebb__order_of(state), reported,
+                                         reported ? EBB__TAIL : EBB__HEAD);
 
-        if (ebb__state_of(state) == EBB__FREE && ebb__type_of(state) != type) {
-            bool reported = ebb__unlink(zone, (uint32_t)at);
-            unsigned merged = ebb__free_block(zone, (uint32_t)at, order, reported,
-                                              reported ? EBB__TAIL : EBB__HEAD);
-
-            if (type != EBB_ISOLATE && ebb__report_screen(zone, merged))
-                wanted = true;
-        }
-        at += (uint64_t)1 << order;
+        if (type != EBB_ISOLATE && ebb__report_screen(zone, order))
+            wanted = true;
     }
     return wanted;
 }

@@ -266,22 +266,19 @@ static void end_batch(struct ebb_balloon *balloon, int status)
         ebb_report_complete(report, status);
 }
 
-/* Give the device up. From any context; the first caller does it. */
+/* Give the device up: it broke the protocol, or says itself that it cannot go
+ * on. From any context; the first caller does it. */
 static void give_up(struct ebb_balloon *balloon, int status)
 {
     struct ebb_transport *t = balloon->config.transport;
 
     if (!__atomic_exchange_n(&balloon->running, 0, __ATOMIC_ACQ_REL))
         return;
+    if (status == -EBB_EPROTO)
+        balloon->counters.protocol_errors++;
     t->ops->set_status(t, 0);
     (void)t->ops->get_status(t); /* the write has arrived when this returns */
     end_batch(balloon, status);
-}
-
-static void protocol_error(struct ebb_balloon *balloon)
-{
-    __atomic_fetch_add(&balloon->counters.protocol_errors, 1, __ATOMIC_RELAXED);
-    give_up(balloon, -EBB_EPROTO);
 }
 
 static bool ranges_ok(const struct ebb_balloon *balloon, const struct ebb_range *ranges, unsigned n)
@@ -381,7 +378,7 @@ static void reporting_poll(struct ebb_report_device *device)
     if (done)
         ebb_report_complete(report, 0);
     if (got < 0)
-        protocol_error(balloon);
+        give_up(balloon, -EBB_EPROTO);
 }
 
 int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report)
@@ -594,7 +591,7 @@ bool ebb_balloon_work(struct ebb_balloon *balloon)
         return false;
     }
     if (work_stats(balloon) != 0 || work_transfer(balloon) != 0) {
-        protocol_error(balloon);
+        give_up(balloon, -EBB_EPROTO);
         return false;
     }
     return work_balance(balloon);

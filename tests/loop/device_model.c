@@ -232,6 +232,8 @@ static void serve_reporting(struct model *m, const struct ebb_ring_buf *bufs, un
             continue;
         }
         m->reported_bytes += b->len;
+        if (m->on_range)
+            m->on_range(b->addr, b->len);
         if (m->range_count < MODEL_RANGES)
             m->ranges[m->range_count++] = (struct ebb_range){.addr = b->addr, .len = b->len};
     }

@@ -44,6 +44,9 @@ struct model {
     uint32_t reporting_len;  /* used length of reporting chains */
     uint32_t reading_len;    /* used length of chains that it reads */
 
+    /* Told of each range that a report names, before the report is answered. */
+    void (*on_range)(uint64_t addr, uint64_t len);
+
     /* Where it is. */
     uint8_t status;
     uint64_t accepted;

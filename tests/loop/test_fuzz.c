@@ -93,7 +93,7 @@ static void ring_check(void)
 
 static void ring_add(struct rng *rng)
 {
-    struct ebb_ring_buf bufs[SIZE_LIMIT + 1];
+    struct ebb_ring_buf bufs[SIZE_LIMIT + 1] = {0};
     const unsigned n = rng_below(rng, ring.size + 2);
     const unsigned token = rng_below(rng, TOKENS);
 

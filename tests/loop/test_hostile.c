@@ -320,6 +320,7 @@ static void needs_reset(void **state)
 {
     (void)state;
     loop_start();
+    loop_settle();
     loop.model.silent = true;
     assert_int_equal(fake_submit(0, 2 * MIB, 4), 0);
     model_needs_reset(&loop.model);

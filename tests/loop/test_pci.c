@@ -30,6 +30,7 @@ struct function {
     uint32_t writable[BARS];                     /* bits of each BAR register */
     _Alignas(4096) uint8_t memory[2][BAR_BYTES]; /* behind BAR 1 and BAR 4 */
     bool decoding_while_sized;
+    bool bad_map; /* somebody wanted to map what is not inside a BAR */
     unsigned maps;
     bool map_fails;
 };
@@ -102,6 +103,7 @@ static volatile void *map(void *ctx, uint64_t addr, uint64_t len)
         if (addr >= base && addr - base <= BAR_BYTES && len <= BAR_BYTES - (addr - base))
             return &fn.memory[i][addr - base];
     }
+    fn.bad_map = true;
     return NULL;
 }
 
@@ -158,11 +160,12 @@ static int setup(void **state)
     return 0;
 }
 
-/* BARs are as before, and were never decoded while they were all ones. */
+/* BARs were never decoded while they were all ones; nothing else was mapped. */
 static int teardown(void **state)
 {
     (void)state;
     assert_false(fn.decoding_while_sized);
+    assert_false(fn.bad_map);
     return 0;
 }
 
@@ -376,7 +379,8 @@ static void bar_huge(void)
 }
 static void bar_io(void)
 {
-    put(CAP_COMMON + 4, 1, 0);
+    put(CAP_ISR + 4, 1, 0);
+    put(CAP_ISR + 8, 4, 0);
 }
 static void bar_upper_half(void)
 {
@@ -459,6 +463,14 @@ static void device_odd(void)
 {
     put(CAP_DEVICE + 8, 4, 0x2002);
 }
+static void common_at_the_end(void)
+{
+    put(CAP_DEVICE + 1, 1, 0xf4); /* it would go on behind the space */
+    put(CAP_COMMON + 3, 1, 9);
+    put(0xf4, 4, 0x01100009);
+    put(0xf8, 4, 4);
+    put(0xfc, 4, 0);
+}
 static void cap_short(void)
 {
     put(CAP_COMMON + 2, 1, 12);
@@ -512,6 +524,7 @@ static void hostile_function(void **state)
         {isr_empty, -EBB_EPROTO},
         {device_short, -EBB_EPROTO},
         {device_odd, -EBB_EPROTO},
+        {common_at_the_end, -EBB_EPROTO},
         {cap_short, -EBB_EPROTO},
         {common_missing, -EBB_EPROTO},
         {map_fails, -EBB_EPROTO},
@@ -549,7 +562,15 @@ static void bad_msix(void **state)
         put(CAP_MSIX + 4, 4, tables[i]);
         assert_int_equal(probe(), 0);
         assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41), -EBB_EOPNOTSUPP);
+        teardown(state);
     }
+    setup(state);
+    put(0x34, 1, CAP_COMMON);
+    put(CAP_DEVICE + 1, 1, 0xf8); /* it would go on behind the space */
+    put(0xf8, 1, 0x11);
+    put(0xfc, 4, 0x1000 | 1);
+    assert_int_equal(probe(), 0);
+    assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41), -EBB_EOPNOTSUPP);
 }
 
 /* A few random bytes of configuration space, and whatever comes of it. */

@@ -347,6 +347,17 @@ static void taken(void *ctx, const uint32_t *pfns, unsigned n)
         assert_true(pfns[i] < 500);
 }
 
+/* Give back a chain that there is not; wait until the driver has given up. */
+static void host_lies(void)
+{
+    pthread_mutex_lock(&bus);
+    ebb_ring_device_put(&model_queue(&model, EBB_BALLOON_REPORTING)->ring, 0xffff, 0);
+    model.irq |= EBB_IRQ_QUEUE;
+    pthread_mutex_unlock(&bus);
+    while (bus_get_status(&model.transport) != 0)
+        sched_yield();
+}
+
 /* What happens in the middle: the host breaks the protocol, or the guest stops
  * the driver (its worker having come to rest before). */
 static void driver_in_threads(bool lie)
@@ -381,13 +392,8 @@ static void driver_in_threads(bool lie)
     pthread_create(&threads[3], NULL, worker_thread, &balloon.device);
     while (__atomic_load_n(&ok, __ATOMIC_RELAXED) < 2000)
         sched_yield();
-    if (lie) {
-        pthread_mutex_lock(&bus);
-        model_raw_used(&model, model_queue(&model, EBB_BALLOON_REPORTING), 0xffff, 0);
-        pthread_mutex_unlock(&bus);
-        while (bus_get_status(&model.transport) != 0)
-            sched_yield();
-    }
+    if (lie)
+        host_lies();
     __atomic_store_n(&quit, 1, __ATOMIC_RELEASE);
     pthread_join(threads[3], NULL);
     ebb_balloon_stop(&balloon); /* interrupts and host still go on */
@@ -399,7 +405,8 @@ static void driver_in_threads(bool lie)
     assert_true(failed <= 1);
     assert_int_equal(balloon.counters.protocol_errors, lie);
     assert_int_equal(model.bad_requests, 0);
-    assert_false(model.early_notify);
+    /* A doorbell may still ring while another CPU gives the device up. */
+    assert_true(lie || !model.early_notify);
     model_exit(&model);
 }
 

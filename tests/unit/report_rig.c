@@ -180,7 +180,8 @@ void rig_free(struct rig *rig)
     }
     assert_int_equal(port_virtual.misuses, 0);
     free(rig);
-    rigs--;
+    if (--rigs == 0)
+        port_virtual_reset();
 }
 
 void rig_register(struct rig *rig)

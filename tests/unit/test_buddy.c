@@ -101,6 +101,8 @@ static void never_merges_beyond_the_span(void **state)
     make(24, 4, 4);
     expect_free(BASE + 16, 3, EBB_MOVABLE, false);
     assert_int_equal(ebb_alloc_at(zone, BASE + 16, 3, 0), 0);
+    /* What lies behind the last state is none of its business. */
+    zone->state[24] = ebb__state_word(EBB__FREE, 3, EBB_MOVABLE);
     release(BASE + 16, 3);
     expect_free(BASE + 16, 3, EBB_MOVABLE, false);
 }
@@ -195,6 +197,38 @@ static void reported_blocks_are_next_only_when_nothing_else_is(void **state)
     assert_int_equal(rig_stats().refaulted, 16);
     for (unsigned at = 0; at < 32; at += 8)
         release(BASE + at, 3);
+}
+
+static void parts_are_linked_by_their_mark(void **state)
+{
+    (void)state;
+    make(32, 3, 3);
+    /* Unreported pairs and fours of frames first, then reported ones. */
+    assert_int_equal(ebb_alloc_at(zone, BASE, 1, 0), 0);
+    rig_report(BASE + 8);
+    assert_int_equal(ebb_alloc_at(zone, BASE + 8, 1, 0), 0);
+    assert_int_equal(zone->lists[1][EBB_MOVABLE].head, 2);
+    assert_int_equal(zone->lists[2][EBB_MOVABLE].head, 4);
+    /* Unreported ones after reported ones. */
+    assert_int_equal(ebb_alloc_at(zone, BASE + 16, 1, 0), 0);
+    assert_int_equal(zone->lists[1][EBB_MOVABLE].head, 18);
+    assert_int_equal(zone->lists[2][EBB_MOVABLE].head, 20);
+    assert_int_equal(zone->links[18].prev, 10);
+    rig_check();
+    release(BASE, 1);
+    release(BASE + 8, 1);
+    release(BASE + 16, 1);
+}
+
+static void steals_what_the_host_does_not_have(void **state)
+{
+    (void)state;
+    make(16, 3, 3);
+    rig_report(BASE);
+    assert_int_equal(rig_alloc(3, EBB_UNMOVABLE, 0), BASE + 8);
+    assert_int_equal(rig_stats().steals, 1);
+    assert_int_equal(rig_stats().refaulted, 0);
+    release(BASE + 8, 3);
 }
 
 /* ---- marks ---- */
@@ -522,6 +556,8 @@ int main(void)
         cmocka_unit_test_teardown(the_largest_order_works, teardown),
         cmocka_unit_test_teardown(the_block_freed_last_is_next, teardown),
         cmocka_unit_test_teardown(reported_blocks_are_next_only_when_nothing_else_is, teardown),
+        cmocka_unit_test_teardown(parts_are_linked_by_their_mark, teardown),
+        cmocka_unit_test_teardown(steals_what_the_host_does_not_have, teardown),
         cmocka_unit_test_teardown(parts_of_a_reported_block_are_reported, teardown),
         cmocka_unit_test_teardown(merged_blocks_are_reported_only_if_both_were, teardown),
         cmocka_unit_test_teardown(marks_survive_isolation_and_a_change_of_type, teardown),

@@ -727,9 +727,26 @@ static void test_report_now_during_a_pass_is_a_pass_right_after(void **state)
     (void)state;
     rig->on_submit = ask_now;
     rig_register(rig);
-    assert_int_equal(rig_run_after(rig, EBB_REPORT_DELAY_MS * MS), port_virtual.now);
+    port_virtual.now += EBB_REPORT_DELAY_MS * MS;
+    assert_int_equal(rig_run(rig), port_virtual.now);
     assert_int_equal(rig_run(rig), EBB_NEVER);
     assert_int_equal(rig_stats(rig).passes, 2);
+    rig_free(rig);
+}
+
+static void test_report_now_while_a_batch_is_out_waits_for_it(void **state)
+{
+    struct rig *rig = rig_new(&(struct rig_config){0});
+
+    (void)state;
+    rig->later = true;
+    rig_register(rig);
+    rig_run_after(rig, EBB_REPORT_DELAY_MS * MS);
+    ebb_report_now(&rig->report);
+    assert_int_equal(rig_run(rig), EBB_NEVER); /* or the worker would spin */
+    rig_complete(rig, 0);
+    assert_int_equal(rig_run(rig), port_virtual.now);
+    assert_int_equal(rig_settle(rig), 1);
     rig_free(rig);
 }
 
@@ -889,6 +906,10 @@ static void test_f40_f41_a_small_free_costs_nothing_more(void **state)
     /* Of many large ones only the first costs more: the engine's lock, once. */
     assert_int_equal(locks_of_a_round(on, MAX_ORDER), locks_of_a_round(off, MAX_ORDER) + 1);
     assert_int_equal(locks_of_a_round(on, MAX_ORDER), locks_of_a_round(off, MAX_ORDER));
+    /* And with the device gone nothing does. */
+    rig_settle(on);
+    rig_unregister(on);
+    assert_int_equal(locks_of_a_round(on, MAX_ORDER), locks_of_a_round(off, MAX_ORDER));
     rig_release(on, 0, keep, 1);
     rig_free(on);
     rig_free(off);
@@ -958,20 +979,22 @@ static void test_f45_nothing_is_reported_below_the_low_watermark(void **state)
     unsigned n = 0;
 
     (void)state;
-    /* Free: two blocks of the largest order, and 35 scattered frames. */
+    /* Free: two blocks of the largest order, and 34 scattered frames. */
     for (unsigned i = 0; i < (MAX_BLOCKS - 2) * BLOCK_FRAMES; i++)
         pfns[n++] = rig_alloc(rig, 0, 0);
-    for (unsigned i = 0; i < 35; i++) {
+    for (unsigned i = 0; i < 34; i++) {
         rig_release(rig, 0, pfns[2 * i], 0);
         pfns[2 * i] = pfns[--n];
     }
-    assert_int_equal(rig_zone_stats(rig, 0).free, gate - 1);
+    assert_int_equal(rig_zone_stats(rig, 0).free, gate - 2);
     rig_register(rig);
     assert_int_equal(rig_settle(rig), 1); /* and no timer runs */
     assert_int_equal(rig->submits, 0);
     assert_int_equal(rig_stats(rig).requests, 0);
 
-    /* One more frame opens the gate, though it is far too small to be reported. */
+    /* Two more frames open the gate, though they are far too small to be reported. */
+    rig_release(rig, 0, pfns[--n], 0);
+    assert_int_equal(rig_stats(rig).requests, 0);
     rig_release(rig, 0, pfns[--n], 0);
     assert_int_equal(rig_stats(rig).requests, 1);
     rig_settle(rig);
@@ -982,6 +1005,61 @@ static void test_f45_nothing_is_reported_below_the_low_watermark(void **state)
     assert_int_equal(rig_stats(rig).requests, 1);
     while (n > 0)
         rig_release(rig, 0, pfns[--n], 0);
+    rig_free(rig);
+}
+
+static void test_f45_isolated_frames_do_not_count(void **state)
+{
+    struct rig *rig = rig_new(&(struct rig_config){.capacity = 2, .watermark_low = 100});
+    struct ebb_zone *zone = &rig->zones[0];
+
+    (void)state;
+    assert_int_equal(ebb_isolate_range(zone, RIG_BASE, (MAX_BLOCKS - 2) * BLOCK_FRAMES), 0);
+    rig_register(rig);
+    assert_int_equal(rig_settle(rig), 1);
+    assert_int_equal(rig->submits, 0);
+    assert_int_equal(
+        ebb_putback_range(zone, RIG_BASE, (MAX_BLOCKS - 2) * BLOCK_FRAMES, EBB_MOVABLE), 0);
+    rig_settle(rig);
+    assert_int_equal(rig_reported_blocks(rig), MAX_BLOCKS);
+    rig_free(rig);
+}
+
+static void test_f45_a_zone_at_its_watermark_does_not_hold_up_the_next(void **state)
+{
+    const uint64_t min = 15 * BLOCK_FRAMES;
+    struct rig *rig = rig_new(&(struct rig_config){
+        .zones = 2, .capacity = 1, .watermark_min = min, .watermark_low = min});
+
+    (void)state;
+    /* Of each zone one block may be away at a time, so a batch is one block; the
+     * first zone has a block of its own in use, and none may go. */
+    ebb_pfn_t pfn = rig_alloc(rig, 0, MAX_ORDER);
+
+    rig_register(rig);
+    rig_settle(rig);
+    assert_int_equal(rig_zone_stats(rig, 0).reported, 0);
+    assert_int_equal(rig_zone_stats(rig, 1).reported, MAX_BLOCKS * BLOCK_FRAMES);
+    rig_release(rig, 0, pfn, MAX_ORDER);
+    rig_settle(rig);
+    assert_int_equal(rig_zone_stats(rig, 0).reported, MAX_BLOCKS * BLOCK_FRAMES);
+    rig_free(rig);
+}
+
+/* The first zone stops in the middle of a list; the second starts afresh. */
+static void test_f45_the_next_zone_starts_afresh(void **state)
+{
+    const uint64_t min = 13 * BLOCK_FRAMES;
+    struct rig *rig = rig_new(&(struct rig_config){
+        .zones = 2, .capacity = 5, .watermark_min = min, .watermark_low = min});
+
+    (void)state;
+    rig_register(rig);
+    rig_run_after(rig, EBB_REPORT_DELAY_MS * MS);
+    assert_int_equal(rig->log[0].n, 3);
+    assert_int_equal(rig->log[1].n, 3);
+    rig_settle(rig);
+    assert_int_equal(rig_stats(rig).reported_blocks, 2 * MAX_BLOCKS);
     rig_free(rig);
 }
 
@@ -1214,6 +1292,7 @@ int main(void)
         rig_test(test_only_zones_that_asked_are_visited),
         rig_test(test_report_now_does_not_wait),
         rig_test(test_report_now_during_a_pass_is_a_pass_right_after),
+        rig_test(test_report_now_while_a_batch_is_out_waits_for_it),
         rig_test(test_f36_isolated_blocks_are_not_reported),
         rig_test(test_f37_isolated_while_with_the_host),
         rig_test(test_f37_half_of_a_block_isolated_while_with_the_host),
@@ -1224,6 +1303,9 @@ int main(void)
         rig_test(test_f44_a_sixteenth_of_a_list_in_a_pass),
         rig_test(test_f44_a_list_gives_at_least_a_batch),
         rig_test(test_f45_nothing_is_reported_below_the_low_watermark),
+        rig_test(test_f45_isolated_frames_do_not_count),
+        rig_test(test_f45_a_zone_at_its_watermark_does_not_hold_up_the_next),
+        rig_test(test_f45_the_next_zone_starts_afresh),
         rig_test(test_f45_a_batch_leaves_the_min_watermark),
         rig_test(test_f45_a_block_that_the_watermark_needs_does_not_make_it_spin),
         rig_test(test_f45_an_allocation_waits_rather_than_fails),

@@ -87,7 +87,7 @@ static int teardown(void **state)
 
 static int add(unsigned n, bool write, void *token)
 {
-    struct ebb_ring_buf bufs[SIZE + 1];
+    struct ebb_ring_buf bufs[SIZE + 1] = {0};
 
     for (unsigned i = 0; i < n; i++)
         bufs[i] = (struct ebb_ring_buf){.addr = 0x1000u * (i + 1), .len = 16, .write = write};
@@ -240,7 +240,7 @@ static void init_arguments(void **state)
 
 static void add_arguments(void **state)
 {
-    struct ebb_ring_buf bufs[SIZE + 1];
+    struct ebb_ring_buf bufs[SIZE + 1] = {0};
 
     (void)state;
     assert_int_equal(add(0, true, tokens), -EBB_EINVAL);

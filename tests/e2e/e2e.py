@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the end-to-end tests share: run `ebb`, and see that nothing is left of it.
+
+Each test program is called with the path of the `ebb` program and that of the
+reference guest. Exit status 0, 1, or 77: skipped, loudly.
+"""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import uuid
+
+EBB = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
+GUEST = os.path.abspath(sys.argv[2]) if len(sys.argv) > 2 else None
+HERE = os.path.dirname(os.path.abspath(__file__))
+QEMU = shutil.which("qemu-system-x86_64")
+SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
+
+# Marks every process that comes from a test, by its environment.
+MARK = "EBB_E2E"
+
+
+def skip_all(why):
+    print(f"SKIP: {why}", file=sys.stderr)
+    sys.exit(77)
+
+
+def need_qemu():
+    if not QEMU:
+        skip_all("qemu-system-x86_64 is not installed (Debian: qemu-system-x86): "
+                 "NOTHING was tested end to end")
+    if not GUEST or not os.path.exists(GUEST):
+        skip_all("there is no reference guest: NOTHING was tested end to end")
+
+
+def thp_available():
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled") as f:
+            text = f.read()
+    except OSError:
+        return False
+    return "[always]" in text or "[madvise]" in text
+
+
+def marked(mark):
+    """Processes that a test has started, directly or not: {pid: program}."""
+    found = {}
+    want = f"{MARK}={mark}".encode()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as f:
+                if want not in f.read().split(b"\0"):
+                    continue
+            with open(f"/proc/{pid}/stat") as f:
+                if f.read().rsplit(")", 1)[1].split()[0] in "ZX":
+                    continue
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                found[int(pid)] = f.read().split(b"\0")[0].decode(errors="replace")
+        except OSError:
+            continue
+    return found
+
+
+class Run:
+    """One call of ebb, in a directory of its own for all that it writes."""
+
+    def __init__(self, *args, env=None, json_file=True, stdout=subprocess.PIPE, preexec=None):
+        self.mark = uuid.uuid4().hex
+        self.dir = tempfile.mkdtemp(prefix="ebb-e2e-")
+        self.json_path = os.path.join(self.dir, "result.json")
+        self.args = [EBB, *args]
+        if args and args[0] == "run" and json_file:
+            self.args += ["--json", self.json_path]
+        if args and args[0] == "run" and "--guest" not in args and GUEST:
+            self.args += ["--guest", GUEST]
+        full = dict(os.environ, TMPDIR=self.dir, LC_ALL="C.UTF-8")
+        full.update(env or {})
+        full[MARK] = self.mark
+        self.process = subprocess.Popen(self.args, cwd=self.dir, env=full, text=True,
+                                        errors="replace", stdin=subprocess.DEVNULL, stdout=stdout,
+                                        stderr=subprocess.PIPE, preexec_fn=preexec)
+        self.out = self.err = ""
+        self.rc = None
+
+    def qemu(self, seconds=10):
+        """The pid of its QEMU, once that runs; None: never."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and self.process.poll() is None:
+            for pid, program in marked(self.mark).items():
+                if pid != self.process.pid and "qemu" in os.path.basename(program):
+                    try:
+                        with open(f"/proc/{pid}/cmdline") as f:
+                            if "-kernel" in f.read():
+                                return pid
+                    except OSError:
+                        pass
+            time.sleep(0.01)
+        return None
+
+    def wait(self, seconds=120):
+        self.out, self.err = self.process.communicate(timeout=seconds)
+        self.rc = self.process.returncode
+        return self
+
+    def json(self):
+        with open(self.json_path) as f:
+            return json.load(f)
+
+    def describe(self):
+        return f"{' '.join(self.args)}\nexit {self.rc}\n{self.out or ''}{self.err or ''}"
+
+    def leftovers(self):
+        """Processes that outlive it by more than a moment."""
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            left = marked(self.mark)
+            if not left:
+                break
+            time.sleep(0.02)
+        return left
+
+    def files(self):
+        return sorted(set(os.listdir(self.dir)) - {"result.json"})
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+        for pid in marked(self.mark):
+            os.kill(pid, signal.SIGKILL)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+
+class Case(unittest.TestCase):
+    """A test case that leaves nothing behind, or fails."""
+
+    def start(self, *args, **keywords):
+        run = Run(*args, **keywords)
+        self.addCleanup(run.close)
+        return run
+
+    def ebb(self, *args, rc=0, seconds=120, **keywords):
+        run = self.start(*args, **keywords).wait(seconds)
+        self.assertEqual(run.rc, rc, run.describe())
+        self.assert_clean(run)
+        return run
+
+    def assert_clean(self, run, files=()):
+        self.assertEqual(run.leftovers(), {}, "left running by " + run.describe())
+        self.assertEqual(run.files(), sorted(files), "files left by " + run.describe())
+
+    def assert_says(self, run, *texts):
+        for text in texts:
+            self.assertIn(text, run.err, run.describe())
+
+    def assert_no_json(self, run):
+        self.assertFalse(os.path.exists(run.json_path), run.describe())
+
+
+def main():
+    print(f"EBB_SEED={SEED}", file=sys.stderr)
+    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)

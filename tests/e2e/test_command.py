@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`ebb` and its options, and what it says about a machine that lacks something.
+Needs no QEMU: a stand-in plays it."""
+import fcntl
+import os
+import pty
+import stat
+import struct
+import sys
+import tempfile
+import termios
+
+import e2e
+
+
+class Fake(e2e.Case):
+    """With the stand-in for QEMU."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.bin = tempfile.TemporaryDirectory(prefix="ebb-e2e-bin-")
+        cls.addClassCleanup(cls.bin.cleanup)
+        cls.qemu = os.path.join(cls.bin.name, "qemu-system-x86_64")
+        with open(os.path.join(e2e.HERE, "fake_qemu.py")) as source, open(cls.qemu, "w") as f:
+            f.write(f"#!{sys.executable}\n" + source.read())
+        os.chmod(cls.qemu, stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+
+    def fake(self, mode, *args, rc=0, env=None, **keywords):
+        return self.ebb("run", "--accel", "tcg", "--memory", "256M", "--qemu", self.qemu,
+                        "--guest", self.qemu, *args, rc=rc, env=dict(env or {}, FAKE=mode), **keywords)
+
+
+class Command(e2e.Case):
+    def test_help(self):
+        for args in ((), ("--help",), ("help",)):
+            run = self.ebb(*args)
+            for text in ("Usage: ebb COMMAND", "free page reporting", "run", "demo", "plot",
+                         "ebb run --workload", "ebb run --set"):
+                self.assertIn(text, run.out)
+
+    def test_version(self):
+        self.assertRegex(self.ebb("--version").out, r"^ebb \d+\.\d+\.\d+\n$")
+
+    def test_unknown_command(self):
+        self.assert_says(self.ebb("rum", rc=2), "no command 'rum'", "run", "demo", "plot")
+
+    def test_help_of_commands(self):
+        for command in ("run", "plot", "demo"):
+            run = self.ebb(command, "--help", json_file=False)
+            self.assertIn("Usage: ebb " + command, run.out)
+
+    def test_wrong_options(self):
+        for args in (["--memory", "2"], ["--memory", "1T"], ["--memory", "x"], ["--memory", "65M"],
+                     ["--memory", "-1G"], ["--memory", "99999999999999999999G"],
+                     ["--cpus", "0"], ["--cpus", "17"], ["--cpus", "two"], ["--machine", "virt"],
+                     ["--accel", "hax"], ["--backing", "disk"], ["--reporting", "maybe"],
+                     ["--set", "novalue"], ["--set", "=1"], ["--set", "a="], ["--set", 'a="'],
+                     ["--set", "a=b c"], ["--set", "script=x"], ["--workload", 'say "x"'],
+                     ["--workload", "x\ny"], ["--workload", "x" * 5000], ["--timeout", "0"],
+                     ["--plot", "x.pdf"], ["--plot", "svg"], ["stray"], ["--nonsense"],
+                     ["--quiet", "--console"]):
+            with self.subTest(args=args):
+                run = self.ebb("run", *args, rc=2)
+                self.assert_says(run, "ebb run: ")
+
+    def test_wrong_plot_options(self):
+        for args in ([], ["a.json"], ["a.json", "-o", "a.pdf"], ["-o", "a.svg"]):
+            with self.subTest(args=args):
+                self.ebb("plot", *args, rc=2)
+
+
+class Machine(Fake):
+    """Things this machine can lack: said before the run, exit status 4."""
+
+    def test_no_qemu(self):
+        with tempfile.TemporaryDirectory() as empty:
+            run = self.ebb("run", "--guest", self.qemu, rc=4, env={"PATH": empty})
+            self.assert_says(run, "QEMU was not found", "qemu-system-x86")
+        run = self.ebb("run", "--guest", self.qemu, "--qemu", "/nonexistent/qemu", rc=4)
+        self.assert_says(run, "QEMU was not found", "/nonexistent/qemu")
+        self.assert_no_json(run)
+
+    def test_broken_qemu(self):
+        self.assert_says(self.fake("version_fails", rc=4), "no working QEMU", "fake: cannot")
+
+    def test_no_guest(self):
+        run = self.ebb("run", "--qemu", self.qemu, "--guest", "/nonexistent/guest.elf", rc=4)
+        self.assert_says(run, "/nonexistent/guest.elf", "No such file")
+
+    def test_no_gnuplot(self):
+        with tempfile.TemporaryDirectory() as empty:
+            run = self.fake("good", "--plot", "x.svg", rc=4, env={"PATH": empty})
+            self.assert_says(run, "gnuplot", "gnuplot-nox")
+
+    def test_unwritable(self):
+        for path in ("/nonexistent/x.json", "/", "", "/proc/x.json"):
+            with self.subTest(path=path):
+                run = self.fake("good", "--json", path, rc=4, json_file=False)
+                self.assert_says(run, "cannot write")
+        run = self.fake("good", "--plot", "/nonexistent/x.svg", rc=4)
+        self.assert_says(run, "cannot write /nonexistent/x.svg")
+
+    def test_disk_full(self):
+        run = self.fake("good", "--json", "/dev/full", rc=4, json_file=False)
+        self.assert_says(run, "cannot write /dev/full", "No space left")
+        with open("/dev/full", "w") as full:
+            run = self.fake("good", rc=4, stdout=full)
+        self.assert_says(run, "standard output")
+
+    def test_too_little_memory(self):
+        with open("/proc/meminfo") as f:
+            available = next(int(l.split()[1]) for l in f if l.startswith("MemAvailable"))
+        if available > 63 * 1024 * 1024:
+            self.skipTest("this machine has memory for the largest guest")
+        run = self.fake("good", "--memory", "64G", rc=4)
+        self.assert_says(run, "too little memory", "65536 MiB", "--memory")
+
+    def test_thp_off(self):
+        if e2e.thp_available():
+            self.skipTest("this machine has transparent huge pages")
+        self.assert_says(self.fake("good", "--backing", "thp", rc=4), "transparent huge pages")
+
+    def test_kvm_refused(self):
+        if os.path.exists("/dev/kvm"):
+            if os.getuid() != 0 or os.stat("/dev/kvm").st_mode & 0o006:
+                self.skipTest("KVM cannot be refused here")
+            if not all(os.stat(d).st_mode & 0o001 for d in self.parents(e2e.EBB)):
+                self.skipTest("no other user can run this ebb")
+            want = "Permission denied"
+        else:
+            want = "no /dev/kvm"
+
+        def nobody():
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+
+        with tempfile.TemporaryDirectory() as folder:
+            qemu = os.path.join(folder, "qemu")  # for the other user
+            with open(qemu, "w") as f:
+                f.write("#!/bin/sh\necho QEMU emulator version 1.2.3\n")
+            os.chmod(folder, 0o755)
+            os.chmod(qemu, 0o755)
+            run = self.ebb("run", "--accel", "kvm", "--qemu", qemu, "--guest", qemu, rc=4,
+                           json_file=False, preexec=nobody)
+        self.assert_says(run, "--accel kvm", want)
+
+    @staticmethod
+    def parents(path):
+        while path != "/":
+            path = os.path.dirname(path)
+            yield path
+
+    def test_auto_tells_its_choice(self):
+        run = self.ebb("run", "--memory", "256M", "--qemu", self.qemu, "--guest", self.qemu,
+                       env={"FAKE": "good"})
+        self.assertRegex(run.out.splitlines()[0], r"^Using (KVM|QEMU's translator \(TCG\)): .+\.$")
+        self.assertIn(run.json()["accel"], ("tcg", "kvm"))
+
+
+class Guest(Fake):
+    """What the guest, or QEMU, can do wrong during a run."""
+
+    def test_dies_at_start(self):
+        run = self.fake("dies_at_start", rc=4)
+        self.assert_says(run, "did not start the guest", "status 1", "fake: no such machine")
+        self.assert_no_json(run)
+
+    def test_dies(self):
+        run = self.fake("dies", rc=4)
+        self.assert_says(run, "QEMU ended with status 1", "fake: out of luck")
+        self.assertEqual(run.json()["status"], "qemu failed")
+
+    def test_killed(self):
+        self.assert_says(self.fake("killed", rc=4), "killed by signal 9")
+
+    def test_resets(self):
+        self.assert_says(self.fake("resets", rc=3), "reset or switched off")
+
+    def test_panics(self):
+        run = self.fake("panics", rc=3)
+        self.assert_says(run, "panicked", "PANIC on CPU 0", "rip 0000000000012345")
+        self.assertNotIn("\x1b", run.err)
+
+    def test_refuses(self):
+        self.assert_says(self.fake("refuses", rc=2), "refused", "no such command")
+
+    def test_hangs(self):
+        run = self.fake("hangs", "--timeout", "1", rc=3)
+        self.assert_says(run, "silent for 1 s", "in step churn 10% 5")
+        self.assertEqual(run.json()["status"], "hang")
+
+    def test_mute(self):
+        run = self.fake("mute", "--timeout", "1", rc=3)
+        self.assert_says(run, "silent for 1 s")
+        self.assert_no_json(run)
+
+    def test_ends_and_stays(self):
+        self.assert_says(self.fake("ends_and_stays", "--timeout", "1", rc=3), "silent for 1 s")
+
+    def test_flood(self):
+        run = self.fake("flood", "--timeout", "1", rc=3, seconds=30)
+        self.assert_says(run, "silent for 1 s", "telemetry were damaged")
+
+    def test_newer(self):
+        self.assert_says(self.fake("newer", rc=4), "version 2", "version 1")
+
+    def test_no_memory(self):
+        self.assert_says(self.fake("no_memory", rc=4), "cannot find the guest's memory")
+
+    def test_corrupted(self):
+        run = self.fake("corrupted", rc=1)
+        self.assert_says(run, "WARNING", "pfn=77 expect=0x1 found=0x0")
+        self.assertNotIn("\x1b", run.err)
+        self.assertEqual(run.json()["verify_errors"], 1)
+        self.assertEqual(run.json()["status"], "verify error")
+
+    def test_quiet_errors(self):
+        run = self.fake("quiet_errors", rc=1)
+        self.assert_says(run, "WARNING", "3 errors")
+        self.assertEqual(run.json()["verify_errors"], 3)
+
+
+class Terminal(Fake):
+    """The chart on a terminal."""
+
+    def show(self, columns, rows, **env):
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        run = self.start("run", "--accel", "tcg", "--memory", "256M", "--qemu", self.qemu,
+                         "--guest", self.qemu, stdout=slave,
+                         env=dict({"FAKE": "good", "TERM": "xterm"}, **env))
+        os.close(slave)
+        text = b""
+        while True:
+            try:
+                data = os.read(master, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not data:
+                break
+            text += data
+        os.close(master)
+        run.wait()
+        self.assertEqual(run.rc, 0, run.describe())
+        self.assert_clean(run)
+        return text.decode()
+
+    def test_chart(self):
+        text = self.show(100, 30)
+        frames = text.split("\x1b[?7l")[1:]
+        self.assertGreater(len(frames), 5)
+        self.assertEqual(text.count("\x1b[?7h"), len(frames))
+        # Each frame but the first goes back over the whole one before.
+        lines = {frame.split("\x1b[?7h")[0].count("\n") for frame in frames}
+        self.assertEqual(len(lines), 1)
+        self.assertEqual(text.count(f"\x1b[{lines.pop()}A"), len(frames) - 1)
+        self.assertIn("\u2588", text)
+        self.assertIn("step: idle 1", text)
+        self.assertIn("The host had its memory back", text)
+
+    def test_plain_characters(self):
+        text = self.show(60, 24, LC_ALL="C", NO_COLOR="1")
+        self.assertTrue(text.isascii())
+        self.assertNotRegex(text, r"\x1b\[[0-9;]*m")
+        self.assertIn("####", text)
+
+    def test_too_small_or_dumb(self):
+        for columns, rows, env in ((40, 30, {}), (100, 10, {}), (100, 30, {"TERM": "dumb"})):
+            with self.subTest(columns=columns, rows=rows, env=env):
+                text = self.show(columns, rows, **env)
+                self.assertNotIn("\x1b", text)
+                self.assertIn("the workload has freed", text)
+
+
+class Figures(Fake):
+    """The host's half of the figures, against memory that behaves as planned:
+    128 MiB held, given back in 8 steps of 100 ms."""
+
+    KEYS = {"ebb_version", "qemu_version", "command", "status", "machine", "accel", "backing",
+            "reporting", "guest_mib", "cpus", "workload", "settings", "baseline_mib", "peak_mib",
+            "freed_mib", "returned_mib", "residue_mib", "release_ms", "first_ms", "t50_ms", "t90_ms",
+            "t99_ms", "reports", "reported_mib", "refaulted_mib", "failed_reports", "verify_checks",
+            "verify_errors", "vmm_cpu_ms", "malformed_lines", "samples"}
+
+    def check(self, run):
+        d = run.json()
+        self.assertEqual(set(d), self.KEYS)
+        self.assertAlmostEqual(d["freed_mib"], 128, delta=0.01)
+        self.assertAlmostEqual(d["returned_mib"], 128, delta=1.5)
+        self.assertAlmostEqual(d["residue_mib"], d["freed_mib"] - d["returned_mib"], delta=0.02)
+        self.assertLess(d["baseline_mib"], 16)
+        self.assertAlmostEqual(d["peak_mib"], 128, delta=1.5)
+        # The times, once more, from the samples.
+        release, times = d["release_ms"], [s[0] for s in d["samples"]]
+        self.assertEqual(times, sorted(times))
+        for key, back in (("first_ms", 2), ("t50_ms", 64), ("t90_ms", 115.2), ("t99_ms", 126.72)):
+            self.assertIsNotNone(d[key])
+            at = next(s[0] for s in d["samples"]
+                      if s[0] > release - 0.1 and d["peak_mib"] - s[2] >= back - 0.02)
+            self.assertAlmostEqual(d[key], at - release, delta=0.25)
+        self.assertLess(d["first_ms"], d["t50_ms"])
+        self.assertLess(d["t50_ms"], d["t90_ms"])
+        self.assertLessEqual(d["t90_ms"], d["t99_ms"])  # the same step
+        return d
+
+    def test_anon(self):
+        self.check(self.fake("good", "--backing", "anon"))
+
+    def test_memfd(self):
+        run = self.fake("good", "--backing", "memfd", "--set", "report.delay_ms=7", "--set", "seed=1")
+        d = self.check(run)
+        self.assertEqual(d["settings"], {"report.delay_ms": "7", "seed": "1"})
+        self.assertEqual(d["qemu_version"], "99.1.2")
+        self.assertEqual((d["guest_mib"], d["cpus"], d["reports"], d["verify_checks"]), (256, 2, 8, 1000))
+        self.assertEqual((d["machine"], d["accel"], d["backing"], d["reporting"], d["status"]),
+                         ("q35", "tcg", "memfd", "on", "ok"))
+        self.assertTrue(d["command"].startswith("ebb run --accel tcg"))
+        self.assertEqual((d["reported_mib"], d["refaulted_mib"], d["malformed_lines"]), (4, 1, 0))
+        # Sampled quickly after the release, slowly before: by their number, not by time.
+        release = d["release_ms"]
+        after = [s for s in d["samples"] if release <= s[0] < release + 900]
+        self.assertGreater(len(after), 40)
+        for text in ("came back", "128 MiB", "The host had its memory back"):
+            self.assertIn(text, run.out)
+
+    def test_memory_taken_again(self):
+        d = self.check(self.fake("regrow", "--backing", "memfd"))
+        self.assertGreater(d["samples"][-1][2], 60)
+
+    def test_noise(self):
+        run = self.fake("noise", "--backing", "memfd")
+        d = self.check(run)
+        self.assertEqual(d["malformed_lines"], 12)
+        self.assertLess(max(s[1] for s in d["samples"]), 256)
+        self.assert_says(run, "WARNING: 12 lines")
+
+    def test_quiet(self):
+        run = self.fake("good", "--quiet")
+        self.assertEqual((run.out, run.err), ("", ""))
+
+
+if __name__ == "__main__":
+    e2e.main()

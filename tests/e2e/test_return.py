@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The whole path in QEMU: what a guest frees comes back to the host, on every
+machine, backing and number of CPUs, and no frame in use is lost."""
+import e2e
+
+
+class Return(e2e.Case):
+    def run_guest(self, machine="q35", backing="memfd", cpus=2, workload="memhog 75%; idle 1.5",
+                  extra=()):
+        run = self.ebb("run", "--accel", "tcg", "--memory", "1G", "--machine", machine, "--backing",
+                       backing, "--cpus", str(cpus), "--workload", workload, "--timeout", "60", *extra)
+        return run, run.json()
+
+    def check_returned(self, run, d, least=0.98):
+        self.assertEqual(d["status"], "ok")
+        self.assertEqual(d["verify_errors"], 0)
+        self.assertGreater(d["verify_checks"], d["freed_mib"] * 256 - 1)
+        self.assertGreaterEqual(d["returned_mib"], least * d["freed_mib"], run.describe())
+        self.assertEqual(d["failed_reports"], 0)
+        self.assertEqual(d["malformed_lines"], 0)
+        for key in ("first_ms", "t50_ms", "t90_ms"):
+            self.assertIsNotNone(d[key], run.describe())
+
+    def check(self, **keywords):
+        if keywords.get("backing") == "thp" and not e2e.thp_available():
+            self.skipTest("this host has transparent huge pages off")
+        run, d = self.run_guest(**keywords)
+        self.assertGreater(d["freed_mib"], 700)
+        self.check_returned(run, d)
+        self.assertIsNotNone(d["t99_ms"], run.describe())
+        print(f"    {d['returned_mib']:.0f} of {d['freed_mib']:.0f} MiB, t99 {d['t99_ms']} ms",
+              flush=True)
+
+    def test_workloads(self):
+        """Frees of another kind than memhog's."""
+        run, d = self.run_guest(workload="memhog 30%; churn 40% 1; memhog 60% x2; idle 1.5")
+        self.assertGreater(d["freed_mib"], 550)
+        self.check_returned(run, d)
+        run, d = self.run_guest(workload="fragment 60% 512; release; memhog 60%; idle 1.5; verify")
+        self.check_returned(run, d)
+
+    def test_off(self):
+        """Without reporting nothing comes back."""
+        for extra in (("--reporting", "off"), ("--set", "report=off")):
+            run, d = self.run_guest(extra=extra)
+            self.assertGreater(d["freed_mib"], 700)
+            self.assertLess(d["returned_mib"], 0.02 * d["freed_mib"], run.describe())
+            self.assertIsNone(d["t50_ms"])
+            self.assertEqual(d["reports"], 0)
+            self.assertEqual(d["verify_errors"], 0)
+
+    def test_staircase(self):
+        """The merged kernel's pacing: a step every two seconds."""
+        run, d = self.run_guest(workload="memhog 75%; idle 14", extra=(
+            "--set", "report.delay_ms=2000", "--set", "report.budget=16"))
+        self.check_returned(run, d, least=0.9)
+        self.assertGreater(d["t90_ms"], 2500)
+        # Levels at which the memory stays for a second and more.
+        after = [s for s in d["samples"] if s[0] >= d["release_ms"]]
+        levels, since = [], after[0]
+        for sample in after[1:]:
+            if abs(sample[2] - since[2]) > 8:
+                since = sample
+            elif sample[0] - since[0] > 1000 and (not levels or levels[-1] - sample[2] > 8):
+                levels.append(sample[2])
+        self.assertGreaterEqual(len(levels), 4, levels)
+        self.assertEqual(levels, sorted(levels, reverse=True))
+
+
+def add_case(machine, backing, cpus):
+    name = f"test_{machine}_{backing}_{cpus}_cpus"
+    setattr(Return, name, lambda self: self.check(machine=machine, backing=backing, cpus=cpus))
+
+
+for m in ("q35", "pc", "microvm"):
+    for b in ("anon", "memfd", "thp"):
+        add_case(m, b, 2)
+    for n in (1, 16):
+        add_case(m, "memfd", n)
+
+if __name__ == "__main__":
+    e2e.need_qemu()
+    e2e.main()

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Per-CPU caches (pcp.c). */
+#include "zone_rig.h"
+
+#define BASE  0x1000u
+#define HIGH  24u
+#define BATCH 8u
+
+static const struct ebb_zone_config config = {.base = BASE,
+                                              .frames = 256,
+                                              .max_order = 6,
+                                              .pageblock_order = 5,
+                                              .cpus = 3,
+                                              .pcp_high = HIGH,
+                                              .pcp_batch = BATCH};
+
+static int setup(void **state)
+{
+    (void)state;
+    rig_make(&config, true);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    ebb_zone_drain(zone);
+    assert_int_equal(rig_stats().cached, 0);
+    rig_done();
+    return 0;
+}
+
+static ebb_pfn_t get(void)
+{
+    return rig_alloc(0, EBB_MOVABLE, 0);
+}
+
+static void put(ebb_pfn_t pfn)
+{
+    assert_int_equal(ebb_free(zone, pfn, 0), 0);
+}
+
+static void an_empty_cache_takes_a_batch(void **state)
+{
+    (void)state;
+    ebb_pfn_t first = get();
+
+    assert_int_equal(rig_stats().cached, BATCH - 1);
+    assert_int_equal(rig_stats().free, 256 - BATCH);
+    /* In ascending order, and all of one block. */
+    for (unsigned i = 1; i < BATCH; i++)
+        assert_int_equal(get(), first + i);
+    assert_int_equal(rig_stats().cached, 0);
+    rig_check();
+    for (unsigned i = 0; i < BATCH; i++)
+        put(first + i);
+    assert_int_equal(rig_stats().cached, BATCH);
+}
+
+static void the_cached_path_takes_one_lock(void **state)
+{
+    (void)state;
+    put(get());
+    uint64_t locks = port_virtual.locks;
+    uint64_t allocs = zone->allocs;
+    uint64_t frees = zone->frees;
+
+    for (unsigned i = 0; i < 100; i++)
+        put(get());
+    assert_int_equal(port_virtual.locks, locks + 200);
+    assert_int_equal(zone->allocs, allocs); /* the zone's own line is left alone */
+    assert_int_equal(zone->frees, frees);
+    assert_int_equal(rig_stats().allocs, 101);
+    assert_int_equal(rig_stats().frees, 101);
+}
+
+static void the_frame_freed_last_is_next(void **state)
+{
+    (void)state;
+    ebb_pfn_t a = get();
+    ebb_pfn_t b = get();
+    ebb_pfn_t c = get();
+
+    put(b);
+    put(a);
+    put(c);
+    assert_int_equal(get(), c);
+    assert_int_equal(get(), a);
+    assert_int_equal(get(), b);
+    put(a);
+    put(b);
+    put(c);
+}
+
+static void a_full_cache_gives_its_coldest_batch_back(void **state)
+{
+    ebb_pfn_t pfns[HIGH + 1];
+
+    (void)state;
+    for (unsigned i = 0; i <= HIGH; i++)
+        pfns[i] = rig_alloc(0, EBB_MOVABLE, EBB_ALLOC_NO_CACHE);
+    assert_int_equal(rig_stats().cached, 0);
+    for (unsigned i = 0; i < HIGH; i++)
+        put(pfns[i]);
+    assert_int_equal(rig_stats().cached, HIGH);
+    put(pfns[HIGH]);
+    assert_int_equal(rig_stats().cached, HIGH - BATCH + 1);
+    for (unsigned i = 0; i <= HIGH; i++)
+        assert_int_equal(rig_lookup(pfns[i]).state, i < BATCH ? EBB_BLOCK_FREE : EBB_BLOCK_CACHED);
+    rig_check();
+    for (unsigned i = HIGH + 1; i-- > BATCH;)
+        assert_int_equal(get(), pfns[i]);
+    for (unsigned i = BATCH; i <= HIGH; i++)
+        put(pfns[i]);
+}
+
+static void no_cache_goes_past_it(void **state)
+{
+    (void)state;
+    ebb_pfn_t pfn = rig_alloc(0, EBB_MOVABLE, EBB_ALLOC_NO_CACHE);
+
+    assert_int_equal(rig_stats().cached, 0);
+    put(pfn);
+}
+
+static void each_type_has_its_own_stack(void **state)
+{
+    (void)state;
+    for (unsigned i = 1; i < 3; i++) {
+        assert_int_equal(ebb_isolate_range(zone, BASE + 64 * i, 64), 0);
+        assert_int_equal(ebb_putback_range(zone, BASE + 64 * i, 64, (enum ebb_migratetype)i), 0);
+    }
+    ebb_pfn_t movable = get();
+    ebb_pfn_t unmovable = rig_alloc(0, EBB_UNMOVABLE, 0);
+    ebb_pfn_t reclaimable = rig_alloc(0, EBB_RECLAIMABLE, 0);
+
+    assert_int_equal(rig_stats().cached, 3 * (BATCH - 1));
+    assert_int_equal(rig_lookup(unmovable).type, EBB_UNMOVABLE);
+    put(movable);
+    put(unmovable);
+    put(reclaimable);
+    assert_int_equal(rig_alloc(0, EBB_UNMOVABLE, 0), unmovable);
+    assert_int_equal(rig_alloc(0, EBB_RECLAIMABLE, 0), reclaimable);
+    assert_int_equal(get(), movable);
+    put(movable);
+    put(unmovable);
+    put(reclaimable);
+}
+
+static void each_cpu_has_its_own_cache(void **state)
+{
+    (void)state;
+    port_virtual.cpu = 0;
+    ebb_pfn_t zero = get();
+
+    port_virtual.cpu = 1;
+    ebb_pfn_t one = get();
+
+    assert_int_equal(rig_stats().cached, 2 * (BATCH - 1));
+    put(zero); /* allocated on one CPU, freed on another */
+    assert_int_equal(get(), zero);
+    put(zero);
+    port_virtual.cpu = 4; /* modulo 3 */
+    assert_int_equal(get(), zero);
+    put(zero);
+    put(one);
+    port_virtual.cpu = UINT32_MAX;
+    put(get());
+    rig_check();
+}
+
+static void a_cached_frame_cannot_be_freed_again(void **state)
+{
+    (void)state;
+    ebb_pfn_t pfn = get();
+
+    put(pfn);
+    rig_misuse(pfn, 0, EBB_MISUSE_DOUBLE_FREE);
+    port_virtual.cpu = 1;
+    rig_misuse(pfn, 0, EBB_MISUSE_DOUBLE_FREE);
+    rig_misuse(pfn + 1, 0, EBB_MISUSE_DOUBLE_FREE); /* came with the refill */
+    assert_int_equal(rig_stats().cached, BATCH);
+    ebb_zone_drain(zone);
+    rig_misuse(pfn, 0, EBB_MISUSE_DOUBLE_FREE);
+    assert_int_equal(rig_stats().misuses, 4);
+}
+
+/* Two CPUs that free one frame at the same instant both find it allocated. */
+static void a_frame_in_two_caches_is_handed_out_once(void **state)
+{
+    (void)state;
+    ebb_pfn_t pfn = get();
+
+    put(pfn);
+    zone->pcps[1].frames[EBB_MOVABLE][0] = (uint32_t)(pfn - zone->base);
+    zone->pcps[1].count[EBB_MOVABLE] = 1;
+    assert_int_equal(get(), pfn);
+    port_virtual.cpu = 1;
+    ebb_pfn_t other = get();
+
+    assert_int_not_equal(other, pfn);
+    assert_int_equal(rig_stats().misuses, 1);
+    rig_check();
+
+    put(pfn);
+    zone->pcps[2].frames[EBB_MOVABLE][0] = (uint32_t)(pfn - zone->base);
+    zone->pcps[2].count[EBB_MOVABLE] = 1;
+    ebb_zone_drain(zone);
+    assert_int_equal(rig_stats().misuses, 2);
+    assert_int_equal(rig_stats().free, 255);
+    rig_check();
+    put(other);
+}
+
+static void drained_frames_merge(void **state)
+{
+    (void)state;
+    put(get());
+    assert_int_equal(rig_stats().lists[6][EBB_MOVABLE].blocks, 3);
+    ebb_zone_drain(zone);
+    assert_int_equal(rig_stats().lists[6][EBB_MOVABLE].blocks, 4);
+    assert_int_equal(rig_stats().cached, 0);
+}
+
+static void only_idle_caches_are_drained_as_idle(void **state)
+{
+    (void)state;
+    port_virtual.cpu = 0;
+    put(get());
+    port_virtual.cpu = 1;
+    put(get());
+    assert_int_equal(ebb_zone_drain_idle(zone), 2 * BATCH); /* both in use lately */
+    put(get());
+    assert_int_equal(ebb_zone_drain_idle(zone), BATCH); /* 1 is */
+    assert_int_equal(zone->pcps[0].count[EBB_MOVABLE], 0);
+    assert_int_equal(ebb_zone_drain_idle(zone), 0);
+    assert_int_equal(rig_stats().cached, 0);
+    assert_int_equal(ebb_zone_drain_idle(zone), 0);
+}
+
+static void a_drain_for_the_engine_asks_for_no_pass(void **state)
+{
+    bool wanted = false;
+
+    (void)state;
+    put(get());
+    assert_int_equal(ebb__drain(zone, false, &wanted), 0);
+    assert_false(wanted);
+    /* With reporting on, it says that one is due. */
+    zone->report_order = zone->report_min_order = 6;
+    zone->report_threshold = 1;
+    put(get());
+    assert_int_equal(ebb__drain(zone, true, &wanted), BATCH);
+    assert_false(wanted);
+    assert_int_equal(ebb__drain(zone, true, &wanted), 0);
+    assert_true(wanted);
+    assert_int_equal(zone->report_requested, 1);
+    assert_int_equal(port_virtual.wakes, 0);
+    zone->report_order = zone->report_min_order = 0xff;
+}
+
+static void a_refill_takes_small_blocks_first(void **state)
+{
+    (void)state;
+    /* Free: single frames and pairs, between others in use, and larger blocks. */
+    assert_int_equal(ebb_alloc_at(zone, BASE, 0, 0), 0);
+    assert_int_equal(ebb_alloc_at(zone, BASE + 4, 1, 0), 0);
+    (void)get();
+    /* 1, 2-3, 6-7 and 8-15 are free there: 5 frames and a part of what follows. */
+    assert_int_equal(rig_lookup(BASE + 1).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_lookup(BASE + 2).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_lookup(BASE + 3).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_lookup(BASE + 6).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_lookup(BASE + 7).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_stats().cached, BATCH - 1);
+    rig_check();
+    for (ebb_pfn_t pfn = BASE; pfn < BASE + 64; pfn++) {
+        struct ebb_block block = rig_lookup(pfn);
+
+        if (block.state == EBB_BLOCK_ALLOCATED && block.pfn == pfn)
+            assert_int_equal(ebb_free(zone, pfn, block.order), 0);
+    }
+}
+
+static void a_refill_stops_at_the_watermark(void **state)
+{
+    struct ebb_zone_config tight = config;
+    ebb_pfn_t pfn;
+
+    (void)state;
+    tight.watermark_min = 256 - 5;
+    rig_done();
+    rig_make(&tight, true);
+    (void)get();
+    assert_int_equal(rig_stats().free, 251);
+    assert_int_equal(rig_stats().cached, 4);
+    for (unsigned i = 0; i < 4; i++)
+        (void)get();
+    assert_int_equal(ebb_alloc(zone, 0, EBB_MOVABLE, 0, &pfn), -EBB_ENOMEM);
+    assert_int_equal(rig_alloc(0, EBB_MOVABLE, EBB_ALLOC_RESERVE), BASE + 5);
+    for (unsigned i = 0; i < 6; i++)
+        put(BASE + i);
+}
+
+static void a_refill_counts_refaults(void **state)
+{
+    (void)state;
+    for (ebb_pfn_t pfn = BASE; pfn < BASE + 256; pfn += 64)
+        rig_report(pfn);
+    put(get());
+    assert_int_equal(rig_stats().refaulted, BATCH);
+    assert_int_equal(rig_stats().reported, 256 - BATCH);
+    ebb_zone_drain(zone); /* and what comes back is unreported */
+    assert_int_equal(rig_stats().reported, 256 - 64);
+}
+
+/* A frame of a pageblock with isolated frames does not enter a cache. */
+static void isolated_frames_go_past_the_cache(void **state)
+{
+    (void)state;
+    ebb_pfn_t pfn = get();
+
+    assert_int_equal(ebb_isolate_range(zone, BASE, 32), 0);
+    assert_int_equal(rig_stats().cached, 0);
+    put(pfn);
+    assert_int_equal(rig_stats().cached, 0);
+    assert_int_equal(rig_stats().isolated, 32);
+    rig_misuse(pfn, 0, EBB_MISUSE_DOUBLE_FREE);
+    assert_int_equal(ebb_putback_range(zone, BASE, 32, EBB_MOVABLE), 0);
+}
+
+static void other_types_give_one_frame_unless_the_pageblock_follows(void **state)
+{
+    ebb_pfn_t pfns[256];
+    unsigned n = 0;
+
+    (void)state;
+    /* Single free frames, all in unmovable pageblocks that are mostly in use. */
+    while (ebb_alloc(zone, 0, EBB_UNMOVABLE, EBB_ALLOC_NO_CACHE, &pfns[n]) == 0)
+        n++;
+    assert_int_equal(n, 256);
+    for (unsigned i = 0; i < 32; i++)
+        assert_int_equal(ebb_free(zone, BASE + 8 * i, 0), 0);
+    ebb_zone_drain(zone);
+    ebb_pfn_t pfn = get();
+
+    assert_int_equal(rig_stats().steals, 256 / 32 + 1);
+    assert_int_equal(rig_stats().cached, 0);
+    put(pfn);
+    for (unsigned i = 0; i < 256; i++) {
+        if (i % 8)
+            put(BASE + i);
+    }
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_empty_cache_takes_a_batch),
+        TEST(the_cached_path_takes_one_lock),
+        TEST(the_frame_freed_last_is_next),
+        TEST(a_full_cache_gives_its_coldest_batch_back),
+        TEST(no_cache_goes_past_it),
+        TEST(each_type_has_its_own_stack),
+        TEST(each_cpu_has_its_own_cache),
+        TEST(a_cached_frame_cannot_be_freed_again),
+        TEST(a_frame_in_two_caches_is_handed_out_once),
+        TEST(drained_frames_merge),
+        TEST(only_idle_caches_are_drained_as_idle),
+        TEST(a_drain_for_the_engine_asks_for_no_pass),
+        TEST(a_refill_takes_small_blocks_first),
+        TEST(a_refill_stops_at_the_watermark),
+        TEST(a_refill_counts_refaults),
+        TEST(isolated_frames_go_past_the_cache),
+        TEST(other_types_give_one_frame_unless_the_pageblock_follows),
+    };
+
+    return cmocka_run_group_tests_name("pcp", tests, NULL, NULL);
+}

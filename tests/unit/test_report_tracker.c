@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What every tracker must do, run over each there is. The lists are made by
+ * hand: marks in any pattern, which is more than the engine ever leaves.
+ *
+ *   F13 each unreported block of a mixed list exactly once
+ *   F43 after a batch the head of the list is unreported if any block is
+ */
+#include "report_rig.h"
+
+#include "core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BLOCKS 64u
+#define ORDER  2u
+
+static const struct ebb_tracker_ops *const trackers[] = {&ebb_tracker_rotation};
+#define N_TRACKERS (sizeof(trackers) / sizeof(trackers[0]))
+
+static struct rig *new_rig(const struct ebb_tracker_ops *tracker, unsigned capacity)
+{
+    struct rig *rig = rig_new(&(struct rig_config){.frames = BLOCKS << ORDER,
+                                                   .max_order = ORDER,
+                                                   .pageblock_order = ORDER,
+                                                   .capacity = capacity});
+
+    rig->report.tracker = tracker;
+    return rig;
+}
+
+/* Relink all blocks, block i marked if bit i says so. */
+static void mark(struct rig *rig, uint64_t marks)
+{
+    struct ebb_zone *zone = &rig->zones[0];
+
+    ebb_port_lock(&zone->lock);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        ebb__unlink(zone, i << ORDER);
+        ebb__link(zone, i << ORDER, ORDER, EBB_MOVABLE, marks >> i & 1, EBB__TAIL);
+    }
+    ebb_port_unlock(&zone->lock);
+}
+
+static const uint64_t patterns[] = {
+    0,
+    UINT64_MAX,
+    1,
+    UINT64_MAX - 1,
+    (uint64_t)1 << 63,
+    UINT64_MAX >> 1,
+    0x5555555555555555,
+    0xaaaaaaaaaaaaaaaa,
+    0x00000000ffffffff,
+    0xffffffff00000000,
+    0x0f0f0f0f0f0f0f0f,
+    0x8000000000000001,
+    0x7ffffffffffffffe,
+};
+#define N_PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
+
+/* Collect what the tracker yields, `steps` at a time, until it is done. */
+static uint64_t collect(struct rig *rig, unsigned steps, unsigned *looked_at)
+{
+    struct ebb_zone *zone = &rig->zones[0];
+    uint64_t found = 0;
+
+    *looked_at = 0;
+    for (unsigned calls = 0;; calls++) {
+        unsigned left = steps;
+        uint32_t index;
+        bool yes;
+
+        assert_true(calls <= 2 * BLOCKS);
+        ebb_port_lock(&zone->lock);
+        yes = rig->report.tracker->next(zone, ORDER, EBB_MOVABLE, &left, &index);
+        assert_true(left <= steps);
+        *looked_at += steps - left;
+        if (yes) {
+            assert_int_equal(found >> (index >> ORDER) & 1, 0);
+            assert_false(ebb__load_state(zone, index) & EBB__REPORTED);
+            assert_true(ebb__isolate_block(zone, index));
+            found |= (uint64_t)1 << (index >> ORDER);
+        }
+        ebb_port_unlock(&zone->lock);
+        if (!yes && left > 0)
+            return found;
+    }
+}
+
+static void put_back(struct rig *rig, uint64_t blocks)
+{
+    struct ebb_zone *zone = &rig->zones[0];
+
+    ebb_port_lock(&zone->lock);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        if (blocks >> i & 1)
+            ebb__put_back(zone, i << ORDER, true);
+    }
+    ebb_port_unlock(&zone->lock);
+}
+
+static void test_f13_each_unreported_block_exactly_once(void **state)
+{
+    static const unsigned steps[] = {1, 2, 7, BLOCKS, 10 * BLOCKS};
+
+    (void)state;
+    for (unsigned t = 0; t < N_TRACKERS; t++) {
+        struct rig *rig = new_rig(trackers[t], 1);
+
+        for (unsigned i = 0; i < N_PATTERNS * 5; i++) {
+            uint64_t marks = patterns[i / 5], found;
+            unsigned looked_at;
+
+            mark(rig, marks);
+            found = collect(rig, steps[i % 5], &looked_at);
+            if (found != ~marks)
+                fail_msg("%s: marks %#llx, %u steps: found %#llx", trackers[t]->name,
+                         (unsigned long long)marks, steps[i % 5], (unsigned long long)found);
+            /* No block is looked at twice. */
+            assert_in_range(looked_at, 0, BLOCKS);
+            put_back(rig, found);
+            rig_check(rig);
+        }
+        rig_free(rig);
+    }
+}
+
+static void test_f13_through_the_engine(void **state)
+{
+    (void)state;
+    for (unsigned t = 0; t < N_TRACKERS; t++) {
+        for (unsigned i = 0; i < N_PATTERNS; i++) {
+            struct rig *rig = new_rig(trackers[t], 1 + i % 9);
+
+            mark(rig, patterns[i]);
+            rig_register(rig);
+            assert_int_equal(rig_settle(rig), 1);
+            for (unsigned j = 0; j < BLOCKS; j++)
+                assert_int_equal(rig_times_reported(rig, RIG_BASE + (j << ORDER)),
+                                 !(patterns[i] >> j & 1));
+            rig_free(rig);
+        }
+    }
+}
+
+static void test_a_list_without_unreported_blocks_is_not_walked(void **state)
+{
+    (void)state;
+    for (unsigned t = 0; t < N_TRACKERS; t++) {
+        struct rig *rig = new_rig(trackers[t], 1);
+        unsigned looked_at;
+
+        mark(rig, UINT64_MAX);
+        assert_int_equal(collect(rig, 5, &looked_at), 0);
+        assert_int_equal(looked_at, 0);
+        rig_free(rig);
+    }
+}
+
+static void head_is_unreported(struct rig *rig)
+{
+    struct ebb_zone *zone = &rig->zones[0];
+    const struct ebb_free_list *list = &zone->lists[ORDER][EBB_MOVABLE];
+
+    if (ebb__unreported(list) > 0)
+        assert_false(ebb__load_state(zone, list->head) & EBB__REPORTED);
+}
+
+/* As the engine leaves lists: what was freed in front, what was reported behind. */
+static void test_f43_the_head_is_unreported_after_a_batch(void **state)
+{
+    (void)state;
+    for (unsigned unreported = 1; unreported <= BLOCKS; unreported++) {
+        struct rig *rig = new_rig(&ebb_tracker_rotation, 4);
+        unsigned batches = 0;
+
+        mark(rig, unreported < BLOCKS ? UINT64_MAX << unreported : 0);
+        rig->later = true;
+        rig_register(rig);
+        for (rig_run_after(rig, EBB_REPORT_DELAY_MS * MS); rig->in_flight; rig_run(rig)) {
+            head_is_unreported(rig);
+            rig_complete(rig, 0);
+            batches++;
+        }
+        assert_int_equal(batches, (unreported + 3) / 4);
+        rig_free(rig);
+    }
+}
+
+/* Others take and free blocks between the calls: it ends, and what it yields is
+ * right at that moment. */
+static void test_lists_that_change_under_the_tracker(void **state)
+{
+    const char *given = getenv("EBB_SEED");
+    unsigned seed = given ? (unsigned)strtoul(given, NULL, 0) : 43u;
+
+    (void)state;
+    print_message("EBB_SEED=%u\n", seed);
+    srand(seed);
+    for (unsigned t = 0; t < N_TRACKERS; t++) {
+        struct rig *rig = new_rig(trackers[t], 1);
+        ebb_pfn_t held[BLOCKS];
+        unsigned n = 0, yielded = 0;
+
+        for (unsigned i = 0; i < 20000; i++) {
+            struct ebb_zone *zone = &rig->zones[0];
+            unsigned left = 1 + (unsigned)rand() % 5;
+            uint32_t index;
+
+            if (rand() % 2 && n < BLOCKS && rig_zone_stats(rig, 0).free > 0)
+                held[n++] = rig_alloc(rig, 0, ORDER);
+            else if (n > 0)
+                rig_release(rig, 0, held[--n], ORDER);
+            ebb_port_lock(&zone->lock);
+            if (trackers[t]->next(zone, ORDER, EBB_MOVABLE, &left, &index)) {
+                assert_int_equal(ebb__state_of(ebb__load_state(zone, index)), EBB__FREE);
+                assert_false(ebb__load_state(zone, index) & EBB__REPORTED);
+                assert_true(ebb__isolate_block(zone, index));
+                ebb__put_back(zone, index, true);
+                yielded++;
+            }
+            ebb_port_unlock(&zone->lock);
+        }
+        assert_true(yielded > 1000);
+        while (n > 0)
+            rig_release(rig, 0, held[--n], ORDER);
+        rig_free(rig);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        rig_test(test_f13_each_unreported_block_exactly_once),
+        rig_test(test_f13_through_the_engine),
+        rig_test(test_a_list_without_unreported_blocks_is_not_walked),
+        rig_test(test_f43_the_head_is_unreported_after_a_batch),
+        rig_test(test_lists_that_change_under_the_tracker),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
