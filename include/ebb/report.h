@@ -85,8 +85,8 @@ struct ebb_report_config {
      * prefers, else the pageblock order of each zone. An order above a zone's
      * largest turns reporting off there. */
     uint8_t order;
-    /* Report at most 1/budget of a free list in one pass, 1 to 1024. Default 1:
-     * all of it. Merged kernel: 16. */
+    /* Report 1/budget of a free list in one pass, in whole batches rounded up,
+     * and one batch more; 1 to 1024. Default 1: all of it. Merged kernel: 16. */
     uint32_t budget;
     /* Unreported blocks that one order must hold before a free asks for a pass.
      * Default 1. The RFC of 2019: 32 (and such a zone's last few blocks are

@@ -165,13 +165,16 @@ void ebb_report_now(struct ebb_report *report)
 
 /* ---- the pass: lists ---- */
 
-/* How many blocks a pass may take from a list that holds `blocks`: its share in
- * whole batches, rounded up. */
+/* How many blocks a pass may take from a list that holds `blocks`: all, or its
+ * share in whole batches, rounded up, and one batch more, as the merged kernel
+ * has it (it looks at what is left of the budget before a batch, not after). */
 static uint64_t share_of_list(const struct ebb_report *report, uint64_t blocks)
 {
     uint64_t per_batch = (uint64_t)report->config.budget * report->capacity;
 
-    return (blocks + per_batch - 1) / per_batch * report->capacity;
+    if (report->config.budget == 1)
+        return blocks;
+    return ((blocks + per_batch - 1) / per_batch + 1) * report->capacity;
 }
 
 static void open_list(struct ebb_report *report)

@@ -6,8 +6,11 @@
 #ifndef EBB_TESTS_RNG_H
 #define EBB_TESTS_RNG_H
 
+#include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct rng {
     uint64_t state;
@@ -28,12 +31,46 @@ static inline unsigned rng_below(struct rng *rng, unsigned n)
     return (unsigned)(rng_next(rng) % n);
 }
 
+static volatile uint64_t rng_current; /* seed of the run under way */
+
+static inline void rng_say(void)
+{
+    char line[64];
+    const int n = snprintf(line, sizeof(line), "replay with EBB_SEED=%llu\n",
+                           (unsigned long long)rng_current);
+
+    if (write(2, line, (size_t)n) != n)
+        return;
+}
+
+static inline void rng_die(int signal_number)
+{
+    rng_say();
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
+/* Defined where a sanitizer is linked in. */
+extern void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+
+/* Say the seed also when the program crashes, hangs until it is stopped, or is
+ * ended by a sanitizer. To be called once, first thing. */
+static inline void rng_watch(void)
+{
+    if (__sanitizer_set_death_callback)
+        __sanitizer_set_death_callback(rng_say);
+    else
+        signal(SIGSEGV, rng_die);
+    signal(SIGABRT, rng_die);
+    signal(SIGTERM, rng_die);
+}
+
 /* The seed of a test's run number `run`: EBB_SEED for every run, if it is set. */
 static inline uint64_t rng_seed(uint64_t run)
 {
     const char *seed = getenv("EBB_SEED");
 
-    return seed ? strtoull(seed, NULL, 0) : run;
+    return rng_current = seed ? strtoull(seed, NULL, 0) : run;
 }
 
 #endif

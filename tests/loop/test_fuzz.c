@@ -36,12 +36,11 @@ static struct {
 } ring;
 
 static _Alignas(4096) uint8_t memory[4096];
-static uint64_t current_seed;
 
-#define check(what)                                                                 \
-    do {                                                                            \
-        if (!(what))                                                                \
-            fail_msg("EBB_SEED=%llu: %s", (unsigned long long)current_seed, #what); \
+#define check(what)                                                                \
+    do {                                                                           \
+        if (!(what))                                                               \
+            fail_msg("EBB_SEED=%llu: %s", (unsigned long long)rng_current, #what); \
     } while (0)
 
 static void *translate(void *ctx, uint64_t gpa, uint64_t len)
@@ -224,7 +223,7 @@ static void fuzz_ring(bool device_lies, bool driver_lies)
     unsigned broken = 0;
 
     for (uint64_t run = 0; steps < 250000; run++) {
-        struct rng rng = {current_seed = rng_seed(run)};
+        struct rng rng = {rng_seed(run)};
 
         ring_begin(&rng);
         for (unsigned i = 0; i < 400 && !(ring.driver.broken && ring.device.broken); i++)
@@ -259,7 +258,7 @@ static void ring_of_honest_halves(void **state)
 {
     (void)state;
     for (uint64_t run = 0; run < 500; run++) {
-        struct rng rng = {current_seed = rng_seed(run)};
+        struct rng rng = {rng_seed(run)};
 
         ring_begin(&rng);
         for (unsigned i = 0; i < 400; i++) {
@@ -393,7 +392,7 @@ static void fuzz_balloon(unsigned lies_in_100)
 
     tried_after_death = 0;
     for (uint64_t run = 0; run < 300; run++) {
-        struct rng rng = {current_seed = rng_seed(run)};
+        struct rng rng = {rng_seed(run)};
 
         accepted = 0;
         loop_init(EBB_F_STATS_VQ | EBB_F_PAGE_REPORTING);
@@ -445,5 +444,6 @@ int main(void)
         cmocka_unit_test(balloon_with_a_mad_device),
     };
 
+    rng_watch();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

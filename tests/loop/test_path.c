@@ -423,5 +423,6 @@ int main(void)
         TEST(churn),
     };
 
+    rng_watch();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -622,5 +622,6 @@ int main(void)
         cmocka_unit_test(fuzz),
     };
 
+    rng_watch();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
