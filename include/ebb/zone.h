@@ -55,8 +55,9 @@ struct ebb_zone_config {
     /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 32
      * (or pcp_high if that is less). */
     uint16_t pcp_batch;
-    /* Frames. An allocation that would leave fewer than min free frames fails
-     * unless it has EBB_ALLOC_RESERVE. Default 0: no reserve. */
+    /* Frames. An allocation that would leave fewer than min free frames (not
+     * counting isolated ones, nor those in caches) fails unless it has
+     * EBB_ALLOC_RESERVE. Default 0: no reserve. */
     uint64_t watermark_min;
     /* Frames, at least watermark_min. The engine reports nothing while fewer
      * than low, plus one batch, are free. Default watermark_min. */
@@ -204,9 +205,10 @@ EBB_MUST_CHECK int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order
 
 /*
  * Isolate the pageblocks of [pfn, pfn + frames), both multiples of the
- * pageblock: their free blocks go out of reach of allocation and of reporting,
- * and so does what is freed there (or comes back from the host) later. The
- * types they had are forgotten. Empties the per-CPU caches.
+ * pageblock (the last one may reach beyond the span): their free blocks go out
+ * of reach of allocation and of reporting, and so does what is freed there (or
+ * comes back from the host) later. The types they had are forgotten. Empties
+ * the per-CPU caches.
  * -EBB_EINVAL: bounds. -EBB_EBUSY: one of them is isolated already; nothing
  * changes.
  */
@@ -214,7 +216,7 @@ EBB_MUST_CHECK int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint6
 
 /*
  * Put isolated pageblocks back, as pageblocks of `type`; their free blocks can
- * be allocated and reported again (marks are kept).
+ * be allocated and reported again (marks are kept), so a pass may be asked for.
  * -EBB_EINVAL: bounds, type, or one of them is not isolated; nothing changes.
  */
 EBB_MUST_CHECK int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,

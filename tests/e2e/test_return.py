@@ -51,7 +51,7 @@ class Return(e2e.Case):
 
     def test_staircase(self):
         """The merged kernel's pacing: a step every two seconds."""
-        run, d = self.run_guest(workload="memhog 75%; idle 14", extra=(
+        run, d = self.run_guest(workload="memhog 75%; idle 15", extra=(
             "--set", "report.delay_ms=2000", "--set", "report.budget=16"))
         self.check_returned(run, d, least=0.9)
         self.assertGreater(d["t90_ms"], 2500)
@@ -63,7 +63,7 @@ class Return(e2e.Case):
                 since = sample
             elif sample[0] - since[0] > 1000 and (not levels or levels[-1] - sample[2] > 8):
                 levels.append(sample[2])
-        self.assertGreaterEqual(len(levels), 4, levels)
+        self.assertGreaterEqual(len(levels), 3, levels)
         self.assertEqual(levels, sorted(levels, reverse=True))
 
 

@@ -24,7 +24,7 @@
 #define ZONES        2u
 #define DEFAULT_OPS  20000000u
 #define DEFAULT_SEED 20200407u
-#define CAREFUL      512u /* last steps of a replay, with all checks after each */
+#define CAREFUL      5000u /* last steps of a replay, with all checks after each */
 #define PHASE        4096u
 
 struct setting {
