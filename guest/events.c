@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What CPU 0 does in interrupts: the engine, the balloon's slow half, telemetry
- * samples, idle caches. There is no other thread for it, and none is needed:
+ * samples. There is no other thread for it, and none is needed:
  * each is bounded, and takes only locks that keep interrupts off, so that the
  * code it interrupted cannot hold one of them.
  *
@@ -9,7 +9,6 @@
  */
 #include "guest.h"
 
-#define DRAIN_PERIOD   (50 * NS_PER_MS)
 #define BALLOON_PERIOD NS_PER_MS /* between two rounds of inflating: others want to run */
 
 uint32_t events_engine_worker;
@@ -18,7 +17,6 @@ uint32_t events_balloon_worker;
 static uint64_t engine_due = EBB_NEVER;
 static uint64_t balloon_due = EBB_NEVER;
 static uint64_t telemetry_due = EBB_NEVER;
-static uint64_t drain_due = EBB_NEVER;
 static uint64_t sleep_due = EBB_NEVER;
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -28,7 +26,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 
 static void arm(void)
 {
-    uint64_t due = earlier(earlier(engine_due, balloon_due), earlier(telemetry_due, drain_due));
+    uint64_t due = earlier(earlier(engine_due, balloon_due), telemetry_due);
 
     arch_timer_set(earlier(due, sleep_due));
 }
@@ -45,10 +43,6 @@ static void run(void)
 
     if (woken(&events_balloon_worker) || now >= balloon_due)
         balloon_due = balloon_work() ? now + BALLOON_PERIOD : EBB_NEVER;
-    if (now >= drain_due) {
-        memory_drain_idle();
-        drain_due = now + DRAIN_PERIOD;
-    }
     if (woken(&events_engine_worker) || now >= engine_due)
         engine_due = balloon_run();
     if (now >= telemetry_due)
@@ -77,7 +71,6 @@ void events_start(void)
     uint64_t now = arch_now();
 
     engine_due = balloon_due = telemetry_due = now;
-    drain_due = now + DRAIN_PERIOD;
     arm();
     arch_interrupts_on();
 }

@@ -81,7 +81,6 @@ const char *memory_zone_name(unsigned i);
 EBB_MUST_CHECK int memory_alloc(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn);
 void memory_free(ebb_pfn_t pfn, unsigned order);
 void memory_drain(void);
-void memory_drain_idle(void);
 /* Sums over all zones, in frames. */
 struct memory_totals {
     uint64_t managed, free, cached, in_flight, allocated, reported, refaulted;

@@ -216,12 +216,6 @@ void memory_drain(void)
         ebb_zone_drain(&zones[i]);
 }
 
-void memory_drain_idle(void)
-{
-    for (unsigned i = 0; i < zone_count; i++)
-        ebb_zone_drain_idle(&zones[i]);
-}
-
 void memory_totals(struct memory_totals *totals)
 {
     *totals = (struct memory_totals){0};

@@ -81,6 +81,16 @@ static inline void ebb__store_state(struct ebb_zone *zone, uint32_t index, uint1
 {
     __atomic_store_n(&zone->state[index], state, __ATOMIC_RELAXED);
 }
+/* An allocated block becomes `to`. Compare and swap: of two CPUs that free one
+ * block at the same instant, one is refused. */
+static inline bool ebb__release(struct ebb_zone *zone, uint32_t index, unsigned order, uint16_t to)
+{
+    uint16_t seen = ebb__load_state(zone, index);
+
+    return (seen & ~EBB__TYPE_MASK) == ebb__state_word(EBB__ALLOCATED, order, 0) &&
+           __atomic_compare_exchange_n(&zone->state[index], &seen, to, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
+}
 static inline unsigned ebb__pageblock_type(const struct ebb_zone *zone, uint32_t index)
 {
     return __atomic_load_n(&zone->pageblocks[index >> zone->pageblock_order], __ATOMIC_RELAXED);
@@ -157,6 +167,11 @@ uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted);
 /* The slow half of the screener: enough unreported blocks of this order? Then
  * set report_requested and return true. Under the zone's lock. */
 bool ebb__report_wanted(struct ebb_zone *zone, unsigned order);
+
+/* A cache has come into use: what it holds keeps blocks from merging, so a pass
+ * has to empty it once it is idle again. Set report_requested and return true if
+ * none is due anyway. Under the zone's lock. */
+bool ebb__report_cache_used(struct ebb_zone *zone);
 
 /* Pass the request on to the engine. With no lock held. */
 void ebb__report_request(struct ebb_zone *zone);

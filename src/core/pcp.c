@@ -18,15 +18,16 @@ static struct ebb_pcp *this_pcp(struct ebb_zone *zone)
     return &zone->pcps[cpu];
 }
 
-/* Is the cache the only one that holds this frame? If two CPUs free one frame
- * at the same instant, both may see it allocated. The first to take it out of
- * its cache gets it; the second one finds out here. */
-static bool claim(struct ebb_zone *zone, uint32_t index)
+/* The cache has been idle, or new, and comes into use. */
+__attribute__((noinline)) static bool first_use(struct ebb_zone *zone, struct ebb_pcp *pcp)
 {
-    if (EBB_LIKELY(ebb__load_state(zone, index) == cached_frame))
-        return true;
-    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
-    return false;
+    bool wanted;
+
+    pcp->used = 1;
+    ebb_port_lock(&zone->lock);
+    wanted = ebb__report_cache_used(zone);
+    ebb_port_unlock(&zone->lock);
+    return wanted;
 }
 
 /* ---- between cache and free lists ---- */
@@ -84,8 +85,6 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
 
     ebb_port_lock(&zone->lock);
     for (uint32_t i = 0; i < n; i++) {
-        if (!claim(zone, frames[i]))
-            continue;
         if (ebb__report_screen(zone, ebb__free_block(zone, frames[i], 0, false, EBB__HEAD)))
             *wanted = true;
     }
@@ -96,24 +95,22 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
 
 /* ---- the cached path ---- */
 
-uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type)
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, bool *wanted)
 {
     struct ebb_pcp *pcp = this_pcp(zone);
     uint64_t index = EBB__NO_FRAME;
 
     ebb_port_lock(&pcp->lock);
-    pcp->used = 1;
+    if (EBB_UNLIKELY(!pcp->used))
+        *wanted |= first_use(zone, pcp);
     if (EBB_UNLIKELY(pcp->count[type] == 0))
         refill(zone, pcp, type);
-    while (EBB_LIKELY(pcp->count[type] > 0)) {
+    if (EBB_LIKELY(pcp->count[type] > 0)) {
         uint32_t top = pcp->frames[type][--pcp->count[type]];
 
-        if (EBB_UNLIKELY(!claim(zone, top)))
-            continue;
         ebb__store_state(zone, top, ebb__state_word(EBB__ALLOCATED, 0, type));
         pcp->allocs++;
         index = top;
-        break;
     }
     ebb_port_unlock(&pcp->lock);
     return index;
@@ -122,21 +119,19 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type)
 static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint32_t index,
                                bool *wanted)
 {
-    unsigned type;
-
-    if (EBB_UNLIKELY((ebb__load_state(zone, index) & ~EBB__TYPE_MASK) !=
-                     ebb__state_word(EBB__ALLOCATED, 0, 0)))
-        return EBB__PCP_REFUSED;
     /* Read under this lock: ebb_isolate_range() changes the type first and
      * empties the cache then. */
-    type = ebb__pageblock_type(zone, index);
+    unsigned type = ebb__pageblock_type(zone, index);
+
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
         return EBB__PCP_BYPASS;
+    if (EBB_UNLIKELY(!ebb__release(zone, index, 0, cached_frame)))
+        return EBB__PCP_REFUSED;
+    if (EBB_UNLIKELY(!pcp->used))
+        *wanted |= first_use(zone, pcp);
     if (EBB_UNLIKELY(pcp->count[type] >= zone->pcp_high))
         drain(zone, pcp, type, zone->pcp_batch, wanted);
-    ebb__store_state(zone, index, cached_frame);
     pcp->frames[type][pcp->count[type]++] = index;
-    pcp->used = 1;
     pcp->frees++;
     return EBB__PCP_FREED;
 }

@@ -17,7 +17,7 @@ struct ebb_pcp {
     uint64_t allocs; /* blocks; stats adds these to the zone's own */
     uint64_t frees;
     uint32_t count[EBB__PCP_TYPES]; /* frames on each stack */
-    uint32_t used;                  /* since ebb_zone_drain_idle() looked last */
+    uint32_t used;                  /* since an idle drain looked last */
 
     _Alignas(64) uint32_t frames[EBB__PCP_TYPES][EBB_PCP_LIMIT]; /* coldest first */
 };
@@ -32,9 +32,9 @@ static inline uint64_t ebb__pcp_held(const struct ebb_pcp *pcp)
 
 /* The index of a frame from this CPU's cache, refilled if need be; the frame is
  * then allocated. Or EBB__NO_FRAME: the lists have none to refill it with, as far
- * as the watermark allows. */
+ * as the watermark allows. *wanted is set, never cleared, if a pass is wanted. */
 #define EBB__NO_FRAME UINT64_MAX
-uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type);
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, bool *wanted);
 
 enum ebb__pcp_free {
     EBB__PCP_FREED,
@@ -42,8 +42,7 @@ enum ebb__pcp_free {
     EBB__PCP_BYPASS,  /* its pageblock is isolated: free it to the lists */
 };
 
-/* Free a frame into this CPU's cache. *wanted is set, never cleared, if a batch
- * had to be drained and a pass is wanted now. */
+/* Free a frame into this CPU's cache. *wanted as above. */
 enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted);
 
 /* All locks of a zone, for those who need to see all of it stand still. */

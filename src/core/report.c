@@ -98,6 +98,15 @@ bool ebb__report_wanted(struct ebb_zone *zone, unsigned order)
     return true;
 }
 
+bool ebb__report_cache_used(struct ebb_zone *zone)
+{
+    /* A pass reports what it finds, so with a threshold only frees may ask. */
+    if (is_requested(zone) || zone->report_min_order == SCREEN_OFF || zone->report_threshold > 1)
+        return false;
+    set_requested(zone, true);
+    return true;
+}
+
 static void set_phase(struct ebb_report *report, enum ebb_report_phase phase)
 {
     __atomic_store_n(&report->phase, (uint32_t)phase, __ATOMIC_RELAXED);

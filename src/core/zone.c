@@ -253,19 +253,21 @@ int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, 
               ebb_pfn_t *pfn)
 {
     uint64_t index = EBB__NO_FRAME;
+    bool wanted = false;
+    int err = 0;
 
     if (EBB_UNLIKELY(order > zone->max_order || (unsigned)type >= EBB_ISOLATE ||
                      !flags_valid(zone, flags)))
         return -EBB_EINVAL;
 
     if (order == 0 && !(flags & EBB_ALLOC_NO_CACHE))
-        index = ebb__pcp_alloc(zone, (unsigned)type);
-    if (index == EBB__NO_FRAME) {
-        int err = alloc_uncached(zone, order, (unsigned)type, flags, &index);
-
-        if (EBB_UNLIKELY(err))
-            return err;
-    }
+        index = ebb__pcp_alloc(zone, (unsigned)type, &wanted);
+    if (index == EBB__NO_FRAME)
+        err = alloc_uncached(zone, order, (unsigned)type, flags, &index);
+    if (EBB_UNLIKELY(wanted))
+        ebb__report_request(zone);
+    if (EBB_UNLIKELY(err))
+        return err;
     *pfn = zone->base + index;
     if (EBB_UNLIKELY(flags & EBB_ALLOC_ZERO))
         zone->clear(zone->clear_ctx, zone->base + index, (uint64_t)1 << order);
@@ -399,8 +401,7 @@ static int give_back(struct ebb_zone *zone, uint32_t index, unsigned order, bool
     int err = 0;
 
     ebb_port_lock(&zone->lock);
-    if (EBB_LIKELY((ebb__load_state(zone, index) & ~EBB__TYPE_MASK) ==
-                   ebb__state_word(EBB__ALLOCATED, order, 0))) {
+    if (EBB_LIKELY(ebb__release(zone, index, order, EBB__NONE))) {
         zone->frees++;
         *wanted = ebb__report_screen(zone, ebb__free_block(zone, index, order, false, EBB__HEAD));
     } else {

@@ -9,6 +9,8 @@
  *   EBB_SEED=seed    other random numbers
  *   EBB_PROP_OPS=n   operations in all
  */
+#define _POSIX_C_SOURCE 200809L /* barriers */
+
 #include "core.h"
 #include "prop.h"
 
@@ -373,10 +375,55 @@ static void nobody_gets_what_somebody_has(void **state)
     }
 }
 
+/* ---- several threads free the same frame at the same instant ---- */
+
+#define FREERS 3u
+#define ROUNDS 2000u
+
+static pthread_barrier_t round_begins, round_ends;
+static ebb_pfn_t contested;
+static uint32_t freed; /* atomic: frees that were accepted */
+
+static void *free_contested(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        (void)pthread_barrier_wait(&round_begins);
+        if (ebb_free(&shared[0].zone, contested, 0) == 0)
+            __atomic_fetch_add(&freed, 1, __ATOMIC_RELAXED);
+        (void)pthread_barrier_wait(&round_ends);
+    }
+    return NULL;
+}
+
+static void one_of_several_frees_at_once_is_accepted(void **state)
+{
+    pthread_t threads[FREERS];
+
+    (void)state;
+    freed = 0;
+    assert_int_equal(pthread_barrier_init(&round_begins, NULL, FREERS + 1), 0);
+    assert_int_equal(pthread_barrier_init(&round_ends, NULL, FREERS + 1), 0);
+    for (unsigned i = 0; i < FREERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, free_contested, NULL), 0);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        assert_int_equal(ebb_alloc(&shared[0].zone, 0, EBB_MOVABLE, 0, &contested), 0);
+        (void)pthread_barrier_wait(&round_begins);
+        (void)pthread_barrier_wait(&round_ends);
+        assert_int_equal(__atomic_load_n(&freed, __ATOMIC_RELAXED), i + 1);
+    }
+    for (unsigned i = 0; i < FREERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    (void)pthread_barrier_destroy(&round_begins);
+    (void)pthread_barrier_destroy(&round_ends);
+    check(&shared[0].zone, EBB_CHECK_FRAMES);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nobody_gets_what_somebody_has, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_of_several_frees_at_once_is_accepted, setup, teardown),
     };
 
     if (getenv("EBB_SEED"))
