@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test check bench format format-check clean install help
+.PHONY: build run test bench format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -20,7 +20,7 @@ test: setup-test
 	@tests/run
 
 bench: build
-	@$(BUILD)/bin/ebb run --memory 2G --backing memfd --quiet --json /dev/stdout
+	@$(BUILD)/lab/bench_alloc
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
@@ -37,7 +37,7 @@ help:
 	@echo '               (writes ebb-run.svg and ebb-run.json)'
 	@echo 'make test      every test: units, properties, sanitizers, gcc and clang, real QEMU'
 	@echo 'make build     the programs, in $(BUILD)/bin'
-	@echo 'make bench     lab measurements'
+	@echo 'make bench     what the allocator costs, with reporting off and on'
 	@echo 'make format    clang-format every C file'
 	@echo 'make install   below PREFIX ($(PREFIX))'
 	@echo 'make clean     remove what was built'
