@@ -145,6 +145,7 @@ struct ebb_report {
     unsigned type;
     uint64_t list_blocks; /* blocks that may still be taken from this list */
     uint64_t list_steps;  /* blocks of it that may still be looked at */
+    uint64_t room;        /* frames that may still join this batch */
     uint64_t refused;     /* frames that had to be free for a block that was not; 0: none */
     unsigned capacity;
     unsigned filled;

@@ -59,8 +59,8 @@ struct ebb_zone_config {
      * counting isolated ones, nor those in caches) fails unless it has
      * EBB_ALLOC_RESERVE. Default 0: no reserve. */
     uint64_t watermark_min;
-    /* Frames, at least watermark_min. The engine reports nothing while fewer
-     * than low, plus one batch, are free. Default watermark_min. */
+    /* Frames, at least watermark_min. The engine takes no block out of reach that
+     * would leave fewer free. Default watermark_min. */
     uint64_t watermark_low;
     /* Fills frames with zeroes, for EBB_ALLOC_ZERO; called with no lock held.
      * Default none: EBB_ALLOC_ZERO is then refused with -EBB_EINVAL. */

@@ -318,7 +318,7 @@ bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index)
     unsigned order = ebb__order_of(ebb__load_state(zone, index));
     uint64_t frames = (uint64_t)1 << order;
 
-    if (!ebb__above_min(zone, frames))
+    if (zone->free - zone->isolated < zone->watermark_low + frames)
         return false;
     ebb__unlink(zone, index);
     ebb__store_state(zone, index, ebb__state_word(EBB__IN_FLIGHT, order, 0));

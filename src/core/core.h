@@ -142,7 +142,7 @@ bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head
 
 /* Isolate a free block into a batch (I3): off its list, state IN_FLIGHT,
  * counted in in_flight. False, and nothing changes, if that would leave fewer
- * than the min watermark free. Under the zone's lock. */
+ * than the low watermark free. Under the zone's lock. */
 bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index);
 
 /* Put an IN_FLIGHT block back (re-reading its type), reported or not; never

@@ -186,6 +186,20 @@ static uint64_t share_of_list(const struct ebb_report *report, uint64_t blocks)
     return ((blocks + per_batch - 1) / per_batch + 1) * report->capacity;
 }
 
+/* A batch is out of reach for a while: leave half of what is to spare to those
+ * who allocate meanwhile. One block may always go. Under the zone's lock. */
+static uint64_t room_for_batch(const struct ebb_zone *zone)
+{
+    uint64_t frames = available(zone);
+
+    return frames > zone->watermark_low ? (frames - zone->watermark_low) / 2 : 0;
+}
+
+static bool has_room(const struct ebb_report *report)
+{
+    return report->filled == 0 || (report->filled < report->capacity && report->room > 0);
+}
+
 static void open_list(struct ebb_report *report)
 {
     const struct ebb_free_list *list = &report->zone->lists[report->order][report->type];
@@ -226,21 +240,29 @@ static void take_from_list(struct ebb_report *report, unsigned *steps)
     struct ebb_zone *zone = report->zone;
     unsigned allowed = report->list_steps < *steps ? (unsigned)report->list_steps : *steps;
     unsigned left = allowed;
+    uint64_t frames = (uint64_t)1 << report->order;
     uint32_t index;
     bool found = report->list_blocks > 0 &&
                  report->tracker->next(zone, report->order, report->type, &left, &index);
 
     *steps -= allowed - left;
     report->list_steps -= allowed - left;
+    if (found && report->filled > 0 && frames > report->room) {
+        /* It is the first one of the next batch. */
+        report->list_steps++;
+        report->room = 0;
+        return;
+    }
     if (found && !ebb__isolate_block(zone, index)) {
         /* The watermark: no more from this zone. */
-        report->refused = zone->watermark_min + ((uint64_t)1 << report->order);
+        report->refused = zone->watermark_low + frames;
         report->order = zone->max_order + 1u;
         return;
     }
     if (found) {
         add_to_batch(report, index, report->order);
         report->list_blocks--;
+        report->room -= frames < report->room ? frames : report->room;
     } else if (left > 0 || report->list_steps == 0) {
         close_list(report);
     }
@@ -252,7 +274,9 @@ static void fill_some(struct ebb_report *report)
     unsigned steps = STEPS_PER_HOLD;
 
     ebb_port_lock(&report->zone->lock);
-    while (steps > 0 && report->filled < report->capacity && lists_left(report)) {
+    if (report->filled == 0)
+        report->room = room_for_batch(report->zone);
+    while (steps > 0 && has_room(report) && lists_left(report)) {
         if (!report->list_open)
             open_list(report);
         take_from_list(report, &steps);
@@ -262,11 +286,10 @@ static void fill_some(struct ebb_report *report)
 
 /* ---- the pass: zones ---- */
 
-/* Frames that have to be free before a zone is looked at: a batch may be gone
- * for a while, and what is left must do. */
-static uint64_t frames_wanted(const struct ebb_report *report, const struct ebb_zone *zone)
+/* Frames that have to be free before a zone is looked at. */
+static uint64_t frames_wanted(const struct ebb_zone *zone)
 {
-    return zone->watermark_low + ((uint64_t)report->capacity << zone->report_min_order);
+    return zone->watermark_low + ((uint64_t)1 << zone->report_min_order);
 }
 
 /* This pass is not to be the last one. */
@@ -303,9 +326,9 @@ static bool open_zone(struct ebb_report *report)
     ebb_port_lock(&zone->lock);
     set_requested(zone, cached > 0);
     set_gate(zone, 0);
-    open = available(zone) >= frames_wanted(report, zone);
+    open = available(zone) >= frames_wanted(zone);
     if (!open && anything_unreported(zone))
-        set_gate(zone, frames_wanted(report, zone));
+        set_gate(zone, frames_wanted(zone));
     ebb_port_unlock(&zone->lock);
     if (cached > 0)
         another_pass(report);
@@ -327,7 +350,7 @@ static uint64_t max_u64(uint64_t a, uint64_t b)
 static void close_zone(struct ebb_report *report)
 {
     struct ebb_zone *zone = report->zone;
-    uint64_t wanted = max_u64(report->refused, frames_wanted(report, zone));
+    uint64_t wanted = max_u64(report->refused, frames_wanted(zone));
     bool again = false;
 
     ebb_port_lock(&zone->lock);
@@ -392,7 +415,7 @@ static bool fill(struct ebb_report *report)
     for (; report->zone; next_zone(report)) {
         if (!report->zone_open && !open_zone(report))
             continue;
-        while (report->filled < report->capacity && lists_left(report))
+        while (has_room(report) && lists_left(report))
             fill_some(report);
         if (report->filled > 0)
             return true;

@@ -69,7 +69,7 @@ struct rig_config {
     bool hole;     /* leave the first 2^MAX_ORDER frames out for now */
     unsigned cpus; /* 1 */
     uint64_t watermark_min, watermark_low;
-    unsigned capacity;  /* of the device: 16, so that half of the default zone opens the gate */
+    unsigned capacity;  /* of the device: 16, as many as the default zone has blocks */
     unsigned min_order; /* of the device, as EBB_REPORT_ORDER(n) */
     struct ebb_report_config report;
 };
