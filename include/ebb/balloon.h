@@ -37,7 +37,7 @@ struct ebb_balloon_ops {
     unsigned (*deflate)(void *ctx, uint32_t *pfns, unsigned n);
     /* The host knows: these frames can be used again. */
     void (*deflated)(void *ctx, const uint32_t *pfns, unsigned n);
-    /* Fill in up to n statistics; returns how many. */
+    /* Fill in up to n statistics; returns how many, at least one. */
     unsigned (*stats)(void *ctx, struct ebb_balloon_stat *stats, unsigned n);
 };
 
@@ -102,6 +102,7 @@ struct ebb_balloon {
     bool stats_held;    /* the host has our statistics buffer */
     uint32_t in_flight; /* chains of a reporting batch with the host; under its queue's lock */
     uint32_t running;   /* atomic: started and not stopped */
+    int given_up;       /* atomic: what the batch will end with once the device is reset */
     struct ebb_balloon_counters counters;
 };
 
@@ -122,27 +123,34 @@ EBB_MUST_CHECK int ebb_balloon_start(struct ebb_balloon *balloon,
                                      const struct ebb_balloon_config *config);
 
 /* Register with an engine. Errors as ebb_report_register(), and
- * -EBB_EOPNOTSUPP: reporting was not negotiated. */
+ * -EBB_EOPNOTSUPP: reporting was not negotiated. -EBB_ENODEV: the device was
+ * stopped, or given up. */
 EBB_MUST_CHECK int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report);
 
 /* Unregister from the engine; waits for the batch in flight. 0 if not attached. */
 void ebb_balloon_detach(struct ebb_balloon *balloon);
 
-/* Reset the device, complete a batch that it still had with -EBB_ECANCELED, and
- * detach: ends even if the host never answers. All frames in the balloon, or on
- * their way in or out, are the guest's again, without a call of deflated(). Not
- * while ebb_balloon_work() runs. */
-void ebb_balloon_stop(struct ebb_balloon *balloon);
+/*
+ * Reset the device, complete a batch that it still had with -EBB_ECANCELED, and
+ * detach: ends even if the host never answers the batch. All frames in the
+ * balloon, or on their way in or out, are the guest's again, without a call of
+ * deflated(). Not while ebb_balloon_work() runs.
+ * -EBB_ETIMEDOUT: the device does not come out of reset, within a second. It may
+ * still drop what is in the batch, so the blocks stay with it and the balloon
+ * stays attached; nothing else goes on. Call it again to try again.
+ */
+EBB_MUST_CHECK int ebb_balloon_stop(struct ebb_balloon *balloon);
 
-/* The device's interrupt, from interrupt context. Completes the reporting batch
- * right here, leaves the rest to ebb_balloon_work(). */
+/* The device's interrupt, from interrupt context. Acknowledges it, completes the
+ * reporting batch right here, leaves the rest to ebb_balloon_work(). Harmless on
+ * a balloon that was not started, or was stopped. */
 void ebb_balloon_irq(struct ebb_balloon *balloon);
 
 /* The slow half: inflate, deflate, statistics, configuration changes. One
  * caller at a time; not from interrupt context unless the ops may run there.
- * Returns true if the balloon is not as large as the host wants it, the guest had
- * no frames for that, and no interrupt will come: call it again after a while
- * (200 ms, say). */
+ * Returns true if it has to be called again after a while (200 ms, say), since no
+ * interrupt will come: the balloon is not as large as the host wants it and the
+ * guest had no frames for that, or a device that was given up is still in reset. */
 bool ebb_balloon_work(struct ebb_balloon *balloon);
 
 #endif

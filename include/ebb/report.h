@@ -196,7 +196,7 @@ EBB_MUST_CHECK int ebb_report_unregister(struct ebb_report *report);
 uint64_t ebb_report_run(struct ebb_report *report);
 
 /*
- * Complete the batch in flight. status 0: the host has dropped the data or
+ * Complete the batch in flight. status 0 (or above): the host has dropped the data or
  * will not mind that it may; negative: it was not told, the blocks come back
  * unmarked and the pass ends. From any context, interrupts included; wakes the
  * worker. A completion that nobody waits for is counted and ignored.

@@ -170,7 +170,8 @@ EBB_MUST_CHECK int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_co
                                  void *memory);
 
 /*
- * Hand frames [pfn, pfn + frames) to the zone: they become free and movable.
+ * Hand frames [pfn, pfn + frames) to the zone: they become free, of the type of
+ * their pageblock, which is movable until something changes it.
  * Touches one descriptor for each block of the largest order. Any alignment.
  * -EBB_EINVAL: empty or outside the span. -EBB_EEXIST: some are managed
  * already. Nothing changes on error.

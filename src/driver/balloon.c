@@ -266,8 +266,21 @@ static void end_batch(struct ebb_balloon *balloon, int status)
         ebb_report_complete(report, status);
 }
 
+/* Once the device is reset it has forgotten what it had, so that a batch can end:
+ * not before, or it could drop what is in use again. False: it is not yet. */
+static bool end_when_reset(struct ebb_balloon *balloon)
+{
+    struct ebb_transport *t = balloon->config.transport;
+
+    if (t->ops->get_status(t) != 0)
+        return false;
+    end_batch(balloon, balloon->given_up);
+    return true;
+}
+
 /* Give the device up: it broke the protocol, or says itself that it cannot go
- * on. From any context; the first caller does it. */
+ * on. From any context, so without waiting for the reset; the first caller does
+ * it, and ebb_balloon_work() and poll see to the rest. */
 static void give_up(struct ebb_balloon *balloon, int status)
 {
     struct ebb_transport *t = balloon->config.transport;
@@ -276,9 +289,16 @@ static void give_up(struct ebb_balloon *balloon, int status)
         return;
     if (status == -EBB_EPROTO)
         balloon->counters.protocol_errors++;
+    __atomic_store_n(&balloon->given_up, status, __ATOMIC_RELEASE);
     t->ops->set_status(t, 0);
-    (void)t->ops->get_status(t); /* the write has arrived when this returns */
-    end_batch(balloon, status);
+    if (!end_when_reset(balloon))
+        ebb_port_wake(balloon->config.worker);
+}
+
+/* Given up, and reset asked for? */
+static bool is_given_up(const struct ebb_balloon *balloon)
+{
+    return __atomic_load_n(&balloon->given_up, __ATOMIC_ACQUIRE) != 0;
 }
 
 static bool ranges_ok(const struct ebb_balloon *balloon, const struct ebb_range *ranges, unsigned n)
@@ -379,6 +399,17 @@ static void reporting_poll(struct ebb_report_device *device)
         ebb_report_complete(report, 0);
     if (got < 0)
         give_up(balloon, -EBB_EPROTO);
+    else if (is_given_up(balloon))
+        (void)end_when_reset(balloon);
+}
+
+static void set_report(struct ebb_balloon *balloon, struct ebb_report *report)
+{
+    struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
+
+    ebb_port_lock(&vq->lock);
+    balloon->report = report;
+    ebb_port_unlock(&vq->lock);
 }
 
 int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report)
@@ -387,38 +418,41 @@ int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report)
 
     if (!(balloon->features & EBB_F_PAGE_REPORTING))
         return -EBB_EOPNOTSUPP;
+    if (!is_running(balloon))
+        return -EBB_ENODEV;
     if (balloon->report)
         return -EBB_EBUSY;
-    balloon->report = report; /* a batch may come before register returns */
+    set_report(balloon, report); /* a batch may come before register returns */
     err = ebb_report_register(report, &balloon->device);
     if (err)
-        balloon->report = NULL;
+        set_report(balloon, NULL);
     return err;
 }
 
 void ebb_balloon_detach(struct ebb_balloon *balloon)
 {
-    struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
     struct ebb_report *report = balloon->report;
 
     if (!report)
         return;
     if (ebb_report_unregister(report) != 0)
         ebb_port_panic("balloon: its engine does not know it");
-    ebb_port_lock(&vq->lock);
-    balloon->report = NULL;
-    ebb_port_unlock(&vq->lock);
+    set_report(balloon, NULL);
 }
 
-void ebb_balloon_stop(struct ebb_balloon *balloon)
+int ebb_balloon_stop(struct ebb_balloon *balloon)
 {
+    int err;
+
     if (!balloon->config.transport)
-        return; /* never started */
+        return 0; /* never started */
     __atomic_store_n(&balloon->running, 0, __ATOMIC_RELEASE);
-    /* A device that does not come out of reset cannot be waited for for ever. */
-    (void)reset_device(balloon->config.transport);
+    err = reset_device(balloon->config.transport);
+    if (err)
+        return err;
     end_batch(balloon, -EBB_ECANCELED);
     ebb_balloon_detach(balloon);
+    return 0;
 }
 
 void ebb_balloon_irq(struct ebb_balloon *balloon)
@@ -426,9 +460,12 @@ void ebb_balloon_irq(struct ebb_balloon *balloon)
     struct ebb_transport *t = balloon->config.transport;
     unsigned causes;
 
+    if (!t)
+        return; /* never started */
+    /* Acknowledged in any case, or a level interrupt would come again and again. */
+    causes = t->ops->irq_causes(t);
     if (!is_running(balloon))
         return;
-    causes = t->ops->irq_causes(t);
     if (causes & EBB_IRQ_QUEUE)
         reporting_poll(&balloon->device);
     if (causes & EBB_IRQ_CONFIG)
@@ -583,16 +620,18 @@ bool ebb_balloon_work(struct ebb_balloon *balloon)
     struct ebb_transport *t = balloon->config.transport;
     uint32_t events;
 
+    if (is_given_up(balloon))
+        return !end_when_reset(balloon);
     if (!is_running(balloon))
         return false;
     events = __atomic_exchange_n(&balloon->events, 0, __ATOMIC_ACQUIRE);
     if ((events & EVENT_CONFIG) && (t->ops->get_status(t) & EBB_STATUS_NEEDS_RESET)) {
         give_up(balloon, -EBB_EIO);
-        return false;
+        return !end_when_reset(balloon);
     }
     if (work_stats(balloon) != 0 || work_transfer(balloon) != 0) {
         give_up(balloon, -EBB_EPROTO);
-        return false;
+        return !end_when_reset(balloon);
     }
     return work_balance(balloon);
 }

@@ -110,7 +110,8 @@ void loop_init(uint64_t features)
 
 void loop_exit(void)
 {
-    ebb_balloon_stop(&loop.balloon);
+    loop.model.stuck_in_reset = false;
+    assert_int_equal(ebb_balloon_stop(&loop.balloon), 0);
     assert_null(fake_report.device);
     assert_false(fake_report.in_flight);
     assert_int_equal(fake_report.stray, 0);

@@ -367,7 +367,11 @@ static void random_step(struct rng *rng, unsigned lies_in_100)
         break;
     }
     if (rng_below(rng, 200) == 0) {
-        ebb_balloon_stop(&loop.balloon);
+        if (ebb_balloon_stop(&loop.balloon) != 0) {
+            check(loop.model.stuck_in_reset);
+            loop.model.stuck_in_reset = false;
+            check(ebb_balloon_stop(&loop.balloon) == 0);
+        }
         check(!fake_report.in_flight && !fake_report.device);
         /* All frames are the guest's again. */
         memset(loop.frames, LOOP_FREE, sizeof(loop.frames));

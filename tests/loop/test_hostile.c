@@ -190,7 +190,7 @@ static void breaks_a_queue(void **state)
             assert_int_equal(loop.balloon.counters.protocol_errors, 1);
 
             /* And a new start is a new start. */
-            ebb_balloon_stop(&loop.balloon);
+            assert_int_equal(ebb_balloon_stop(&loop.balloon), 0);
             loop.model.silent = false;
             loop_start();
             assert_int_equal(fake_submit(0, 2 * MIB, 4), 0);
@@ -285,12 +285,46 @@ static void never_answers(void **state)
         }
         assert_int_equal(fake_report.completions, 0);
         loop.model.stuck_in_reset = stuck;
-        ebb_balloon_stop(&loop.balloon);
+        if (stuck) {
+            /* It may still drop what it has, so it keeps it. */
+            assert_int_equal(ebb_balloon_stop(&loop.balloon), -EBB_ETIMEDOUT);
+            assert_int_equal(fake_report.completions, 0);
+            loop.model.stuck_in_reset = false;
+        }
+        assert_int_equal(ebb_balloon_stop(&loop.balloon), 0);
         assert_int_equal(fake_report.completions, 1);
         assert_int_equal(fake_report.status, -EBB_ECANCELED);
         assert_int_equal(fake_report.seen_status, 0);
         assert_int_equal(fake_report.unregisters, 1);
         assert_true(port_virtual.now < 2000000000u);
+    }
+}
+
+/* A batch ends when the device has forgotten it, not when it is told to. */
+static void breaks_a_queue_and_resets_slowly(void **state)
+{
+    (void)state;
+    for (unsigned by_poll = 0; by_poll < 2; by_poll++) {
+        teardown(state);
+        setup(state);
+        loop_start();
+        loop.model.silent = true;
+        assert_int_equal(fake_submit(0, 2 * MIB, 4), 0);
+        loop.model.stuck_in_reset = true;
+        model_raw_used(&loop.model, model_queue(&loop.model, EBB_BALLOON_REPORTING), 77, 0);
+        loop_irq();
+        for (unsigned i = 0; i < 10; i++) {
+            assert_true(ebb_balloon_work(&loop.balloon));
+            fake_report.device->ops->poll(fake_report.device);
+        }
+        assert_int_equal(fake_report.completions, 0);
+        loop.model.stuck_in_reset = false;
+        if (by_poll)
+            fake_report.device->ops->poll(fake_report.device);
+        assert_false(ebb_balloon_work(&loop.balloon));
+        assert_int_equal(fake_report.completions, 1);
+        assert_int_equal(fake_report.status, -EBB_EPROTO);
+        assert_int_equal(fake_submit(0, 2 * MIB, 4), -EBB_EIO);
     }
 }
 
@@ -302,7 +336,7 @@ static void answers_after_the_reset(void **state)
     loop_start();
     assert_int_equal(fake_submit(0, 2 * MIB, 4), 0);
     q = *model_queue(&loop.model, EBB_BALLOON_REPORTING);
-    ebb_balloon_stop(&loop.balloon);
+    assert_int_equal(ebb_balloon_stop(&loop.balloon), 0);
     model_raw_used(&loop.model, &q, 0, 0);
     ebb_balloon_irq(&loop.balloon);
     assert_int_equal(fake_report.completions, 1);
@@ -330,7 +364,7 @@ static void needs_reset(void **state)
     assert_int_equal(fake_report.status, -EBB_EIO);
     assert_int_equal(fake_submit(0, 2 * MIB, 4), -EBB_EIO);
     assert_int_equal(loop.balloon.counters.protocol_errors, 0);
-    ebb_balloon_stop(&loop.balloon);
+    assert_int_equal(ebb_balloon_stop(&loop.balloon), 0);
     loop.model.silent = false;
     loop_start();
     assert_int_equal(fake_submit(0, 2 * MIB, 4), 0);
@@ -475,6 +509,7 @@ int main(void)
         TEST(half_a_batch),
         TEST(answers_on_another_queue),
         TEST(never_answers),
+        TEST(breaks_a_queue_and_resets_slowly),
         TEST(answers_after_the_reset),
         TEST(needs_reset),
         TEST(rewrites_what_it_was_sent),

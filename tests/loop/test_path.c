@@ -170,7 +170,7 @@ static int teardown(void **state)
     struct ebb_report_stats stats;
 
     (void)state;
-    ebb_balloon_stop(&path.balloon);
+    assert_int_equal(ebb_balloon_stop(&path.balloon), 0);
     assert_int_equal(check_zone().in_flight, 0);
     assert_int_equal(path.live_drops, 0);
     assert_int_equal(path.leaving, 0);
@@ -276,7 +276,7 @@ static void broken_device_then_a_new_one(void **state)
     assert_int_equal(check_zone().reported, 0);
     assert_int_equal(check_zone().in_flight, 0);
 
-    ebb_balloon_stop(&path.balloon);
+    assert_int_equal(ebb_balloon_stop(&path.balloon), 0);
     path.model.reporting_len = 0;
     start();
     settle();
@@ -295,7 +295,7 @@ static void stop_with_a_batch_in_flight(void **state)
         port_virtual.now += 1000000;
     }
     assert_true(check_zone().in_flight > 0);
-    ebb_balloon_stop(&path.balloon);
+    assert_int_equal(ebb_balloon_stop(&path.balloon), 0);
     assert_int_equal(check_zone().in_flight, 0);
     assert_int_equal(check_zone().reported, 0);
     assert_int_equal(take(10, &pfn), 0);
@@ -314,7 +314,7 @@ static void a_later_device_resumes(void **state)
 
     (void)state;
     settle();
-    ebb_balloon_stop(&path.balloon);
+    assert_int_equal(ebb_balloon_stop(&path.balloon), 0);
     assert_int_equal(take(10, &pfn), 0);
     give(pfn, 10);
     before = path.drops;
@@ -387,7 +387,7 @@ static void churn(void **state)
                     const unsigned back = path.balloon.transfer_deflate ? path.leaving : 0;
 
                     /* The frames of the balloon are ours again. */
-                    ebb_balloon_stop(&path.balloon);
+                    assert_int_equal(ebb_balloon_stop(&path.balloon), 0);
                     path.balloon_count += back;
                     path.leaving = 0;
                     while (path.balloon_count > 0)
@@ -405,7 +405,7 @@ static void churn(void **state)
         }
         if (path.drops == 0)
             fail_msg("EBB_SEED=%llu: nothing was ever reported", (unsigned long long)seed);
-        ebb_balloon_stop(&path.balloon);
+        assert_int_equal(ebb_balloon_stop(&path.balloon), 0);
         path.leaving = 0;
     }
 }

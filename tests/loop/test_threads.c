@@ -396,7 +396,7 @@ static void driver_in_threads(bool lie)
         host_lies();
     __atomic_store_n(&quit, 1, __ATOMIC_RELEASE);
     pthread_join(threads[3], NULL);
-    ebb_balloon_stop(&balloon); /* interrupts and host still go on */
+    assert_int_equal(ebb_balloon_stop(&balloon), 0); /* interrupts and host still go on */
     for (unsigned i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
 
