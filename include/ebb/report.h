@@ -138,6 +138,7 @@ struct ebb_report {
     uint64_t backoff_ns; /* after the last failure; 0 after a success */
 
     /* The pass under way: where it stands. Only its runner touches these. */
+    struct ebb_zone *first; /* where passes begin */
     struct ebb_zone *zone;
     bool zone_open;
     bool list_open;
@@ -146,7 +147,6 @@ struct ebb_report {
     uint64_t list_blocks; /* blocks that may still be taken from this list */
     uint64_t list_steps;  /* blocks of it that may still be looked at */
     uint64_t room;        /* frames that may still join this batch */
-    uint64_t refused;     /* frames that had to be free for a block that was not; 0: none */
     unsigned capacity;
     unsigned filled;
     struct ebb_range ranges[EBB_REPORT_CAPACITY_LIMIT];

@@ -59,7 +59,7 @@ struct ebb_zone_config {
      * counting isolated ones, nor those in caches) fails unless it has
      * EBB_ALLOC_RESERVE. Default 0: no reserve. */
     uint64_t watermark_min;
-    /* Frames, at least watermark_min. The engine takes no block out of reach that
+    /* Frames, at least watermark_min, at most 2^32. The engine takes no block out of reach that
      * would leave fewer free. Default watermark_min. */
     uint64_t watermark_low;
     /* Fills frames with zeroes, for EBB_ALLOC_ZERO; called with no lock held.
@@ -140,7 +140,7 @@ struct ebb_zone {
     struct ebb_report *report; /* engine that this zone belongs to */
     struct ebb_zone *report_next;
     uint32_t report_threshold; /* unreported blocks of an order before a request */
-    uint64_t report_gate;      /* frames that must be free before a pass is worth it; 0: no gate */
+    bool report_gated;         /* only a watermark keeps what is unreported from the host */
     uint8_t report_order; /* a freed block of this order or above may ask for a pass; 0xff: off */
     uint8_t report_min_order; /* smallest order reported (report_order is lower behind a gate) */
     uint8_t report_requested; /* atomic: a pass over this zone is due */
@@ -192,7 +192,8 @@ EBB_MUST_CHECK int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_mig
 /*
  * Allocate exactly the block at pfn. -EBB_EINVAL: misaligned or outside the
  * zone, or flags unknown. -EBB_EBUSY: part of it is in use, isolated or not
- * managed. -EBB_EAGAIN: part of it is with the host. -EBB_ENOMEM: watermark.
+ * managed. -EBB_EAGAIN: part of it, or what the watermark lacks, is with the host.
+ * -EBB_ENOMEM: watermark.
  */
 EBB_MUST_CHECK int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order,
                                 unsigned flags);

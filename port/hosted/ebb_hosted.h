@@ -43,7 +43,9 @@ void *ebb_hosted_address(const struct ebb_hosted_memory *memory, ebb_pfn_t pfn);
 uint64_t ebb_hosted_resident(const struct ebb_hosted_memory *memory);
 
 /* A thread that calls ebb_report_run() when woken and when it is due. Started
- * before a device is registered with `report`, stopped after it was taken away. */
+ * before a device is registered with `report`, stopped after it was taken away,
+ * and after the last call on a zone of that engine has returned: any of them may
+ * still be about to wake it. */
 struct ebb_hosted_worker {
     struct ebb_report *report;
     pthread_t thread;

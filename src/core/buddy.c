@@ -188,7 +188,7 @@ static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned o
         index &= buddy;
     }
     link_block(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
-    return order;
+    return isolated ? 0 : order; /* what is isolated is nothing to report */
 }
 
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
@@ -333,5 +333,5 @@ void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported)
 
     EBB__ASSERT(ebb__state_of(state) == EBB__IN_FLIGHT);
     zone->in_flight -= (uint64_t)1 << order;
-    ebb__free_block(zone, index, order, reported, reported ? EBB__TAIL : EBB__HEAD);
+    ebb__free_block(zone, index, order, reported, EBB__TAIL);
 }

@@ -121,7 +121,7 @@ void ebb__link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned t
 bool ebb__unlink(struct ebb_zone *zone, uint32_t index);
 
 /* Free a block that is on no list: merge, then link. Its type is read from the
- * pageblock now. Returns the order of the block it ended in. */
+ * pageblock now. Returns the order of the block it ended in, 0 if it is isolated. */
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                          enum ebb__where where);
 
@@ -146,8 +146,9 @@ bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head
 bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index);
 
 /* Put an IN_FLIGHT block back (re-reading its type), reported or not; never
- * asks for a pass (I6). A reported block goes to the tail, an unreported one to
- * the head of its list. Under the zone's lock. */
+ * asks for a pass (I6). It goes to the tail of its list: one that was not reported
+ * is tried again after all others, since it may be what the device failed on.
+ * Under the zone's lock. */
 void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported);
 
 static inline uint64_t ebb__unreported(const struct ebb_free_list *list)
@@ -157,9 +158,10 @@ static inline uint64_t ebb__unreported(const struct ebb_free_list *list)
 
 /* ---- pcp.c ---- */
 
-/* ebb_zone_drain() or, with idle_only, ebb_zone_drain_idle(), for the engine:
- * instead of asking for a pass it sets *wanted if one is wanted (and then
- * report_requested is set already). Never clears it. With no lock held. */
+/* ebb_zone_drain() or, with idle_only, ebb_zone_drain_idle(). Instead of asking for
+ * a pass it sets *wanted if one is wanted (and then report_requested is set
+ * already), and never clears it. NULL: do not ask, a pass is under way. With no
+ * lock held. */
 uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted);
 
 /* ---- report.c, for the free path ---- */

@@ -85,7 +85,9 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
 
     ebb_port_lock(&zone->lock);
     for (uint32_t i = 0; i < n; i++) {
-        if (ebb__report_screen(zone, ebb__free_block(zone, frames[i], 0, false, EBB__HEAD)))
+        unsigned order = ebb__free_block(zone, frames[i], 0, false, EBB__HEAD);
+
+        if (wanted && ebb__report_screen(zone, order))
             *wanted = true;
     }
     ebb_port_unlock(&zone->lock);

@@ -15,8 +15,8 @@
  * looks at the counters: unreported blocks that are left (the budget was used
  * up, or somebody split or freed a block behind its back) mean another pass
  * after the delay. If what keeps them is a watermark, another pass would change
- * nothing: the zone gets a gate instead, a number of frames that have to be
- * free, and the first free that reaches it asks.
+ * nothing: the zone gets a gate instead, and the first free that lets something
+ * go asks.
  */
 #include "core.h"
 
@@ -74,12 +74,26 @@ static bool is_requested(const struct ebb_zone *zone)
     return __atomic_load_n(&zone->report_requested, __ATOMIC_RELAXED);
 }
 
-/* From now on every free asks whether `frames` are free, and a pass is due once
- * they are. 0 takes the gate away. Under the zone's lock. */
-static void set_gate(struct ebb_zone *zone, uint64_t frames)
+/* Is there an unreported block that the watermark lets go? */
+static bool something_fits(const struct ebb_zone *zone)
 {
-    zone->report_gate = frames;
-    zone->report_order = frames > 0 ? 0 : zone->report_min_order;
+    uint64_t frames = available(zone);
+
+    for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
+        if (frames < zone->watermark_low + ((uint64_t)1 << order))
+            return false;
+        if (unreported_of_order(zone, order) > 0)
+            return true;
+    }
+    return false;
+}
+
+/* Behind a gate every free, however small, asks whether something fits now, and
+ * a pass is due once it does. Under the zone's lock. */
+static void set_gate(struct ebb_zone *zone, bool gated)
+{
+    zone->report_gated = gated;
+    zone->report_order = gated ? 0 : zone->report_min_order;
 }
 
 /* ---- the screener and the requests ---- */
@@ -88,8 +102,8 @@ bool ebb__report_wanted(struct ebb_zone *zone, unsigned order)
 {
     if (is_requested(zone))
         return false;
-    if (zone->report_gate > 0) {
-        if (available(zone) < zone->report_gate)
+    if (zone->report_gated) {
+        if (!something_fits(zone))
             return false;
     } else if (unreported_of_order(zone, order) < zone->report_threshold) {
         return false;
@@ -255,7 +269,6 @@ static void take_from_list(struct ebb_report *report, unsigned *steps)
     }
     if (found && !ebb__isolate_block(zone, index)) {
         /* The watermark: no more from this zone. */
-        report->refused = zone->watermark_low + frames;
         report->order = zone->max_order + 1u;
         return;
     }
@@ -286,12 +299,6 @@ static void fill_some(struct ebb_report *report)
 
 /* ---- the pass: zones ---- */
 
-/* Frames that have to be free before a zone is looked at. */
-static uint64_t frames_wanted(const struct ebb_zone *zone)
-{
-    return zone->watermark_low + ((uint64_t)1 << zone->report_min_order);
-}
-
 /* This pass is not to be the last one. */
 static void another_pass(struct ebb_report *report)
 {
@@ -300,14 +307,16 @@ static void another_pass(struct ebb_report *report)
     ebb_port_unlock(&report->lock);
 }
 
-static bool was_asked_for(struct ebb_zone *zone)
+/* Take the request of a zone, if it made one. From here on another counts as new. */
+static bool take_request(struct ebb_zone *zone)
 {
     bool asked;
 
-    /* Under the lock: a free that sets the mark after this finds the engine
-     * active, whatever this CPU and that one see of each other's memory. */
+    /* Under the lock: a free that asks after this finds the engine active,
+     * whatever this CPU and that one see of each other's memory. */
     ebb_port_lock(&zone->lock);
     asked = is_requested(zone);
+    set_requested(zone, false);
     ebb_port_unlock(&zone->lock);
     return asked;
 }
@@ -319,16 +328,17 @@ static bool open_zone(struct ebb_report *report)
     uint64_t cached;
     bool open;
 
-    if (!was_asked_for(zone))
+    if (!take_request(zone))
         return false;
-    /* One frame in an idle cache would keep its whole block from being reported. */
-    cached = ebb_zone_drain_idle(zone);
+    /* One frame in an idle cache would keep its whole block from being reported.
+     * The request was taken before this: a cache that comes into use again right
+     * after it was looked at has to be able to ask. */
+    cached = ebb__drain(zone, true, NULL);
     ebb_port_lock(&zone->lock);
-    set_requested(zone, cached > 0);
-    set_gate(zone, 0);
-    open = available(zone) >= frames_wanted(zone);
-    if (!open && anything_unreported(zone))
-        set_gate(zone, frames_wanted(zone));
+    if (cached > 0)
+        set_requested(zone, true);
+    open = something_fits(zone);
+    set_gate(zone, !open && anything_unreported(zone));
     ebb_port_unlock(&zone->lock);
     if (cached > 0)
         another_pass(report);
@@ -337,39 +347,36 @@ static bool open_zone(struct ebb_report *report)
     report->list_open = false;
     report->order = zone->report_min_order;
     report->type = 0;
-    report->refused = 0;
     return open;
-}
-
-static uint64_t max_u64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 /* Done with a zone: see to what is left of it. */
 static void close_zone(struct ebb_report *report)
 {
     struct ebb_zone *zone = report->zone;
-    uint64_t wanted = max_u64(report->refused, frames_wanted(zone));
-    bool again = false;
+    bool again;
 
     ebb_port_lock(&zone->lock);
-    if (anything_unreported(zone)) {
-        again = available(zone) >= wanted;
-        if (again)
-            set_requested(zone, true);
-        else
-            set_gate(zone, wanted);
-    }
+    again = something_fits(zone);
+    if (again)
+        set_requested(zone, true);
+    set_gate(zone, !again && anything_unreported(zone));
     ebb_port_unlock(&zone->lock);
     if (again)
         another_pass(report);
     report->zone_open = false;
 }
 
+static struct ebb_zone *zone_after(const struct ebb_report *report, const struct ebb_zone *zone)
+{
+    return zone->report_next ? zone->report_next : report->zones;
+}
+
 static void next_zone(struct ebb_report *report)
 {
-    report->zone = report->zone->report_next;
+    struct ebb_zone *next = zone_after(report, report->zone);
+
+    report->zone = next != report->first ? next : NULL;
 }
 
 /* ---- the pass ---- */
@@ -387,7 +394,7 @@ static bool begin_pass(struct ebb_report *report)
         report->in_pass = true;
         report->due = EBB_NEVER;
         report->stats.passes++;
-        report->zone = report->zones;
+        report->zone = report->first;
         report->zone_open = false;
     }
     ebb_port_unlock(&report->lock);
@@ -508,7 +515,8 @@ static bool drain(struct ebb_report *report, uint32_t state)
     return succeeded;
 }
 
-/* Nothing more now: this zone and the ones after it stay requested. */
+/* Nothing more now. This zone and the ones after it stay requested; the next pass
+ * begins behind it, lest one bad block keep all other zones waiting. */
 static void back_off(struct ebb_report *report)
 {
     uint64_t first = report->config.backoff_ms * NS_PER_MS;
@@ -519,6 +527,7 @@ static void back_off(struct ebb_report *report)
     ebb_port_lock(&report->zone->lock);
     set_requested(report->zone, true);
     ebb_port_unlock(&report->zone->lock);
+    report->first = zone_after(report, report->zone);
     another_pass(report);
     end_pass(report, report->backoff_ns);
 }
@@ -669,7 +678,7 @@ static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
     ebb_port_lock(&zone->lock);
     zone->report_threshold = report->config.threshold;
     zone->report_min_order = on ? (uint8_t)order : SCREEN_OFF;
-    set_gate(zone, 0);
+    set_gate(zone, false);
     set_requested(zone, on);
     ebb_port_unlock(&zone->lock);
 }
@@ -678,7 +687,7 @@ static void screen_off(struct ebb_zone *zone)
 {
     ebb_port_lock(&zone->lock);
     zone->report_min_order = SCREEN_OFF;
-    set_gate(zone, 0);
+    set_gate(zone, false);
     set_requested(zone, false);
     ebb_port_unlock(&zone->lock);
 }
@@ -699,6 +708,7 @@ static bool take_device(struct ebb_report *report, struct ebb_report_device *dev
     if (taken) {
         report->device = device;
         report->changing = true;
+        report->first = report->zones;
         report->capacity =
             device->capacity < report->config.capacity ? device->capacity : report->config.capacity;
         report->backoff_ns = 0;

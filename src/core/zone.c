@@ -38,7 +38,9 @@ static bool fill_defaults(struct ebb_zone_config *config)
 
     return config->max_order <= EBB_ORDER_LIMIT && config->pageblock_order <= config->max_order &&
            config->cpus <= EBB_CPU_LIMIT && config->pcp_high <= EBB_PCP_LIMIT &&
-           config->pcp_batch <= config->pcp_high && config->watermark_low >= config->watermark_min;
+           config->pcp_batch <= config->pcp_high &&
+           config->watermark_low >= config->watermark_min &&
+           config->watermark_low <= (uint64_t)1 << 32;
 }
 
 static bool fill_span(struct geometry *geometry)
@@ -306,10 +308,8 @@ static int take_at(struct ebb_zone *zone, uint32_t index, unsigned order, unsign
     if (!ebb__find_block(zone, index, &head, &state) || ebb__state_of(state) != EBB__FREE ||
         ebb__order_of(state) < order || ebb__type_of(state) == EBB_ISOLATE)
         return why_not(zone, index, order);
-    if (!(flags & EBB_ALLOC_RESERVE) && !ebb__above_min(zone, (uint64_t)1 << order)) {
-        zone->failures++;
-        return -EBB_ENOMEM;
-    }
+    if (!(flags & EBB_ALLOC_RESERVE) && !ebb__above_min(zone, (uint64_t)1 << order))
+        return worth_waiting(zone, order, flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
     ebb__take_at(zone, head, index, order);
     ebb__store_state(zone, index,
                      ebb__state_word(EBB__ALLOCATED, order, ebb__pageblock_type(zone, index)));
@@ -329,11 +329,12 @@ int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned 
     ebb_port_lock(&zone->lock);
     int err = take_at(zone, (uint32_t)index, order, flags);
     ebb_port_unlock(&zone->lock);
-    if (err == -EBB_EBUSY) {
-        /* Part of it may rest in a cache, with nobody using it. */
+    if (err) {
+        /* Part of it, or what the watermark lacks, may rest in a cache. */
         ebb_zone_drain(zone);
         ebb_port_lock(&zone->lock);
         err = take_at(zone, (uint32_t)index, order, flags);
+        zone->failures += err == -EBB_ENOMEM;
         ebb_port_unlock(&zone->lock);
     }
     if (!err && (flags & EBB_ALLOC_ZERO))
