@@ -79,6 +79,18 @@ void rig_complete(struct rig *rig, int status)
         ebb_report_complete(&rig->report, status);
 }
 
+/* Is the last batch one that completes with an error? */
+static bool fails(const struct rig *rig)
+{
+    if (rig->submits == rig->fail_at)
+        return true;
+    for (unsigned i = 0; rig->bad_pfn && i < rig->batch->n; i++) {
+        if (rig->batch->ranges[i].addr == rig->bad_pfn * EBB_FRAME_SIZE)
+            return true;
+    }
+    return false;
+}
+
 static int submit(struct ebb_report_device *device, const struct ebb_range *ranges, unsigned n)
 {
     struct rig *rig = rig_of(device);
@@ -97,7 +109,7 @@ static int submit(struct ebb_report_device *device, const struct ebb_range *rang
         return rig->error;
     }
     if (!rig->later && rig->in_flight)
-        rig_complete(rig, rig->submits == rig->fail_at ? rig->error : 0);
+        rig_complete(rig, fails(rig) ? rig->error : 0);
     rig->depth--;
     return 0;
 }

@@ -48,7 +48,8 @@ struct rig {
     unsigned complete_times;            /* completions per batch; 0 means 1 */
     unsigned refuse_at;                 /* submit refuses this batch, counted from 1; 0: none */
     unsigned fail_at;                   /* this batch completes with an error */
-    int error;                          /* for either */
+    ebb_pfn_t bad_pfn;                  /* so does every batch that this block is in; 0: none */
+    int error;                          /* for any of them */
     void (*on_submit)(struct rig *rig); /* before it completes */
     void *ctx;                          /* for on_submit */
 

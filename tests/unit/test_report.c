@@ -594,6 +594,23 @@ static void test_report_now_while_a_batch_is_out_waits_for_it(void **state)
 
 /* ---- isolation, in flight ---- */
 
+/* A block larger than a pageblock comes back in part. */
+static void test_f38_a_pageblock_put_back_alone_is_reported(void **state)
+{
+    struct rig *rig = rig_new(&(struct rig_config){.max_order = 6, .pageblock_order = 4});
+
+    (void)state;
+    assert_int_equal(ebb_isolate_range(&rig->zones[0], RIG_BASE, 64), 0);
+    rig_register_and_settle(rig);
+    assert_int_equal(ebb_putback_range(&rig->zones[0], RIG_BASE, 16, EBB_MOVABLE), 0);
+    rig_settle(rig);
+    assert_true(rig_is_reported(rig, 0, RIG_BASE));
+    assert_false(rig_is_reported(rig, 0, RIG_BASE + 16));
+    assert_int_equal(ebb_putback_range(&rig->zones[0], RIG_BASE + 16, 48, EBB_MOVABLE), 0);
+    rig_settle(rig);
+    rig_free(rig);
+}
+
 static void test_f36_isolated_blocks_are_not_reported(void **state)
 {
     struct rig *rig = rig_new(&(struct rig_config){0});
@@ -749,6 +766,7 @@ int main(void)
         rig_test(test_report_now_does_not_wait),
         rig_test(test_report_now_during_a_pass_is_a_pass_right_after),
         rig_test(test_report_now_while_a_batch_is_out_waits_for_it),
+        rig_test(test_f38_a_pageblock_put_back_alone_is_reported),
         rig_test(test_f36_isolated_blocks_are_not_reported),
         rig_test(test_f37_isolated_while_with_the_host),
         rig_test(test_f37_half_of_a_block_isolated_while_with_the_host),

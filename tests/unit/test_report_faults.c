@@ -116,6 +116,30 @@ static void test_f46_zones_behind_the_failure_stay_requested(void **state)
     }
 }
 
+/* The device fails on one block, always: everything else is reported all the same,
+ * in that zone and behind it. */
+static void test_f46_one_bad_block_keeps_nothing_waiting(void **state)
+{
+    struct rig *rig = rig_new(&(struct rig_config){.zones = 2, .capacity = 3});
+    uint64_t due;
+
+    (void)state;
+    rig->bad_pfn = RIG_BASE + 5 * ((uint64_t)1 << MAX_ORDER);
+    rig_register(rig);
+    due = rig_run(rig);
+    for (unsigned i = 0; i < 30; i++) {
+        assert_int_not_equal(due, EBB_NEVER); /* it is tried again and again */
+        due = rig_run_after(rig, due - port_virtual.now);
+    }
+    assert_int_equal(rig_unreported_frames(rig, 1, 0), 0);
+    /* At most the batch that it is in. */
+    assert_in_range(rig_unreported_frames(rig, 0, 0), 1, (uint64_t)3 << MAX_ORDER);
+    rig->bad_pfn = 0;
+    rig_settle(rig);
+    assert_int_equal(rig_unreported_frames(rig, 0, 0), 0);
+    rig_free(rig);
+}
+
 static void test_the_back_off_doubles_up_to_its_limit(void **state)
 {
     static const unsigned waits[] = {300, 600, 1000, 1000, 1000};
@@ -633,6 +657,7 @@ int main(void)
         rig_test(test_f46_a_batch_completes_with_an_error_at_step_1_to_n),
         rig_test(test_f46_an_error_that_comes_late),
         rig_test(test_f46_zones_behind_the_failure_stay_requested),
+        rig_test(test_f46_one_bad_block_keeps_nothing_waiting),
         rig_test(test_the_back_off_doubles_up_to_its_limit),
         rig_test(test_a_new_device_starts_without_a_back_off),
         rig_test(test_a_request_does_not_shorten_the_back_off),

@@ -437,6 +437,30 @@ static void test_f45_a_block_that_the_watermark_needs_does_not_make_it_spin(void
     rig_free(rig);
 }
 
+/* What fits is reported although something larger, which came first, does not. */
+static void test_f45_a_gate_hides_nothing_that_fits(void **state)
+{
+    struct rig *rig =
+        rig_new(&(struct rig_config){.watermark_low = 50, .report.order = EBB_REPORT_ORDER(3)});
+    ebb_pfn_t pfns[MAX_BLOCKS], parts[8];
+
+    (void)state;
+    assert_int_equal(rig_alloc_all(rig, 0, MAX_ORDER, pfns), MAX_BLOCKS);
+    rig_release(rig, 0, pfns[0], MAX_ORDER);
+    for (unsigned i = 0; i < 8; i++)
+        parts[i] = rig_alloc(rig, 0, 3);
+    rig_release(rig, 0, pfns[1], MAX_ORDER);
+    rig_register_and_settle(rig);
+    assert_int_equal(rig_zone_stats(rig, 0).reported, 0);
+    /* 72 are free, 50 are to be left: the 8 may go, the 64 may not. */
+    rig_release(rig, 0, parts[0], 3);
+    rig_settle(rig);
+    assert_int_equal(rig_zone_stats(rig, 0).reported, 8);
+    rig_release_all(rig, 0, 3, parts + 1, 7);
+    rig_release_all(rig, 0, MAX_ORDER, pfns + 2, MAX_BLOCKS - 2);
+    rig_free(rig);
+}
+
 static void test_f45_an_allocation_waits_rather_than_fails(void **state)
 {
     struct rig *rig = rig_new(&(struct rig_config){0});
@@ -631,6 +655,7 @@ int main(void)
         rig_test(test_f45_a_batch_leaves_half_of_what_is_to_spare),
         rig_test(test_f45_a_zone_smaller_than_a_batch_is_reported),
         rig_test(test_f45_a_block_that_the_watermark_needs_does_not_make_it_spin),
+        rig_test(test_f45_a_gate_hides_nothing_that_fits),
         rig_test(test_f45_an_allocation_waits_rather_than_fails),
         rig_test(test_frames_in_caches_do_not_pin_their_blocks),
         rig_test(test_slow_frees_are_reported_too),

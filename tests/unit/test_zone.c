@@ -65,6 +65,8 @@ static void impossible_configurations_are_refused(void **state)
         {.frames = 1, .pcp_high = 8, .pcp_batch = 9},
         {.frames = 1, .pcp_batch = 193},
         {.frames = 1, .watermark_min = 2, .watermark_low = 1},
+        {.frames = 1, .watermark_min = UINT64_MAX},
+        {.frames = 1, .watermark_low = ((uint64_t)1 << 32) + 1},
     };
     static _Alignas(64) char memory[64];
     struct ebb_zone other;
