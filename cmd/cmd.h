@@ -33,6 +33,7 @@ void cmd_argp_setup(void);
 uint64_t cmd_now_ns(void);
 
 /* Malloc and friends that end the program when there is no memory. */
+void cmd_no_memory(void) __attribute__((noreturn));
 void *cmd_realloc(void *old, uint64_t bytes);
 char *cmd_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

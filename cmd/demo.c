@@ -4,21 +4,20 @@
  * a memfd in single frames, stamps each, checks and frees them all, and shows
  * how much of the memfd is resident while the engine gives it back.
  */
+#include "args.h"
 #include "cmd.h"
 #include "host.h"
 
 #include <ebb_hosted.h>
 
 #include <argp.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#define MIB ((uint64_t)1 << 20)
-/* Less would stay below the engine's gate: a batch of 32 pageblocks is 64 MiB. */
+/* Of less, RETURN_PERCENT would be all but part of a pageblock. */
 #define SIZE_LOW  (128 * MIB)
 #define SIZE_HIGH (65536 * MIB)
 
@@ -54,34 +53,19 @@ struct demo {
 
 /* ---- options ---- */
 
-static unsigned number(struct argp_state *state, const char *option, const char *arg, unsigned low,
-                       unsigned high)
-{
-    unsigned long value;
-    char *end;
-
-    errno = 0;
-    value = strtoul(arg, &end, 10);
-    if (errno || *arg < '0' || *arg > '9' || *end || value < low || value > high)
-        argp_error(state, "--%s is a number from %u to %u, not '%s'", option, low, high, arg);
-    return (unsigned)value;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct demo_options *options = state->input;
 
     switch (key) {
     case 's':
-        options->bytes = host_parse_size(arg);
-        if (options->bytes < SIZE_LOW || options->bytes > SIZE_HIGH || options->bytes % MIB != 0)
-            argp_error(state, "--size is a size from 128M to 64G in steps of 1M, not '%s'", arg);
+        options->bytes = args_size(state, "size", arg, SIZE_LOW, SIZE_HIGH, MIB);
         return 0;
     case 'd':
-        options->delay_ms = number(state, "delay-ms", arg, 1, 60000);
+        options->delay_ms = args_count(state, "delay-ms", arg, 1, 60000);
         return 0;
     case 'b':
-        options->budget = number(state, "budget", arg, 1, 1024);
+        options->budget = args_count(state, "budget", arg, 1, 1024);
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "what is '%s'?", arg);
@@ -95,7 +79,8 @@ static void parse_options(struct demo_options *options, int argc, char **argv)
 {
     static const struct argp_option list[] = {
         {"size", 's', "SIZE", 0, "Memory to manage, 128M to 64G (default 512M)", 0},
-        {"delay-ms", 'd', "N", 0, "From a free to its report, 1 to 60000 (default 100)", 0},
+        {"delay-ms", 'd', "N", 0,
+         "From a free to its report, 1 to 60000 milliseconds (default 100)", 0},
         {"budget", 'b', "N", 0, "Report 1/N of the free memory at a time, 1 to 1024 (default 1)",
          0},
         {0},
@@ -314,7 +299,8 @@ int ebb_cmd_demo(int argc, char **argv)
     int status = CMD_HOST;
 
     parse_options(&options, argc, argv);
-    if (!host_check_memory(options.bytes))
+    /* Besides the memory, its metadata and the list of frames. */
+    if (!host_check_memory("--size", options.bytes, options.bytes / 128))
         return CMD_HOST;
     demo = cmd_realloc(NULL, sizeof(*demo));
     memset(demo, 0, sizeof(*demo));

@@ -14,38 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What QEMU takes besides the guest's memory, roughly. */
-#define VMM_MIB 160u
-
-uint64_t host_parse_size(const char *text)
-{
-    static const char units[] = "KMGT";
-    uint64_t value, unit = (uint64_t)1 << 20;
-    const char *which;
-    char *end;
-
-    if (*text < '0' || *text > '9')
-        return 0;
-    errno = 0;
-    value = strtoull(text, &end, 10);
-    if (errno)
-        return 0;
-    if (*end) {
-        which = strchr(units, *end >= 'a' && *end <= 'z' ? *end - 'a' + 'A' : *end);
-        if (!which)
-            return 0;
-        unit = (uint64_t)1 << (10 * (which - units + 1));
-        end++;
-        if (*end == 'i')
-            end++;
-        if (*end == 'B' || *end == 'b')
-            end++;
-    }
-    if (*end || __builtin_mul_overflow(value, unit, &value))
-        return 0;
-    return value;
-}
-
 /* A number of KiB in /proc/meminfo; 0: not there. */
 static uint64_t meminfo_kib(const char *key)
 {
@@ -63,15 +31,15 @@ static uint64_t meminfo_kib(const char *key)
     return kib;
 }
 
-bool host_check_memory(uint64_t guest_bytes)
+bool host_check_memory(const char *option, uint64_t bytes, uint64_t besides)
 {
-    uint64_t available = meminfo_kib("MemAvailable") / 1024, guest = guest_bytes >> 20;
+    uint64_t available = meminfo_kib("MemAvailable") / 1024, needed = (bytes + besides) >> 20;
 
-    if (available == 0 || guest + VMM_MIB <= available)
+    if (available == 0 || needed <= available)
         return true;
-    cmd_error("too little memory: a guest of %" PRIu64 " MiB needs about %" PRIu64
-              " MiB on the host, %" PRIu64 " MiB are available. Try a smaller --memory.",
-              guest, guest + VMM_MIB, available);
+    cmd_error("too little memory: %" PRIu64 " MiB need about %" PRIu64 " MiB on the host, %" PRIu64
+              " MiB are available. Try a smaller %s.",
+              bytes >> 20, needed, available, option);
     return false;
 }
 

@@ -10,11 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "512M", "2G", "1536" (MiB): bytes, 0 if it is not a size. */
-uint64_t host_parse_size(const char *text);
-
-/* Is there memory for a guest of this size? */
-bool host_check_memory(uint64_t guest_bytes);
+/* Is there memory for what `option` asks for, and for so many bytes besides? */
+bool host_check_memory(const char *option, uint64_t bytes, uint64_t besides);
 /* Can a process have transparent huge pages by madvise()? */
 bool host_check_thp(void);
 /* Can a file of this name be written? Leaves nothing behind. */

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +70,8 @@ int main(int argc, char **argv)
     if (!standard_fds_open())
         return CMD_HOST;
     setlocale(LC_CTYPE, "");
+    /* Where it is ignored, nobody hears how a child ended. */
+    signal(SIGCHLD, SIG_DFL);
     if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
         usage(stdout);
         return fflush(stdout) == 0 ? CMD_OK : CMD_HOST;
@@ -112,7 +115,7 @@ uint64_t cmd_now_ns(void)
     return (uint64_t)now.tv_sec * CMD_S + (uint64_t)now.tv_nsec;
 }
 
-static void no_memory(void)
+void cmd_no_memory(void)
 {
     cmd_error("out of memory");
     exit(CMD_HOST);
@@ -123,7 +126,7 @@ void *cmd_realloc(void *old, uint64_t bytes)
     void *memory = bytes > SIZE_MAX ? NULL : realloc(old, (size_t)bytes);
 
     if (!memory)
-        no_memory();
+        cmd_no_memory();
     return memory;
 }
 
@@ -137,6 +140,6 @@ char *cmd_format(const char *format, ...)
     n = vasprintf(&text, format, args);
     va_end(args);
     if (n < 0)
-        no_memory();
+        cmd_no_memory();
     return text;
 }

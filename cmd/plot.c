@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Draw runs with gnuplot, and `ebb plot`, which does it for saved ones. */
 #include "plot.h"
+#include "args.h"
 #include "child.h"
 #include "cmd.h"
 #include "host.h"
 #include "result.h"
+#include "text.h"
 
 #include <argp.h>
 #include <json-c/json.h>
@@ -12,19 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #define SECONDS_MAX 60.0 /* that gnuplot may take */
 
 /* One colour a run; one blue and one orange, that go well together, for the first two. */
 static const char *const colors[PLOT_RUNS] = {"#1f5fa8", "#d9772b", "#3a8a4d", "#8b5aa6",
                                               "#a83244", "#4f9aa8", "#8a6d3b", "#6b6b6b"};
-
-struct script {
-    char *text;
-    size_t len;
-    FILE *file;
-};
 
 /* A string of gnuplot, in which nothing is special but the quote itself. */
 static void put_string(FILE *file, const char *text)
@@ -99,28 +94,31 @@ static const struct mark {
 
 #define N_MARKS (sizeof(marks) / sizeof(marks[0]))
 
-static const char *duration(double ms, char *out, size_t size)
+/* "half back after 61 ms" */
+static void put_time(char *out, size_t size, const char *what, double ms)
 {
-    if (ms < 1000)
-        snprintf(out, size, "%.0f ms", ms);
+    char time[32];
+
+    if (ms < 1)
+        snprintf(out, size, "%s back by the last free", what);
     else
-        snprintf(out, size, "%.1f s", ms / 1000);
-    return out;
+        snprintf(out, size, "%s back after %s", what, text_duration(ms, time, sizeof(time)));
 }
 
 /* Points on the curve where 50, 90 and 99 % were back. */
 static void put_marks(FILE *file, struct json_object *run, const char *color, bool text)
 {
-    char time[32], label[64] = "";
+    char label[64] = "";
 
     for (size_t i = 0; i < N_MARKS; i++) {
         double ms = result_number(run, marks[i].key);
 
         if (isnan(ms))
             continue;
-        if (text)
-            snprintf(label, sizeof(label), "%s back after %s", marks[i].text,
-                     duration(ms, time, sizeof(time)));
+        label[0] = '\0';
+        /* Of several at one point the last says it for all. */
+        if (text && (i + 1 == N_MARKS || !(result_number(run, marks[i + 1].key) <= ms)))
+            put_time(label, sizeof(label), marks[i].text, ms);
         fprintf(file, "set label ");
         put_string(file, label);
         fprintf(file,
@@ -254,13 +252,14 @@ static void put_single(FILE *file, struct json_object *run, const char *label, c
 /* One curve of several; its name says how long 99 % took. */
 static void put_curve(FILE *file, struct json_object *run, const char *label, size_t i)
 {
-    char time[32], *settings = label ? cmd_format("%s", label) : settings_of(run), *name;
+    char *settings = label ? cmd_format("%s", label) : settings_of(run);
+    char time[64] = "99 % not back by the end";
     double t99 = result_number(run, "t99_ms");
+    char *name;
 
-    if (isnan(t99))
-        name = cmd_format("%s: 99 %% not back by the end", settings);
-    else
-        name = cmd_format("%s: 99 %% back after %s", settings, duration(t99, time, sizeof(time)));
+    if (!isnan(t99))
+        put_time(time, sizeof(time), "99 %", t99);
+    name = cmd_format("%s: %s", settings, time);
     fprintf(file, "%s$run%zu using 1:3 with lines lw 2.4 lc rgb '%s' title ", i ? ", " : "plot ", i,
             colors[i]);
     put_string(file, name);
@@ -275,10 +274,11 @@ static void put_several(FILE *file, struct json_object *const *runs, const char 
     char *subtitle = describe(runs[0]);
 
     for (size_t i = 0; i < n; i++) {
-        double t99 = result_number(runs[i], "t99_ms");
+        double t99 = result_number(runs[i], "t99_ms"), own_last = 0;
 
-        extent(runs[i], &first, &last, &top);
-        end = isnan(t99) ? last : fmax(end, t99 / 1000 * 1.25);
+        extent(runs[i], &first, &own_last, &top);
+        last = fmax(last, own_last);
+        end = fmax(end, isnan(t99) ? own_last : t99 / 1000 * 1.25);
     }
     put_header(file, path, title ? title : "What the host holds after the guest frees its memory",
                subtitle);
@@ -299,7 +299,8 @@ static void put_several(FILE *file, struct json_object *const *runs, const char 
 
 static bool run_gnuplot(const char *script, const char *path)
 {
-    char *const argv[] = {(char *)"gnuplot", NULL};
+    /* -d: without anybody's start-up files. */
+    char *const argv[] = {(char *)"gnuplot", (char *)"-d", NULL};
     size_t len = 0;
     char *out, *err;
     int status = child_run(argv, script, SECONDS_MAX, &out, &len, &err);
@@ -370,14 +371,10 @@ static const struct argp_option argp_options[] = {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct plot_options *options = state->input;
-    const char *dot;
 
     switch (key) {
     case 'o':
-        dot = strrchr(arg, '.');
-        if (!dot || (strcmp(dot, ".svg") != 0 && strcmp(dot, ".png") != 0))
-            argp_error(state, "--output: the file's name ends in .svg or .png, not '%s'", arg);
-        options->out = arg;
+        options->out = args_picture(state, "output", arg);
         return 0;
     case 'l':
         if (options->n_labels == PLOT_RUNS)

@@ -4,6 +4,7 @@
 #include "child.h"
 #include "cmd.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -28,10 +29,12 @@ static void add(struct args *args, const char *format, ...)
 {
     va_list list;
 
+    assert(args->n + 1 < ARGS);
     va_start(list, format);
-    if (args->n + 1 < ARGS && vasprintf(&args->list[args->n], format, list) >= 0)
-        args->list[++args->n] = NULL;
+    if (vasprintf(&args->list[args->n], format, list) < 0)
+        cmd_no_memory();
     va_end(list);
+    args->list[++args->n] = NULL;
 }
 
 static void free_args(struct args *args)
@@ -42,18 +45,23 @@ static void free_args(struct args *args)
 
 char *qemu_version(const char *path)
 {
+    static const char version_chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                        "0123456789.-_+~";
+    static const char said[] = "QEMU emulator version ";
     char *const argv[] = {(char *)path, (char *)"--version", NULL};
     char *out, *err, *version = NULL;
     int status = child_run(argv, NULL, 10, &out, NULL, &err);
-    const char *found = strstr(out, "version ");
+    const char *found = strstr(out, said);
 
     if (status == 0 && found) {
-        found += strlen("version ");
-        version = cmd_format("%.*s", (int)strcspn(found, " ,\n"), found);
+        found += strlen(said);
+        version = cmd_format("%.*s", (int)strspn(found, version_chars), found);
     } else if (status == -ETIME) {
         cmd_error("%s --version does not come back", path);
     } else if (status < 0) {
         cmd_error("cannot start %s: %s", path, strerror(-status));
+    } else if (status == 0) {
+        cmd_error("%s is no QEMU: its --version says something else", path);
     } else {
         cmd_error("%s --version fails, so it is no working QEMU%s%s", path, *err ? ":\n" : "", err);
     }
@@ -163,7 +171,7 @@ pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
     return pid;
 }
 
-enum run_status qemu_outcome(int wait_status, bool ended)
+enum run_status qemu_outcome(int wait_status, bool booted, bool ended)
 {
     int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
 
@@ -176,7 +184,7 @@ enum run_status qemu_outcome(int wait_status, bool ended)
         return RUN_USAGE;
     if (code == (GUEST_PANIC << 1 | 1))
         return RUN_PANIC;
-    if (code == 0)
+    if (code == 0 && booted)
         return RUN_RESET;
     return RUN_QEMU;
 }

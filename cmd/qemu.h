@@ -19,8 +19,8 @@ char *qemu_version(const char *path);
 /* Start it. The pid, or a negated errno. */
 pid_t qemu_start(const struct run *run, const struct qemu_fds *fds);
 
-/* What the wait status of a QEMU means that ended by itself; `ended`: the
- * guest's last telemetry line was read. */
-enum run_status qemu_outcome(int wait_status, bool ended);
+/* What the wait status of a QEMU means that ended by itself; `booted`, `ended`:
+ * the guest's first line of telemetry was read, and its last. */
+enum run_status qemu_outcome(int wait_status, bool booted, bool ended);
 
 #endif

@@ -8,10 +8,13 @@
 
 /* Less than this back is noise. */
 #define FIRST_KIB 2048u
+/* The first sample after the base line shows what was held then, unless it is
+ * later than this: then the one before it does. */
+#define BASE_LATE_NS (10 * CMD_MS)
 
 void record_init(struct record *record, uint64_t start_ns)
 {
-    *record = (struct record){.start_ns = start_ns};
+    *record = (struct record){.start_ns = start_ns, .held = SIZE_MAX};
     pthread_mutex_init(&record->lock, NULL);
 }
 
@@ -30,7 +33,9 @@ void record_sample(struct record *record, uint64_t ns, uint64_t host_kib)
     }
     record->samples[record->n_samples++] = (struct record_sample){ns, record->guest_kib, host_kib};
     if (record->based && !record->base_known) {
-        record->base_kib = host_kib;
+        bool late = ns > record->base_ns + BASE_LATE_NS && record->n_samples > 1;
+
+        record->base_kib = late ? record->samples[record->n_samples - 2].host_kib : host_kib;
         record->base_known = true;
     }
     if (host_kib > record->peak_kib)
@@ -67,16 +72,18 @@ static bool takes_memory(const char *step)
 static void release(struct record *record, uint64_t ns, uint64_t freed_kib)
 {
     close_window(record);
-    if (!record->release.seen || freed_kib >= record->release.freed_kib / 100 * 99) {
+    if (!record->release.seen || freed_kib * 100 >= record->release.freed_kib * 99) {
         record->release = (struct record_release){.seen = true,
                                                   .ns = ns,
                                                   .freed_kib = freed_kib,
                                                   .held_kib = record->plateau_kib,
-                                                  .first = record->n_samples};
+                                                  .first = record->n_samples,
+                                                  .watched = record->held < record->n_samples};
         record->window_open = true;
         record->release_new = true;
     }
     record->plateau_kib = 0;
+    record->held = SIZE_MAX;
 }
 
 static void fault(struct record *record, const char *text)
@@ -99,6 +106,7 @@ void record_event(struct record *record, uint64_t ns, const struct telemetry_eve
         break;
     case TELEMETRY_BASE:
         record->based = true;
+        record->base_ns = ns;
         record->guest_kib = event->used_kib;
         break;
     case TELEMETRY_USE:
@@ -111,6 +119,9 @@ void record_event(struct record *record, uint64_t ns, const struct telemetry_eve
         break;
     case TELEMETRY_HOLD:
         record->plateau_kib = 0;
+        record->held = record->n_samples;
+        if (event->kib > record->guest_kib) /* the last `use` may be 50 ms old */
+            record->guest_kib = event->kib;
         break;
     case TELEMETRY_RELEASE:
         release(record, ns, event->kib);
@@ -131,12 +142,12 @@ static double mib(uint64_t kib)
     return (double)kib / 1024;
 }
 
-/* From the release to the first sample at which `back_kib` were back; -1: never. */
+/* From the release to the first sample at which `back_kib` were back; 0: by then, -1: never. */
 static double time_of(const struct record *record, size_t end, double back_kib)
 {
     const struct record_release *at = &record->release;
 
-    for (size_t i = at->first; i < end; i++) {
+    for (size_t i = at->first - at->watched; i < end; i++) {
         const struct record_sample *sample = &record->samples[i];
         if ((double)at->held_kib - (double)sample->host_kib >= back_kib)
             return sample->ns > at->ns ? (double)(sample->ns - at->ns) / 1e6 : 0;

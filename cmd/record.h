@@ -32,6 +32,7 @@ struct record_release {
     uint64_t freed_kib;
     uint64_t held_kib; /* most that the host held before it */
     size_t first;      /* first sample at or after it */
+    bool watched;      /* the one before that saw memory being freed already */
     size_t end;        /* behind the last sample before the workload takes memory again */
 };
 
@@ -44,6 +45,8 @@ struct record {
     bool header, booted, based, ended;
     uint64_t base_kib; /* what the host held before the workload */
     bool base_known;
+    uint64_t base_ns; /* when the base line was read */
+    size_t held; /* samples when the workload last had all of its memory; SIZE_MAX: freed since */
     uint64_t plateau_kib; /* most that the host held since memory was last taken or released */
     uint64_t peak_kib;
     struct record_release release;

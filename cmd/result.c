@@ -6,16 +6,18 @@
 
 #include <ebb/types.h>
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void add(struct json_object *json, const char *key, struct json_object *value)
 {
     if (json_object_object_add(json, key, value) != 0)
-        cmd_realloc(NULL, UINT64_MAX); /* no memory: the end */
+        cmd_no_memory();
 }
 
 static void add_text(struct json_object *json, const char *key, const char *text)
@@ -133,12 +135,22 @@ bool result_write(struct json_object *json, const char *path)
     return ok;
 }
 
+static void complain(const char *path)
+{
+    const char *why = json_util_get_last_err();
+
+    if (access(path, R_OK) != 0)
+        cmd_error("cannot read %s: %s", path, strerror(errno));
+    else
+        cmd_error("%s is no JSON: %.*s", path, (int)strcspn(why ? why : "", "\n"), why ? why : "");
+}
+
 struct json_object *result_read(const char *path)
 {
     struct json_object *json = json_object_from_file(path), *samples;
 
     if (!json) {
-        cmd_error("cannot read %s: %s", path, json_util_get_last_err());
+        complain(path);
         return NULL;
     }
     if (json_object_object_get_ex(json, "samples", &samples) &&

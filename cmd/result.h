@@ -15,7 +15,7 @@ bool result_write(struct json_object *json, const char *path);
 /* Read one, complain if it is none. NULL or an object to be released. */
 struct json_object *result_read(const char *path);
 
-/* Fields; 0, NULL or NaN if a field is missing, null or of another type. */
+/* Fields; NaN or NULL if one is missing, null or of another type. */
 double result_number(struct json_object *json, const char *key);
 const char *result_text(struct json_object *json, const char *key);
 

@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The options of `ebb run`. */
+#include "args.h"
 #include "cmd.h"
-#include "host.h"
 #include "run.h"
 
 #include <argp.h>
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define MIB         ((uint64_t)1 << 20)
 #define MEMORY_LOW  (64 * MIB)
 #define MEMORY_HIGH (65536 * MIB)
-/* The guest's command line has room for 4096 bytes, settings included. */
-#define WORKLOAD_MAX 2048u
+/* What the guest has room for: its settings and its workload. */
+#define GUEST_LINE   4096u
+#define WORKLOAD_MAX 1900u
 #define SETTING_MAX  64u
+_Static_assert(RUN_SETTINGS *(SETTING_MAX + 1) + WORKLOAD_MAX + sizeof("script=\"; shell\"") <=
+                   GUEST_LINE,
+               "the longest command line must fit");
 
 const char *const run_machine_names[] = {"q35", "pc", "microvm", NULL};
 const char *const run_accel_names[] = {"auto", "tcg", "kvm", NULL};
@@ -44,8 +45,8 @@ static const struct argp_option argp_options[] = {
     {"memory", KEY_MEMORY, "SIZE", 0, "Its memory, 64M to 64G (default 2G)", 1},
     {"cpus", KEY_CPUS, "N", 0, "Its CPUs, 1 to 16 (default 2)", 1},
     {"workload", KEY_WORKLOAD, "SCRIPT", 0,
-     "What it does, steps with ';' between them (default \"memhog 75%; idle 3\"). "
-     "`help` as a step lists the others",
+     "What it does, steps with ';' between them (default \"memhog 75%; idle 3\"); "
+     "see below",
      1},
     {"set", KEY_SET, "KEY=VALUE", 0,
      "A setting of its engine, e.g. report.delay_ms=2000; repeatable", 1},
@@ -80,50 +81,18 @@ static const char doc[] =
     "\vExit status: 0 the run went well, 1 a frame in use lost its contents, 2 wrong options or "
     "workload, 3 the guest died or hung, 4 something is wrong with this machine (QEMU, memory, a "
     "file), 128+N ended by signal N. Memory that did not come back is told, and is no error.\n\n"
+    "Steps of a workload (SIZE: with K, M, G or %):\n"
+    "  memhog SIZE [xN]    take SIZE, check it, free it; N times\n"
+    "  churn SIZE SECONDS  take and free blocks of all sizes, SIZE at most\n"
+    "  fragment SIZE K     take SIZE, free all frames but every K-th\n"
+    "  release             free what fragment left\n"
+    "  idle SECONDS        do nothing: time for the host to get its memory back\n"
+    "  report on|off|now   free page reporting\n"
+    "  free, zoneinfo, verify, help   print things, seen with --console\n\n"
     "Examples:\n"
     "  ebb run\n"
     "  ebb run --memory 1G --workload 'memhog 50% x3; idle 2' --json run.json\n"
-    "  ebb run --set report.delay_ms=2000 --set report.budget=16   the pacing of Linux\n";
-
-/* The index of a name in a list. */
-static unsigned choice(struct argp_state *state, const char *option, const char *const *names,
-                       const char *arg)
-{
-    char list[64] = "";
-    unsigned i;
-
-    for (i = 0; names[i]; i++) {
-        if (strcmp(names[i], arg) == 0)
-            return i;
-        strcat(list, i ? ", " : "");
-        strcat(list, names[i]);
-    }
-    argp_error(state, "--%s is one of %s, not '%s'", option, list, arg);
-    return 0;
-}
-
-static unsigned count(struct argp_state *state, const char *option, const char *arg, unsigned low,
-                      unsigned high)
-{
-    unsigned long value;
-    char *end;
-
-    errno = 0;
-    value = strtoul(arg, &end, 10);
-    if (errno || *arg < '0' || *arg > '9' || *end || value < low || value > high)
-        argp_error(state, "--%s is a number from %u to %u, not '%s'", option, low, high, arg);
-    return (unsigned)value;
-}
-
-static uint64_t memory(struct argp_state *state, const char *arg)
-{
-    uint64_t bytes = host_parse_size(arg);
-
-    if (bytes < MEMORY_LOW || bytes > MEMORY_HIGH || bytes % (2 * MIB))
-        argp_error(state, "--memory is a size from 64M to 64G in steps of 2M (512M, 2G), not '%s'",
-                   arg);
-    return bytes;
-}
+    "  ebb run --set report.delay_ms=2000 --set report.budget=16   as Linux does\n";
 
 /* The workload stands in quotes on the guest's command line. */
 static const char *workload(struct argp_state *state, const char *arg)
@@ -163,15 +132,6 @@ static void add_setting(struct argp_state *state, struct run_options *options, c
         options->settings[options->n_settings++] = arg;
 }
 
-static const char *plot(struct argp_state *state, const char *arg)
-{
-    const char *dot = strrchr(arg, '.');
-
-    if (!dot || (strcmp(dot, ".svg") != 0 && strcmp(dot, ".png") != 0))
-        argp_error(state, "--plot: the file's name ends in .svg or .png, not '%s'", arg);
-    return arg;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     static const char *const on_off[] = {"off", "on", NULL};
@@ -179,10 +139,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
     switch (key) {
     case KEY_MEMORY:
-        options->memory = memory(state, arg);
+        options->memory = args_size(state, "memory", arg, MEMORY_LOW, MEMORY_HIGH, 2 * MIB);
         return 0;
     case KEY_CPUS:
-        options->cpus = count(state, "cpus", arg, 1, RUN_CPUS);
+        options->cpus = args_count(state, "cpus", arg, 1, RUN_CPUS);
         return 0;
     case KEY_WORKLOAD:
         options->workload = workload(state, arg);
@@ -191,16 +151,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         add_setting(state, options, arg);
         return 0;
     case KEY_REPORTING:
-        options->reporting = choice(state, "reporting", on_off, arg) == 1;
+        options->reporting = args_choice(state, "reporting", on_off, arg) == 1;
         return 0;
     case KEY_MACHINE:
-        options->machine = choice(state, "machine", run_machine_names, arg);
+        options->machine = args_choice(state, "machine", run_machine_names, arg);
         return 0;
     case KEY_ACCEL:
-        options->accel = choice(state, "accel", run_accel_names, arg);
+        options->accel = args_choice(state, "accel", run_accel_names, arg);
         return 0;
     case KEY_BACKING:
-        options->backing = choice(state, "backing", run_backing_names, arg);
+        options->backing = args_choice(state, "backing", run_backing_names, arg);
         return 0;
     case KEY_QEMU:
         options->qemu = arg;
@@ -209,13 +169,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->guest = arg;
         return 0;
     case KEY_TIMEOUT:
-        options->timeout = count(state, "timeout", arg, 1, 86400);
+        options->timeout = args_count(state, "timeout", arg, 1, 86400);
         return 0;
     case KEY_JSON:
         options->json = arg;
         return 0;
     case KEY_PLOT:
-        options->plot = plot(state, arg);
+        options->plot = args_picture(state, "plot", arg);
         return 0;
     case KEY_QUIET:
         options->quiet = true;

@@ -60,7 +60,8 @@ int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enu
     pthread_condattr_t attr;
     int error;
 
-    *sampler = (struct sampler){.record = record};
+    /* Quickly until somebody tells of something: the guest boots. */
+    *sampler = (struct sampler){.record = record, .quick_until = UINT64_MAX};
     residency_init(&sampler->residency, pid, backing, bytes);
     pthread_mutex_init(&sampler->lock, NULL);
     pthread_condattr_init(&attr);
@@ -76,6 +77,8 @@ void sampler_kick(struct sampler *sampler, enum sampler_occasion occasion)
     pthread_mutex_lock(&sampler->lock);
     sampler->now = true;
     sampler->exact = occasion == SAMPLER_LEVEL;
+    if (sampler->quick_until == UINT64_MAX)
+        sampler->quick_until = 0;
     if (occasion == SAMPLER_RELEASE)
         sampler->quick_until = cmd_now_ns() + SAMPLER_QUICK_SPAN * CMD_MS;
     pthread_cond_signal(&sampler->wake);

@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SAMPLER_QUICK_MS   5u    /* between samples after a release, */
+#define SAMPLER_QUICK_MS   5u    /* between samples at boot and after a release, */
 #define SAMPLER_QUICK_SPAN 2000u /*   for that many ms; */
 #define SAMPLER_SLOW_MS    50u   /* and at other times */
 

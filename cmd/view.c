@@ -13,15 +13,22 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#define CHART_ROWS  12u
-#define CHART_COLS  160u
-#define FRAME_MS    100u
-#define PLAIN_MS    1000u
-#define BAR         40u
-#define AXIS        8u /* columns left of the chart */
-#define LEAST_COLS  50u
-#define LEAST_ROWS  (CHART_ROWS + 5)
-#define FRAME_BYTES 65536u
+#define CHART_ROWS   12u
+#define CHART_COLS   160u
+#define FRAME_MS     100u
+#define PLAIN_MS     1000u
+#define SLOW_BOOT_MS 900u /* before that, a guest that says nothing is no news */
+#define BAR          40u
+#define BAR_BEFORE   50u /* columns of a plain line besides its bar */
+#define AXIS         8u  /* columns left of the chart */
+#define LEAST_COLS   54u /* the line of numbers */
+#define LEAST_ROWS   (CHART_ROWS + 5)
+#define FRAME_BYTES  65536u
+
+static uint64_t mib(uint64_t kib)
+{
+    return (kib + 512) / 1024;
+}
 
 /* ---- a frame is put together in memory and written at once, so that it does not flicker ---- */
 
@@ -188,16 +195,16 @@ static void draw(struct view *view, uint64_t now)
     if (old > 0)
         put(&frame, "\033[%uA\r", old);
     put(&frame, "\033[?7l"); /* cut long lines, do not wrap them */
-    put(&frame, "ebb run: %s, %s, %s, %u CPU%s, reporting %s %*.1f s",
+    put(&frame, "ebb run %6.1f s  %s, %s, %s, %u CPU%s, reporting %s", elapsed,
         run_machine_names[options->machine], run_accel_names[run->accel],
         run_backing_names[options->backing], options->cpus, options->cpus == 1 ? "" : "s",
-        options->reporting ? "on" : "off", 10, elapsed);
+        options->reporting ? "on" : "off");
     end_line(&frame);
     put_chart(view, &frame, chart_span(elapsed));
     set_color(&frame, GUEST);
-    put(&frame, "guest in use %6" PRIu64 " MiB   ", record->guest_kib / 1024);
+    put(&frame, "guest in use %6" PRIu64 " MiB   ", mib(record->guest_kib));
     set_color(&frame, HOST);
-    put(&frame, "held by the host %6" PRIu64 " MiB", host_kib / 1024);
+    put(&frame, "held by the host %6" PRIu64 " MiB", mib(host_kib));
     end_line(&frame);
     set_color(&frame, DIM);
     put(&frame, "step: %s", record->ended ? "done" : record->step[0] ? record->step : "starting");
@@ -215,14 +222,30 @@ static void stamp(const struct view *view, uint64_t ns)
     printf("%8.3f s  ", (double)(ns - view->run->record.start_ns) / 1e9);
 }
 
+/* What a terminal has room for; a file has room for all. */
+static unsigned bar_width(const struct view *view)
+{
+    if (view->columns == 0 || view->columns >= BAR_BEFORE + BAR)
+        return BAR;
+    return view->columns > BAR_BEFORE ? view->columns - BAR_BEFORE : 0;
+}
+
 static void plain_state(struct view *view, uint64_t now)
 {
     struct run *run = view->run;
     struct record *record = &run->record;
     uint64_t host_kib = 0, guest_kib, full_kib = run->options->memory / 1024;
+    unsigned width = bar_width(view);
     char bar[BAR + 1];
     bool any;
 
+    if (!record->booted && now - record->start_ns < SLOW_BOOT_MS * CMD_MS)
+        return;
+    if (!record->booted) {
+        stamp(view, now);
+        printf("nothing heard from the guest yet\n");
+        return;
+    }
     pthread_mutex_lock(&record->lock);
     any = record->n_samples > 0;
     if (any)
@@ -231,14 +254,16 @@ static void plain_state(struct view *view, uint64_t now)
     pthread_mutex_unlock(&record->lock);
     if (!any)
         return;
-    for (unsigned i = 0; i < BAR; i++) {
-        uint64_t at = full_kib * (2 * i + 1) / (2 * BAR);
+    for (unsigned i = 0; i < width; i++) {
+        uint64_t at = full_kib * (2 * i + 1) / (2 * width);
         bar[i] = guest_kib > at ? '#' : host_kib > at ? '-' : '.';
     }
-    bar[BAR] = '\0';
+    bar[width] = '\0';
     stamp(view, now);
-    printf("guest %6" PRIu64 " MiB  host %6" PRIu64 " MiB  [%s]\n", guest_kib / 1024,
-           host_kib / 1024, bar);
+    printf("guest %6" PRIu64 " MiB  host %6" PRIu64 " MiB", mib(guest_kib), mib(host_kib));
+    if (width > 0)
+        printf("  [%s]", bar);
+    putchar('\n');
 }
 
 static void plain_event(struct view *view, uint64_t ns, const struct telemetry_event *event)
@@ -256,16 +281,17 @@ static void plain_event(struct view *view, uint64_t ns, const struct telemetry_e
         break;
     case TELEMETRY_HOLD:
         stamp(view, ns);
-        printf("the workload holds %" PRIu64 " MiB\n", event->kib / 1024);
-        plain_state(view, ns);
+        printf("the workload holds %" PRIu64 " MiB\n", mib(event->kib));
+        view->next_ns = ns + 20 * CMD_MS; /* when a sample of it is there */
         break;
     case TELEMETRY_RELEASE:
         stamp(view, ns);
-        printf("the workload has freed %" PRIu64 " MiB\n", event->kib / 1024);
+        printf("the workload has freed %" PRIu64 " MiB\n", mib(event->kib));
         view->next_ns = ns + 100 * CMD_MS; /* the interesting time */
         break;
     case TELEMETRY_END:
-        plain_state(view, ns);
+        if (event->status == 0)
+            plain_state(view, ns);
         stamp(view, ns);
         printf(event->status ? "the guest gives up\n" : "done\n");
         view->next_ns = UINT64_MAX;

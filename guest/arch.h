@@ -8,8 +8,9 @@
 
 #include <ebb/types.h>
 
-#define ARCH_RAM_LIMIT 64u
-#define ARCH_CPU_LIMIT 64u
+#define ARCH_RAM_LIMIT    64u
+#define ARCH_CPU_LIMIT    64u
+#define ARCH_COMMAND_LINE 4096u /* with its zero byte */
 
 struct arch_range {
     uint64_t start; /* bytes */
@@ -19,6 +20,7 @@ struct arch_range {
 /* What the boot loader told, and where the kernel lies. */
 struct arch_boot {
     const char *command_line;
+    bool command_line_cut; /* it was longer than there is room */
     struct arch_range image;
     struct arch_range ram[ARCH_RAM_LIMIT]; /* sorted, not overlapping, whole frames */
     unsigned ram_count;

@@ -143,10 +143,23 @@ static const struct ebb_balloon_ops ops = {
 
 /* ---- start ---- */
 
+/* Blocks of an order that no zone has would never be reported, and nobody told. */
+static bool has_order(uint8_t report_order)
+{
+    for (unsigned i = 0; i < memory_zones(); i++)
+        if (report_order <= EBB_REPORT_ORDER(memory_zone(i)->max_order))
+            return true;
+    console_print("command line: report.order=%u: blocks have order %u at most\n",
+                  report_order - 1u, memory_zone(0)->max_order);
+    return false;
+}
+
 static enum status init_engine(const struct settings *settings)
 {
     struct ebb_report_config config = settings->report;
 
+    if (!has_order(config.order))
+        return STATUS_USAGE;
     config.worker = &events_engine_worker;
     if (ebb_report_init(&engine, &config) != 0) {
         console_print("command line: the engine refuses its report.* settings\n");

@@ -75,7 +75,7 @@ static void scan_function(unsigned bdf, unsigned depth)
     if (arch_pci_read(bdf, PCI_CLASS, 2) != PCI_CLASS_BRIDGE || depth == PCI_DEPTH)
         return;
     below = arch_pci_read(bdf, PCI_SECONDARY_BUS, 1);
-    if (below > bdf >> 8) {
+    if (below > bdf >> 8 && !bridges[below]) { /* upwards, and each bus once: this ends */
         bridges[below] = (uint16_t)bdf;
         scan_bus(below, depth + 1);
     }

@@ -62,11 +62,11 @@ struct settings {
     bool intx;
     enum ebb_balloon_numbering numbering;
     uint64_t seed;
-    const char *script; /* NULL: none */
-    char text[4096];    /* the command line, cut into words */
+    const char *script;           /* NULL: none */
+    char text[ARCH_COMMAND_LINE]; /* the command line, cut into words */
 };
 /* Parse a command line; complains on the console. STATUS_OK or STATUS_USAGE. */
-enum status settings_parse(struct settings *settings, const char *command_line);
+enum status settings_parse(struct settings *settings, const struct arch_boot *boot);
 
 /* ---- memory.c ---- */
 #define ZONE_LIMIT 2u
@@ -80,13 +80,14 @@ const char *memory_zone_name(unsigned i);
 /* As ebb_alloc(), from whichever zone has it. */
 EBB_MUST_CHECK int memory_alloc(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn);
 void memory_free(ebb_pfn_t pfn, unsigned order);
-void memory_drain(void);
 /* Sums over all zones, in frames. */
 struct memory_totals {
     uint64_t managed, free, cached, in_flight, allocated, reported, refaulted;
 };
 void memory_totals(struct memory_totals *totals);
 uint64_t memory_managed(void);
+/* Frames that the zones keep from everybody: their watermarks. */
+uint64_t memory_reserve(void);
 /* Allocated, but for what the balloon was given. */
 uint64_t memory_used(const struct memory_totals *totals);
 static inline void *memory_pointer(ebb_pfn_t pfn)
@@ -158,8 +159,8 @@ void hold_check_random(unsigned cpu, enum hold_set set);
 void hold_check_all(unsigned cpu, enum hold_set set);
 /* Free a random block, after a check of all its frames. */
 void hold_free_random(unsigned cpu, enum hold_set set);
-/* Free all blocks; `check` tells whether to check them once more. */
-void hold_free_all(unsigned cpu, enum hold_set set, bool check);
+/* Free all blocks, each after a check of all its frames. */
+void hold_free_all(unsigned cpu, enum hold_set set);
 /* Of the single frames in `from`: those with pfn % k == 0 go to `to`, the others are freed. */
 EBB_MUST_CHECK int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k);
 /* Frames held, by one CPU or all of them, those of the records included. */
@@ -176,7 +177,11 @@ void hold_error(void); /* count one found elsewhere */
 enum status workload_memhog(uint64_t frames, uint64_t times);
 enum status workload_churn(uint64_t frames, uint64_t seconds);
 enum status workload_fragment(uint64_t frames, uint64_t k);
+enum status workload_idle(uint64_t ms);
 enum status workload_release(void);
+/* At the end: check and free what is still held, and see that nothing leaked.
+ * No release as telemetry knows it, since the workload is over. */
+enum status workload_end(void);
 enum status workload_verify(bool quiet);
 enum status workload_corrupt(void);
 

@@ -3,6 +3,8 @@
  * Frames that a workload holds. Each carries a stamp, made of its pfn and the
  * generation in which it was taken, in its first and in its last eight bytes. A
  * frame that the host drops while it is in use loses them: any check finds it.
+ * No two CPUs use the same generation, so that a frame given to both is found
+ * as well.
  *
  * One set per CPU and purpose; a set is an array of entries, grown by frames of
  * the same memory: two levels of record frames below a root.
@@ -18,12 +20,12 @@
 
 #define FAULTS_SHOWN 16u
 
-/* An entry: pfn, order, type and generation of one block. Never 0, since
- * generations begin at 1. */
-#define ENTRY_PFN_BITS   40u
+/* An entry: pfn, order and generation of one block. Never 0, since generations
+ * begin at 1. */
+#define ENTRY_PFN_BITS   36u
 #define ENTRY_PFN_MASK   (((uint64_t)1 << ENTRY_PFN_BITS) - 1)
-#define ENTRY_GENERATION 46u
-#define GENERATION_MASK  0x3ffffu
+#define ENTRY_GENERATION 40u
+#define GENERATIONS      0xffffffu
 
 struct set {
     uint64_t count;  /* blocks */
@@ -34,17 +36,19 @@ struct set {
 struct owner {
     struct set sets[HOLD_SETS];
     uint64_t random;
-    uint32_t generation;
-    uint64_t checks; /* frames looked at */
+    uint32_t first_generation, generation; /* of every cpus_online()-th this CPU's own */
+    uint64_t checks;                       /* frames looked at */
 } __attribute__((aligned(64)));
 
 static struct owner *owners;
 static uint64_t errors; /* atomic */
 
-static uint64_t make_entry(ebb_pfn_t pfn, unsigned order, unsigned type, uint32_t generation)
+/* What stands for a record frame that cannot be found any more; read only. */
+static uint64_t nothing[ENTRIES];
+
+static uint64_t make_entry(ebb_pfn_t pfn, unsigned order, uint32_t generation)
 {
-    return pfn | (uint64_t)order << 40 | (uint64_t)type << 44 |
-           (uint64_t)generation << ENTRY_GENERATION;
+    return pfn | (uint64_t)order << ENTRY_PFN_BITS | (uint64_t)generation << ENTRY_GENERATION;
 }
 static ebb_pfn_t entry_pfn(uint64_t entry)
 {
@@ -52,7 +56,7 @@ static ebb_pfn_t entry_pfn(uint64_t entry)
 }
 static unsigned entry_order(uint64_t entry)
 {
-    return entry >> 40 & 15;
+    return entry >> ENTRY_PFN_BITS & 15;
 }
 
 static uint64_t stamp_of(ebb_pfn_t pfn, uint64_t entry)
@@ -63,8 +67,18 @@ static uint64_t stamp_of(ebb_pfn_t pfn, uint64_t entry)
 void hold_init(unsigned cpus, uint64_t seed)
 {
     owners = early_alloc(cpus * sizeof *owners, 64);
-    for (unsigned i = 0; i < cpus; i++)
+    for (unsigned i = 0; i < cpus; i++) {
         owners[i].random = (seed + i + 1) * 0x9e3779b97f4a7c15u;
+        owners[i].first_generation = owners[i].generation = i + 1;
+    }
+}
+
+static uint32_t next_generation(struct owner *owner)
+{
+    owner->generation += cpus_online();
+    if (owner->generation > GENERATIONS)
+        owner->generation = owner->first_generation;
+    return owner->generation;
 }
 
 /* splitmix64: any seed is a good one. */
@@ -124,16 +138,19 @@ static void stamp(uint64_t entry)
     }
 }
 
+/* A frame that was lost is stamped again, so that it counts once. */
 static void check_frame(struct owner *owner, uint64_t entry, ebb_pfn_t pfn)
 {
-    const volatile uint64_t *words = memory_pointer(pfn);
+    volatile uint64_t *words = memory_pointer(pfn);
     uint64_t expect = stamp_of(pfn, entry);
     uint64_t first = words[0];
     uint64_t second = words[STAMP_WORD];
 
     owner->checks++;
-    if (EBB_UNLIKELY(first != expect || second != expect))
-        fault(pfn, expect, first != expect ? first : second);
+    if (EBB_LIKELY(first == expect && second == expect))
+        return;
+    fault(pfn, expect, first != expect ? first : second);
+    words[0] = words[STAMP_WORD] = expect;
 }
 
 static void check_block(struct owner *owner, uint64_t entry)
@@ -148,7 +165,9 @@ static void check_block(struct owner *owner, uint64_t entry)
 
 static uint64_t *leaf_of(struct set *set, uint64_t i)
 {
-    return arch_pointer(set->dirs[i >> DIR_SHIFT][i >> LEAF_SHIFT & (ENTRIES - 1)]);
+    uint64_t leaf = set->dirs[i >> DIR_SHIFT][i >> LEAF_SHIFT & (ENTRIES - 1)];
+
+    return leaf ? arch_pointer(leaf) : nothing;
 }
 
 static uint64_t *entry_at(struct set *set, uint64_t i)
@@ -156,39 +175,33 @@ static uint64_t *entry_at(struct set *set, uint64_t i)
     return &leaf_of(set, i)[i & (ENTRIES - 1)];
 }
 
-/* The entry at i, unless its record was lost too: then 0, and a fault. */
+/* The entry at i, unless its record was lost too: then 0, and a fault, which
+ * names the record frame. */
 static uint64_t read_entry(struct set *set, uint64_t i)
 {
     uint64_t *leaf = leaf_of(set, i);
     uint64_t entry = leaf[i & (ENTRIES - 1)];
 
     if (EBB_UNLIKELY(entry == 0))
-        fault(arch_address(leaf) >> EBB_FRAME_SHIFT, UINT64_MAX, 0);
+        fault(arch_address(leaf == nothing ? set->dirs[i >> DIR_SHIFT] : leaf) >> EBB_FRAME_SHIFT,
+              UINT64_MAX, 0);
     return entry;
 }
 
-/* ebb_alloc(), patient with the host and with other CPUs' caches. */
+/* memory_alloc(), patient with the host: up to 10 s. */
 static int take_block(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn)
 {
-    uint64_t deadline = 0;
-    bool drained = false;
+    int err = memory_alloc(order, type, pfn);
 
-    for (;;) {
-        int err = memory_alloc(order, type, pfn);
+    if (EBB_UNLIKELY(err == -EBB_EAGAIN)) {
+        uint64_t deadline = arch_now() + 10 * NS_PER_SEC;
 
-        if (err == -EBB_ENOMEM && !drained) {
-            memory_drain();
-            drained = true;
-        } else if (err == -EBB_EAGAIN) {
-            if (deadline == 0)
-                deadline = arch_now() + 10 * NS_PER_SEC;
-            if (arch_now() > deadline)
-                return err;
+        while (err == -EBB_EAGAIN && arch_now() < deadline) {
             ebb_port_relax();
-        } else {
-            return err;
+            err = memory_alloc(order, type, pfn);
         }
     }
+    return err;
 }
 
 static uint64_t *new_record(struct set *set)
@@ -201,9 +214,11 @@ static uint64_t *new_record(struct set *set)
     return memory_pointer(pfn);
 }
 
+/* An address of 0: where it is was lost. */
 static void free_record(struct set *set, uint64_t address)
 {
-    memory_free(address >> EBB_FRAME_SHIFT, 0);
+    if (address)
+        memory_free(address >> EBB_FRAME_SHIFT, 0);
     set->frames--;
 }
 
@@ -224,9 +239,13 @@ static int push(struct set *set, uint64_t entry)
             return -EBB_ENOMEM;
         set->dirs[dir][i >> LEAF_SHIFT & (ENTRIES - 1)] = arch_address(leaf);
     }
+    if (EBB_UNLIKELY(leaf_of(set, i) == nothing)) {
+        fault(arch_address(set->dirs[dir]) >> EBB_FRAME_SHIFT, UINT64_MAX, 0);
+        return -EBB_ENOMEM;
+    }
+    *entry_at(set, i) = entry;
     set->count++;
     set->frames += (uint64_t)1 << entry_order(entry);
-    *entry_at(set, i) = entry;
     return 0;
 }
 
@@ -249,15 +268,11 @@ static void trim(struct set *set)
 /* Take entry i out of the array; the last one takes its place. */
 static void remove(struct set *set, uint64_t i, uint64_t entry)
 {
-    *entry_at(set, i) = *entry_at(set, set->count - 1);
+    if (EBB_LIKELY(leaf_of(set, i) != nothing))
+        *entry_at(set, i) = *entry_at(set, set->count - 1);
     set->count--;
     set->frames -= (uint64_t)1 << entry_order(entry);
     trim(set);
-}
-
-static void free_entry(uint64_t entry)
-{
-    memory_free(entry_pfn(entry), entry_order(entry));
 }
 
 /* ---- for workloads ---- */
@@ -272,9 +287,9 @@ int hold_take(unsigned cpu, enum hold_set which, unsigned order, enum ebb_migrat
 
     if (err != 0)
         return err;
-    owner->generation =
-        (owner->generation & GENERATION_MASK) == GENERATION_MASK ? 1 : owner->generation + 1;
-    entry = make_entry(pfn, order, (unsigned)type, owner->generation);
+    if (pfn > ENTRY_PFN_MASK)
+        ebb_port_panic("a frame beyond what a record holds");
+    entry = make_entry(pfn, order, next_generation(owner));
     err = push(set, entry);
     if (err != 0) {
         memory_free(pfn, order);
@@ -311,31 +326,33 @@ void hold_check_all(unsigned cpu, enum hold_set which)
     }
 }
 
-static void free_at(struct owner *owner, struct set *set, uint64_t i, bool check)
+/* Always after a check: what was freed beside it may be with the host already. */
+static void free_at(struct owner *owner, struct set *set, uint64_t i, uint64_t entry)
 {
-    uint64_t entry = read_entry(set, i);
-
-    if (check && entry)
+    if (entry) {
         check_block(owner, entry);
-    if (entry)
-        free_entry(entry);
+        memory_free(entry_pfn(entry), entry_order(entry));
+    }
     remove(set, i, entry);
 }
 
 void hold_free_random(unsigned cpu, enum hold_set which)
 {
     struct set *set = &owners[cpu].sets[which];
+    uint64_t i;
 
-    if (set->count)
-        free_at(&owners[cpu], set, hold_random(cpu, set->count), true);
+    if (set->count == 0)
+        return;
+    i = hold_random(cpu, set->count);
+    free_at(&owners[cpu], set, i, read_entry(set, i));
 }
 
-void hold_free_all(unsigned cpu, enum hold_set which, bool check)
+void hold_free_all(unsigned cpu, enum hold_set which)
 {
     struct set *set = &owners[cpu].sets[which];
 
     while (set->count)
-        free_at(&owners[cpu], set, set->count - 1, check);
+        free_at(&owners[cpu], set, set->count - 1, read_entry(set, set->count - 1));
     /* A directory that push() made and then had no leaf for. */
     for (unsigned i = 0; i < DIRS; i++) {
         if (set->dirs[i]) {
@@ -355,16 +372,15 @@ int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k)
         uint64_t entry = read_entry(source, last);
         int err;
 
-        if (entry)
-            check_block(owner, entry);
-        if (entry && entry_pfn(entry) % k == 0) {
-            err = push(&owner->sets[to], entry);
-            if (err != 0)
-                return err;
-            remove(source, last, entry);
-        } else {
-            free_at(owner, source, last, false);
+        if (!entry || entry_pfn(entry) % k != 0) {
+            free_at(owner, source, last, entry);
+            continue;
         }
+        check_block(owner, entry);
+        err = push(&owner->sets[to], entry);
+        if (err != 0)
+            return err;
+        remove(source, last, entry);
     }
     return 0;
 }

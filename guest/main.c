@@ -25,11 +25,9 @@ static void say_what_is_there(void)
 /* At the end nothing may be lost, and nothing held. */
 static enum status settle(enum status status)
 {
-    if (status == STATUS_PANIC || hold_errors())
-        return status == STATUS_PANIC ? status : STATUS_VERIFY;
-    if (workload_verify(true) != STATUS_OK || workload_release() == STATUS_VERIFY)
+    if (hold_errors())
         return STATUS_VERIFY;
-    return status;
+    return workload_end() == STATUS_OK ? status : STATUS_VERIFY;
 }
 
 _Noreturn void guest_main(const struct arch_boot *boot)
@@ -41,7 +39,7 @@ _Noreturn void guest_main(const struct arch_boot *boot)
     memory_early(boot);
     arch_init(boot);
     telemetry_init();
-    status = settings_parse(&settings, boot->command_line);
+    status = settings_parse(&settings, boot);
     cpus_set(arch_cpus_start());
     hold_init(cpus_online(), settings.seed);
     dma = early_alloc(ebb_balloon_dma_size(), 4096);

@@ -184,6 +184,15 @@ uint64_t memory_managed(void)
     return managed;
 }
 
+uint64_t memory_reserve(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < zone_count; i++)
+        sum += zones[i].watermark_min;
+    return sum;
+}
+
 int memory_alloc(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn)
 {
     int result = -EBB_ENOMEM;
@@ -208,12 +217,6 @@ void memory_free(ebb_pfn_t pfn, unsigned order)
             zone = &zones[i];
     if (ebb_free(zone, pfn, order) != 0) /* the port has told what was wrong */
         console_print("free of pfn %lx order %u was refused\n", pfn, order);
-}
-
-void memory_drain(void)
-{
-    for (unsigned i = 0; i < zone_count; i++)
-        ebb_zone_drain(&zones[i]);
 }
 
 void memory_totals(struct memory_totals *totals)

@@ -25,14 +25,18 @@ struct verb {
 
 /* ---- arguments ---- */
 
-/* Bytes with K, M or G, or a percentage of the managed memory; to frames. */
+/* Bytes with K, M or G, or a percentage of the managed memory; to frames. As
+ * everywhere in ebb, a small letter will do. */
 static bool decode_size(const char *s, uint64_t *frames)
 {
     size_t len = text_length(s);
     char unit = len ? s[len - 1] : '0';
-    unsigned shift = unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : 0;
+    unsigned shift;
     uint64_t n;
 
+    if (unit >= 'a' && unit <= 'z')
+        unit = (char)(unit - 'a' + 'A');
+    shift = unit == 'K' ? 10 : unit == 'M' ? 20 : unit == 'G' ? 30 : 0;
     if (unit == '%') {
         if (!text_number(s, s + len - 1, 100, &n))
             return false;
@@ -129,8 +133,7 @@ static enum status run_release(const struct command *c)
 
 static enum status run_idle(const struct command *c)
 {
-    events_sleep_until(arch_now() + c->number * NS_PER_MS);
-    return STATUS_OK;
+    return workload_idle(c->number);
 }
 
 static enum status run_free(const struct command *c)
@@ -211,8 +214,8 @@ static const struct verb verbs[] = {
      decode_memhog, run_memhog},
     {"churn", "SIZE SECONDS", "take and free blocks of all orders, up to SIZE at a time",
      decode_churn, run_churn},
-    {"fragment", "SIZE K", "take SIZE, free all frames but those whose number divides by K",
-     decode_fragment, run_fragment},
+    {"fragment", "SIZE K", "take SIZE, free all frames but every K-th", decode_fragment,
+     run_fragment},
     {"release", "", "free what fragment left", decode_none, run_release},
     {"idle", "SECONDS", "do nothing", decode_idle, run_idle},
     {"free", "", "memory in total", decode_none, run_free},
@@ -348,11 +351,20 @@ enum status script_run(const char *script)
     return run_commands(script, true);
 }
 
+static bool is_exit(const char *line)
+{
+    struct command c;
+    bool ok;
+
+    return next_command(&line, &c, &ok) && c.count == 1 &&
+           (text_equal(c.words[0], "exit") || text_equal(c.words[0], "quit"));
+}
+
 bool script_line(const char *line, enum status *status)
 {
     enum status result;
 
-    if (text_equal(line, "exit") || text_equal(line, "quit")) {
+    if (is_exit(line)) {
         *status = STATUS_OK;
         return true;
     }

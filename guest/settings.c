@@ -126,7 +126,7 @@ static char *cut(char *at, char **key, char **value, bool *ok)
     return at;
 }
 
-enum status settings_parse(struct settings *settings, const char *command_line)
+enum status settings_parse(struct settings *settings, const struct arch_boot *boot)
 {
     char *at = settings->text;
     char *key, *value;
@@ -134,7 +134,11 @@ enum status settings_parse(struct settings *settings, const char *command_line)
 
     settings->reporting = true;
     settings->seed = 1;
-    memcpy(settings->text, command_line, text_length(command_line) + 1);
+    if (boot->command_line_cut) { /* half a script is another script */
+        console_print("command line: longer than %u characters\n", ARCH_COMMAND_LINE - 1);
+        return STATUS_USAGE;
+    }
+    memcpy(settings->text, boot->command_line, text_length(boot->command_line) + 1);
     while (ok && (at = cut(at, &key, &value, &ok)) != NULL)
         ok = set(settings, key, value);
     return ok ? STATUS_OK : STATUS_USAGE;

@@ -2,7 +2,10 @@
 /* The workloads: what uses and gives back memory, on all CPUs at once. */
 #include "guest.h"
 
-#define CHUNK 64u /* frames that a CPU takes on at once */
+#define CHUNK        64u              /* frames that a CPU takes on at once */
+#define IDLE_PERIOD  (20 * NS_PER_MS) /* between two checks of what stays held */
+#define IDLE_CHECKS  16u              /* frames of each CPU's */
+#define RECORD_SHARE 512u             /* blocks that one record frame holds */
 
 /* A step under way, shared by all CPUs. */
 struct step {
@@ -54,7 +57,7 @@ static enum status finish(const struct step *step)
         return STATUS_VERIFY;
     }
     if (step->error) {
-        console_print("%s: %s (error %d); everything was freed\n", step->name,
+        console_print("%s: %s (error %d); what it had taken is free again\n", step->name,
                       step->error == -EBB_EAGAIN ? "the host does not answer a report"
                                                  : "memory ran short",
                       step->error);
@@ -63,19 +66,22 @@ static enum status finish(const struct step *step)
     return STATUS_OK;
 }
 
-/* Refuse what cannot be: clearer than running into it. */
-static bool fits(const char *name, uint64_t frames)
+/* Refuse what cannot be: clearer than running into it. In `sets` sets of each
+ * CPU's, whose records begin with two frames. */
+static bool fits(const char *name, uint64_t frames, unsigned sets)
 {
     struct memory_totals totals;
-    uint64_t can;
-    char want[16], have[16];
+    uint64_t can, records = frames / RECORD_SHARE + 2 * sets * cpus_online();
+    char want[16], more[16], have[16];
 
     memory_totals(&totals);
     can = totals.free + totals.cached + totals.in_flight;
-    if (frames <= can)
+    can = can > memory_reserve() ? can - memory_reserve() : 0;
+    if (frames + records <= can)
         return true;
-    console_print("%s: %s is more than the %s that are free\n", name,
-                  text_size(want, frames * FRAME_KIB), text_size(have, can * FRAME_KIB));
+    console_print("%s: %s, and %s for its records, are more than the %s that are free\n", name,
+                  text_size(want, frames * FRAME_KIB), text_size(more, records * FRAME_KIB),
+                  text_size(have, can * FRAME_KIB));
     return false;
 }
 
@@ -131,7 +137,7 @@ static void check_job(unsigned cpu, void *arg)
 static void free_job(unsigned cpu, void *arg)
 {
     (void)arg;
-    hold_free_all(cpu, HOLD_WORK, false);
+    hold_free_all(cpu, HOLD_WORK);
 }
 
 static void corrupt_if_asked(void)
@@ -178,7 +184,7 @@ enum status workload_memhog(uint64_t frames, uint64_t times)
     struct step step = {.name = "memhog", .total = frames};
 
     for (uint64_t i = 0; i < times && !step.error && !hold_errors(); i++) {
-        if (!fits(step.name, frames))
+        if (!fits(step.name, frames, 1))
             return STATUS_USAGE;
         memhog_once(&step);
     }
@@ -210,16 +216,17 @@ static void grow(unsigned cpu, uint64_t goal, uint64_t share)
     }
 }
 
+/* Until something was lost: it may be a record, and then nobody knows how much is held. */
 static void shrink(unsigned cpu, uint64_t goal)
 {
-    while (hold_frames(cpu, HOLD_WORK) > goal)
+    while (hold_frames(cpu, HOLD_WORK) > goal && !hold_errors())
         hold_free_random(cpu, HOLD_WORK);
 }
 
 static void churn_job(unsigned cpu, void *arg)
 {
     struct step *step = arg;
-    uint64_t share = step->total / cpus_online();
+    uint64_t share = step->total / cpus_online() + (cpu < step->total % cpus_online());
     char size[16];
 
     while (arch_now() < step->deadline && !hold_errors()) {
@@ -250,7 +257,7 @@ enum status workload_churn(uint64_t frames, uint64_t seconds)
     uint64_t held;
     char size[16];
 
-    if (!fits(step.name, frames))
+    if (!fits(step.name, frames, 1))
         return STATUS_USAGE;
     step.deadline = arch_now() + seconds * NS_PER_SEC;
     cpus_run(churn_job, &step);
@@ -281,7 +288,7 @@ static void thin_job(unsigned cpu, void *arg)
 static void release_job(unsigned cpu, void *arg)
 {
     (void)arg;
-    hold_free_all(cpu, HOLD_KEPT, true);
+    hold_free_all(cpu, HOLD_KEPT);
 }
 
 enum status workload_fragment(uint64_t frames, uint64_t k)
@@ -291,7 +298,7 @@ enum status workload_fragment(uint64_t frames, uint64_t k)
     uint64_t held, left;
     char freed[16], rest[16];
 
-    if (!fits(step.name, frames))
+    if (!fits(step.name, frames, 2))
         return STATUS_USAGE;
     if (take_all(&step) != 0)
         return finish(&step);
@@ -301,6 +308,7 @@ enum status workload_fragment(uint64_t frames, uint64_t k)
     if (step.error) {
         cpus_run(free_job, &step);
         cpus_run(release_job, &step);
+        telemetry_release(held + kept);
         return finish(&step);
     }
     left = hold_total(HOLD_KEPT) - kept;
@@ -324,6 +332,30 @@ enum status workload_release(void)
     telemetry_release(held);
     if (!hold_errors())
         console_print("release: %s checked and freed\n", text_size(size, held * FRAME_KIB));
+    return finish(&step);
+}
+
+/* ---- idle ---- */
+
+/* What is held meanwhile is checked at random. Nobody's CPU but this one works. */
+static void check_some(void)
+{
+    for (unsigned cpu = 0; cpu < cpus_online(); cpu++)
+        for (unsigned i = 0; i < IDLE_CHECKS; i++)
+            hold_check_random(cpu, HOLD_KEPT);
+}
+
+enum status workload_idle(uint64_t ms)
+{
+    const struct step step = {.name = "idle"};
+    uint64_t deadline = arch_now() + ms * NS_PER_MS;
+
+    while (hold_total(HOLD_KEPT) && !hold_errors() && arch_now() + IDLE_PERIOD < deadline) {
+        events_sleep_until(arch_now() + IDLE_PERIOD);
+        check_some();
+    }
+    if (!hold_errors())
+        events_sleep_until(deadline);
     return finish(&step);
 }
 
@@ -356,8 +388,31 @@ enum status workload_verify(bool quiet)
     cpus_run(verify_job, NULL);
     check_zones();
     if (!quiet || hold_errors())
-        console_print("verify: %lu frames in use and %u zones checked, %lu errors so far\n",
-                      hold_checks() - checks, memory_zones(), hold_errors());
+        console_print("verify: %lu frames in use and %u zone%s checked, %lu errors so far\n",
+                      hold_checks() - checks, memory_zones(), memory_zones() == 1 ? "" : "s",
+                      hold_errors());
+    return hold_errors() ? STATUS_VERIFY : STATUS_OK;
+}
+
+/* Workloads hold nothing any more, and nobody else does but an inflated balloon. */
+static void check_leaks(void)
+{
+    struct memory_totals totals;
+    bool inflated = balloon_frames() != 0;
+
+    memory_totals(&totals);
+    if (inflated || balloon_frames() != 0 || memory_used(&totals) == 0)
+        return;
+    hold_error();
+    console_print("LEAK: %lu frames are allocated, but nobody holds them\n", memory_used(&totals));
+}
+
+enum status workload_end(void)
+{
+    if (workload_verify(true) != STATUS_OK)
+        return STATUS_VERIFY;
+    cpus_run(release_job, NULL);
+    check_leaks();
     return hold_errors() ? STATUS_VERIFY : STATUS_OK;
 }
 

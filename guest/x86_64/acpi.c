@@ -2,6 +2,12 @@
 /* x86-64: what the guest needs of the ACPI tables: CPUs, I/O APICs, the PM timer. */
 #include "x86.h"
 
+#define EARLY_END   ((uint64_t)1 << 32)
+#define HEADER      36u /* of every table but the first */
+#define RSDP_FIRST  20u /* of version 1, with a checksum of its own */
+#define RSDP_SIZE   36u
+#define TABLE_LIMIT ((uint64_t)1 << 20) /* larger than any that is read here */
+
 struct acpi acpi;
 
 /* Tables are unaligned and packed: fields are read byte by byte. */
@@ -27,6 +33,9 @@ static void add_cpu(uint32_t id, uint32_t flags)
 {
     if (!(flags & 1)) /* not enabled: a place to hot-plug one */
         return;
+    for (unsigned i = 0; i < acpi.cpus; i++)
+        if (acpi.cpu_ids[i] == id) /* told of by two kinds of entry */
+            return;
     if (acpi.cpus == ARCH_CPU_LIMIT)
         acpi.cpus_beyond++;
     else
@@ -68,45 +77,65 @@ static void parse_madt(uint64_t madt, uint64_t length)
     }
 }
 
+/* Only 4 GiB are mapped this early; firmware puts its tables there. */
+static bool reachable(uint64_t address, uint64_t len)
+{
+    return address && address < EARLY_END && len <= EARLY_END - address;
+}
+
+/* The length of a table, from its header; 0: it cannot be one. */
+static uint64_t table_length(uint64_t table)
+{
+    uint64_t length = reachable(table, HEADER) ? field(table, 4, 4) : 0;
+
+    return length >= HEADER && length <= TABLE_LIMIT && reachable(table, length) ? length : 0;
+}
+
 static void parse_table(uint64_t table)
 {
-    uint64_t length = field(table, 4, 4);
+    uint64_t length = table_length(table);
 
+    if (length == 0)
+        return;
     if (signature(table, "APIC", 4))
         parse_madt(table, length);
     else if (signature(table, "FACP", 4) && length >= 80 && field(table, 76, 4) < 0x10000)
         acpi.pm_timer = (uint16_t)field(table, 76, 4);
 }
 
-/* Only 4 GiB are mapped this early; firmware puts its tables there. */
-static bool reachable(uint64_t address)
-{
-    return address && address < 0xfffff000u;
-}
-
 static void parse_root(uint64_t rsdp)
 {
-    bool extended = field(rsdp, 15, 1) >= 2 && reachable(field(rsdp, 24, 8));
+    bool extended = field(rsdp, 15, 1) >= 2 && table_length(field(rsdp, 24, 8));
     uint64_t root = extended ? field(rsdp, 24, 8) : field(rsdp, 16, 4);
+    uint64_t length = table_length(root);
     unsigned size = extended ? 8 : 4;
 
-    if (!reachable(root) || !signature(root, extended ? "XSDT" : "RSDT", 4))
+    if (length == 0 || !signature(root, extended ? "XSDT" : "RSDT", 4))
         return;
     acpi.found = true;
-    for (uint64_t at = 36; at + size <= field(root, 4, 4); at += size)
-        if (reachable(field(root + at, 0, size)))
-            parse_table(field(root + at, 0, size));
+    for (uint64_t at = HEADER; at + size <= length; at += size)
+        parse_table(field(root + at, 0, size));
+}
+
+/* Also a checksum: in the firmware's area anything may look like its name. */
+static bool is_rsdp(uint64_t at)
+{
+    uint8_t sum = 0;
+
+    for (unsigned i = 0; i < RSDP_FIRST; i++)
+        sum = (uint8_t)(sum + field(at, i, 1));
+    return sum == 0 && signature(at, "RSD PTR ", 8);
 }
 
 void acpi_init(uint64_t rsdp)
 {
-    if (!reachable(rsdp)) {
+    if (!reachable(rsdp, RSDP_SIZE) || !is_rsdp(rsdp)) {
         rsdp = 0;
         for (uint64_t at = 0xe0000; at < 0x100000 && !rsdp; at += 16)
-            if (signature(at, "RSD PTR ", 8))
+            if (is_rsdp(at))
                 rsdp = at;
     }
-    if (rsdp && signature(rsdp, "RSD PTR ", 8))
+    if (rsdp)
         parse_root(rsdp);
     if (acpi.cpus == 0) { /* a machine without ACPI numbers them from 0 */
         unsigned n = fw_cfg_cpus();

@@ -12,7 +12,7 @@ void *memcpy(void *restrict to, const void *restrict from, size_t n)
     size_t rest = n % 8;
 
     __asm__ volatile("rep movsq\n\tmovq %3, %2\n\trep movsb"
-                     : "+D"(d), "+S"(s), "+c"(words)
+                     : "+&D"(d), "+&S"(s), "+&c"(words)
                      : "r"(rest)
                      : "memory");
     return to;
@@ -40,7 +40,7 @@ void *memset(void *to, int value, size_t n)
     uint64_t pattern = (uint8_t)value * (uint64_t)0x0101010101010101;
 
     __asm__ volatile("rep stosq\n\tmovq %3, %1\n\trep stosb"
-                     : "+D"(d), "+c"(words)
+                     : "+&D"(d), "+&c"(words)
                      : "a"(pattern), "r"(rest)
                      : "memory");
     return to;

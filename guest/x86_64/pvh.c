@@ -6,6 +6,8 @@
 #define PVH_MAGIC 0x336ec578u
 #define TYPE_RAM  1u
 
+#define ADDRESS_END ((uint64_t)1 << 47) /* of the addresses that the page tables reach */
+
 struct start_info {
     uint32_t magic;
     uint32_t version;
@@ -27,7 +29,7 @@ struct memory_map_entry {
 };
 
 static struct arch_boot boot;
-static char command_line[4096];
+static char command_line[ARCH_COMMAND_LINE];
 
 /* ---- fw_cfg, by its I/O ports ---- */
 
@@ -102,12 +104,16 @@ static uint32_t fw_cfg_open(const char *name)
 
 static void add_ram(uint64_t start, uint64_t size, uint32_t type)
 {
-    uint64_t end = start + size;
+    uint64_t end = size < ADDRESS_END ? start + size : ADDRESS_END;
     unsigned i = boot.ram_count;
 
+    if (type != TYPE_RAM || start >= ADDRESS_END || i == ARCH_RAM_LIMIT)
+        return;
+    if (end > ADDRESS_END)
+        end = ADDRESS_END;
     start = round_up(start, EBB_FRAME_SIZE);
     end &= ~(EBB_FRAME_SIZE - 1);
-    if (type != TYPE_RAM || start >= end || i == ARCH_RAM_LIMIT)
+    if (start >= end)
         return;
     for (; i > 0 && boot.ram[i - 1].start > start; i--)
         boot.ram[i] = boot.ram[i - 1];
@@ -154,6 +160,7 @@ static void copy_command_line(const struct start_info *info)
         command_line[i] = from[i];
     command_line[i] = 0;
     boot.command_line = command_line;
+    boot.command_line_cut = info->command_line && from[i];
 }
 
 _Noreturn void arch_start(uint64_t start_info)

@@ -39,15 +39,20 @@ void serial_interrupt(void)
         guest_console_input((char)inb(DATA));
 }
 
-/* Gives up on a terminal that takes nothing any more: the guest must go on. */
+/* Gives up on a terminal that takes nothing any more, until it does again: the
+ * guest must go on. */
 static bool ready_to_send(void)
 {
-    for (unsigned i = 0; i < 1000000; i++) {
-        if (inb(STATUS) & 0x20)
-            return true;
+    static bool stuck; /* atomic: in a panic there is no lock */
+    unsigned tries = __atomic_load_n(&stuck, __ATOMIC_RELAXED) ? 1 : 1000000;
+    bool ready = false;
+
+    while (!ready && tries-- > 0) {
+        ready = inb(STATUS) & 0x20;
         cpu_pause();
     }
-    return false;
+    __atomic_store_n(&stuck, !ready, __ATOMIC_RELAXED);
+    return ready;
 }
 
 void arch_console_write(const char *text, size_t len)

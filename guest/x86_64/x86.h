@@ -192,7 +192,7 @@ unsigned apic_ioapics(void);
 
 /* ---- time.c ---- */
 void time_init(void);
-void time_wait_us(uint64_t us); /* also before time_init(): roughly */
+void time_wait_us(uint64_t us); /* not before time_init() */
 
 /* ---- paging.c ---- */
 void paging_init(const struct arch_boot *boot);

@@ -2,11 +2,14 @@
 """What the end-to-end tests share: run `ebb`, and see that nothing is left of it.
 
 Each test program is called with the path of the `ebb` program and that of the
-reference guest. Exit status 0, 1, or 77: skipped, loudly.
+reference guest. Exit status 0, 1, or 77: nothing failed, but not everything was
+tested, and it says what was not.
 """
+import ctypes
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -70,7 +73,8 @@ def marked(mark):
 class Run:
     """One call of ebb, in a directory of its own for all that it writes."""
 
-    def __init__(self, *args, env=None, json_file=True, stdout=subprocess.PIPE, preexec=None):
+    def __init__(self, *args, env=None, json_file=True, stdin=subprocess.DEVNULL,
+                 stdout=subprocess.PIPE, preexec=None):
         self.mark = uuid.uuid4().hex
         self.dir = tempfile.mkdtemp(prefix="ebb-e2e-")
         self.json_path = os.path.join(self.dir, "result.json")
@@ -82,13 +86,38 @@ class Run:
         full = dict(os.environ, TMPDIR=self.dir, LC_ALL="C.UTF-8")
         full.update(env or {})
         full[MARK] = self.mark
+        self.seen = ""
         self.process = subprocess.Popen(self.args, cwd=self.dir, env=full, text=True,
-                                        errors="replace", stdin=subprocess.DEVNULL, stdout=stdout,
+                                        errors="replace", stdin=stdin, stdout=stdout,
                                         stderr=subprocess.PIPE, preexec_fn=preexec)
         self.out = self.err = ""
         self.rc = None
 
-    def qemu(self, seconds=10):
+    def wait_for(self, text, seconds=60):
+        """Until its standard output has this text. False: it ended before."""
+        end = time.monotonic() + seconds
+        fd = self.process.stdout.fileno()
+        while text not in self.seen:
+            if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
+                return False
+            data = os.read(fd, 4096)
+            if not data:
+                return False
+            self.seen += data.decode(errors="replace")
+        return True
+
+    def guest_memory(self):
+        """A descriptor of the guest's memory, for --backing memfd."""
+        fds = f"/proc/{self.qemu()}/fd"
+        for fd in os.listdir(fds):
+            try:
+                if "memory-backend-memfd" in os.readlink(f"{fds}/{fd}"):
+                    return os.open(f"{fds}/{fd}", os.O_RDWR)
+            except OSError:
+                continue
+        raise AssertionError("QEMU has no memory of the guest's")
+
+    def qemu(self, seconds=60):
         """The pid of its QEMU, once that runs; None: never."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
@@ -105,6 +134,7 @@ class Run:
 
     def wait(self, seconds=120):
         self.out, self.err = self.process.communicate(timeout=seconds)
+        self.out = self.seen + (self.out or "")
         self.rc = self.process.returncode
         return self
 
@@ -134,10 +164,18 @@ class Run:
             self.process.communicate()
         for pid in marked(self.mark):
             os.kill(pid, signal.SIGKILL)
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream:
                 stream.close()
         shutil.rmtree(self.dir, ignore_errors=True)
+
+
+def drop(fd, offset, length):
+    """What a host does to memory that it believes to be free."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    keep_size_punch_hole = 3
+    if libc.fallocate(fd, keep_size_punch_hole, ctypes.c_long(offset), ctypes.c_long(length)) != 0:
+        raise OSError(ctypes.get_errno(), "fallocate")
 
 
 class Case(unittest.TestCase):
@@ -168,4 +206,9 @@ class Case(unittest.TestCase):
 
 def main():
     print(f"EBB_SEED={SEED}", file=sys.stderr)
-    unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2)
+    result = unittest.main(argv=[sys.argv[0], *sys.argv[3:]], verbosity=2, exit=False).result
+    if not result.wasSuccessful() or result.testsRun == 0:
+        sys.exit(1)
+    if result.skipped:
+        skip_all(f"{len(result.skipped)} of {result.testsRun} cases: "
+                 + "; ".join(sorted({why for _, why in result.skipped})))

@@ -13,7 +13,7 @@ import time
 MODE = os.environ.get("FAKE", "good")
 ARGS = " ".join(sys.argv[1:])
 MIB = 1 << 20
-STEPS = 8  # in which memory comes back
+STEPS = 7  # in which memory comes back: none of the shares that are timed ends a step
 STEP_SECONDS = 0.1
 
 
@@ -59,8 +59,8 @@ def hello():
     send("base ns=2 used_kib=1024")
 
 
-def end(status=0, errors=0):
-    send(f"end ns=9 status={status} reports=8 reported_kib=4096 refaulted_kib=1024 failed=0 "
+def end(status=0, errors=0, reports=8):
+    send(f"end ns=9 status={status} reports={reports} reported_kib=4096 refaulted_kib=1024 failed=0 "
          f"checks=1000 errors={errors}")
     time.sleep(0.05)
 
@@ -81,9 +81,10 @@ def work(memory):
     use(half // 1024, 0.2)
     send(f"release ns=5 freed_kib={half // 1024}")
     send("step ns=6 cmd=idle 1")
+    pages = half // mmap.PAGESIZE
     for step in range(STEPS):
         use(1024, STEP_SECONDS)
-        memory.drop(half * step // STEPS, half * (step + 1) // STEPS)
+        memory.drop(pages * step // STEPS * mmap.PAGESIZE, pages * (step + 1) // STEPS * mmap.PAGESIZE)
     use(1024, 0.2)
 
 
@@ -93,6 +94,51 @@ def good():
     use(1024, 0.5)
     work(memory)
     end()
+    sys.exit(1)
+
+
+def early():
+    """Three quarters are back before the last free."""
+    memory = Memory()
+    hello()
+    use(1024, 0.5)
+    half = memory.size // 2
+    send("step ns=3 cmd=memhog 50%")
+    memory.touch(half)
+    send(f"hold ns=4 kib={half // 1024}")
+    use(half // 1024, 0.3)
+    memory.drop(0, half * 3 // 4)
+    use(half // 4096, 0.5)
+    send(f"release ns=5 freed_kib={half // 1024}")
+    use(1024, 0.2)
+    memory.drop(half * 3 // 4, half)
+    use(1024, 0.3)
+    end()
+    sys.exit(1)
+
+
+def quick():
+    """Frees nothing."""
+    Memory()
+    hello()
+    use(1024, 0.3)
+    end()
+    sys.exit(1)
+
+
+def unreported():
+    memory = Memory()
+    half = memory.size // 2
+    hello()
+    use(1024, 0.3)
+    memory.touch(half)
+    send(f"hold ns=4 kib={half // 1024}")
+    use(half // 1024, 0.3)
+    send(f"release ns=5 freed_kib={half // 1024}")
+    use(1024, 0.3)
+    memory.map[half] = 1  # the host holds a page more than before
+    use(1024, 0.2)
+    end(reports=0)
     sys.exit(1)
 
 
@@ -158,6 +204,10 @@ def quiet_errors():
 def dies_at_start():
     print("fake: no such machine", file=sys.stderr)
     sys.exit(1)
+
+
+def leaves_at_start():
+    sys.exit(0)
 
 
 def dies():

@@ -2,9 +2,12 @@
 """The real guest, when something goes wrong in it; its prompt; pictures."""
 import json
 import os
+import random
+import re
 import shutil
 import struct
 import subprocess
+import time
 import unittest
 import xml.etree.ElementTree
 
@@ -16,9 +19,22 @@ class Guest(e2e.Case):
         return self.ebb("run", "--accel", "tcg", "--memory", "256M", *args, rc=rc, **keywords)
 
     def test_corrupted_frame(self):
-        run = self.guest("--workload", "corrupt; memhog 50%; idle 1", rc=1)
-        self.assert_says(run, "WARNING", "expect=", "found=")
-        self.assertGreater(run.json()["verify_errors"], 0)
+        """One frame in use is overwritten: each workload and check finds it, once."""
+        for script in ("corrupt; memhog 50%", "corrupt; churn 40% 1", "corrupt; fragment 40% 8",
+                       "fragment 40% 8; corrupt; release", "fragment 40% 8; corrupt; verify",
+                       "fragment 40% 8; corrupt; idle 600"):
+            with self.subTest(script=script):
+                run = self.guest("--workload", script, rc=1)
+                self.assert_says(run, "WARNING", "expect=", "found=0x0")
+                self.assertEqual(run.json()["verify_errors"], 1, run.describe())
+
+    def test_checks_are_counted(self):
+        """At least one check of each frame held, before its free; none without a workload."""
+        self.assertEqual(self.guest("--workload", "idle 0.2").json()["verify_checks"], 0)
+        for script, frames in (("memhog 100M x2", 2 * 25600), ("fragment 100M 8; release", 25600)):
+            with self.subTest(script=script):
+                self.assertGreaterEqual(self.guest("--workload", script).json()["verify_checks"],
+                                        frames)
 
     def test_panic(self):
         run = self.guest("--workload", "memhog 50%; panic", rc=3)
@@ -35,11 +51,22 @@ class Guest(e2e.Case):
                 self.assert_says(self.guest("--workload", script, rc=2), "refused")
 
     def test_bad_setting(self):
-        self.assert_says(self.guest("--set", "no.such=1", rc=2), "refused", "no.such")
+        for setting in ("no.such=1", "report.order=11", "report.delay_ms=x", "seed=-1", "report=maybe"):
+            with self.subTest(setting=setting):
+                self.assert_says(self.guest("--set", setting, rc=2), "refused", setting.split("=")[0])
 
     def test_too_much(self):
         """More than there is: refused, not a panic."""
-        self.guest("--workload", "memhog 8G", rc=2)
+        for size in ("8G", "100%"):
+            with self.subTest(size=size):
+                run = self.guest("--workload", f"memhog {size}", rc=2)
+                self.assert_says(run, "more than the", "that are free")
+
+    def test_last_release_is_the_workloads(self):
+        """What the guest frees at its end is not the workload's doing."""
+        run = self.guest("--workload", "memhog 20%; fragment 60% 2; idle 0.5")
+        self.assertEqual(run.out.count("the workload has freed"), 2, run.out)
+        self.assertAlmostEqual(run.json()["freed_mib"], 253 * 0.3, delta=4)
 
     def test_no_guest_at_all(self):
         run = self.guest("--guest", "/dev/null", rc=4)
@@ -49,12 +76,69 @@ class Guest(e2e.Case):
         run = self.guest("--console", "--workload", "zoneinfo; memhog 50%")
         self.assertRegex(run.out, r"(?m)^guest: zone ")
 
+    def test_typed(self):
+        """Commands at the prompt, one after the other."""
+        run = self.start("run", "--accel", "tcg", "--memory", "256M", "--interactive", "--workload",
+                         "memhog 10%", stdin=subprocess.PIPE)
+        for command, answer in (("", "ebb> "), ("help", "SIZE is in bytes"), ("free", "in flight"),
+                                ("memhog 100m", "freed in"), ("nonsense", "no such command"),
+                                ("report off", "reporting is off"), ("verify", "0 errors"),
+                                ("zoneinfo", "engine: reporting off")):
+            run.process.stdin.write(command + "\n" * bool(command))
+            run.process.stdin.flush()
+            self.assertTrue(run.wait_for(answer), f"{command}: {run.seen}")
+        run.process.stdin.write("exit\n")
+        run.wait()
+        self.assertEqual(run.rc, 0, run.describe())
+        self.assertAlmostEqual(run.json()["freed_mib"], 100, delta=1)
+        self.assert_clean(run)
+
     def test_prompt(self):
         run = self.start("run", "--accel", "tcg", "--memory", "256M", "--interactive")
         run.wait(60)  # its standard input is at its end at once
         self.assertEqual(run.rc, 0, run.describe())
         self.assertIn("ebb> exit", run.out)
         self.assert_clean(run)
+
+
+class Dropped(e2e.Case):
+    """The host drops frames in use, as it would after a wrong report: each workload
+    finds that, and names a frame that was dropped. EBB_SEED repeats the choice."""
+
+    FRAME = 4096
+    FIRST, LAST = 64 << 20, 192 << 20  # of 256 MiB: frames only, no kernel, no metadata
+    SECONDS = 120
+
+    def check(self, workload):
+        dice = random.Random(f"{e2e.SEED} {workload}")
+        run = self.start("run", "--accel", "tcg", "--memory", "256M", "--backing", "memfd",
+                         "--workload", workload)
+        self.assertTrue(run.wait_for(f"step: {workload.split(';')[-1].strip()}"), run.describe())
+        memory = run.guest_memory()
+        self.addCleanup(os.close, memory)
+        dropped = set()
+        end = time.monotonic() + self.SECONDS
+        while run.process.poll() is None and time.monotonic() < end:
+            pfn = dice.randrange(self.FIRST // self.FRAME, self.LAST // self.FRAME)
+            dropped.add(pfn)
+            e2e.drop(memory, pfn * self.FRAME, self.FRAME)
+            time.sleep(0.002)
+        run.wait()
+        self.assertEqual(run.rc, 1, f"seed {e2e.SEED}: {run.describe()}")
+        named = {int(pfn) for pfn in re.findall(r"pfn=(\d+)", run.err)}
+        self.assertTrue(named, run.describe())
+        self.assertLessEqual(named, dropped, f"seed {e2e.SEED}: {run.describe()}")
+        self.assertGreater(run.json()["verify_errors"], 0)
+        self.assert_clean(run)
+
+    def test_memhog(self):
+        self.check("memhog 75% x1000")
+
+    def test_churn(self):
+        self.check("churn 70% 600")
+
+    def test_fragment(self):
+        self.check("fragment 60% 8; idle 600")
 
 
 @unittest.skipUnless(shutil.which("gnuplot"), "gnuplot is not installed: NO picture was tested")
@@ -76,9 +160,10 @@ class Picture(e2e.Case):
         run = self.run_small("--plot", "run.svg")
         self.assertEqual(run.rc, 0, run.describe())
         self.assert_clean(run, files=["run.svg"])
+        self.assertTrue(run.out.endswith(f"Wrote run.svg and {run.json_path}.\n"), run.describe())
         text = self.svg_text(os.path.join(run.dir, "run.svg"))
         for want in ("held by the host", "in use by the guest", "last free", "q35, tcg, memfd",
-                     "default settings", "half back after", "memory (MiB)"):
+                     "default settings", "half back ", "memory (MiB)"):
             self.assertIn(want, text)
 
     def test_png(self):

@@ -11,7 +11,7 @@ import e2e
 
 MIB = 1 << 20
 MEMORY = 512
-SECONDS = 20  # that anything here may take
+SECONDS = 60  # that anything here may take
 
 
 class Monitor:
@@ -36,8 +36,12 @@ class Monitor:
         ours.settimeout(SECONDS)
         self.lines = ours.makefile("rw")
         self.socket = ours
-        self.read()  # the greeting
-        self.call("qmp_capabilities")
+        try:
+            self.read()  # the greeting
+            self.call("qmp_capabilities")
+        except BaseException:
+            self.close()
+            raise
 
     def read(self):
         line = self.lines.readline()

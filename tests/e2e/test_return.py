@@ -5,7 +5,7 @@ import e2e
 
 
 class Return(e2e.Case):
-    def run_guest(self, machine="q35", backing="memfd", cpus=2, workload="memhog 75%; idle 1.5",
+    def run_guest(self, machine="q35", backing="memfd", cpus=2, workload="memhog 75%; idle 3",
                   extra=()):
         run = self.ebb("run", "--accel", "tcg", "--memory", "1G", "--machine", machine, "--backing",
                        backing, "--cpus", str(cpus), "--workload", workload, "--timeout", "60", *extra)
@@ -33,10 +33,10 @@ class Return(e2e.Case):
 
     def test_workloads(self):
         """Frees of another kind than memhog's."""
-        run, d = self.run_guest(workload="memhog 30%; churn 40% 1; memhog 60% x2; idle 1.5")
+        run, d = self.run_guest(workload="memhog 30%; churn 40% 1; memhog 60% x2; idle 3")
         self.assertGreater(d["freed_mib"], 550)
         self.check_returned(run, d)
-        run, d = self.run_guest(workload="fragment 60% 512; release; memhog 60%; idle 1.5; verify")
+        run, d = self.run_guest(workload="fragment 60% 512; release; memhog 60%; idle 3; verify")
         self.check_returned(run, d)
 
     def test_off(self):
@@ -48,6 +48,15 @@ class Return(e2e.Case):
             self.assertIsNone(d["t50_ms"])
             self.assertEqual(d["reports"], 0)
             self.assertEqual(d["verify_errors"], 0)
+            self.assertIn("the host keeps what", run.out)
+
+    def test_small(self):
+        """The smallest guest reports too, down to its low watermark."""
+        for backing in ("memfd", "anon"):
+            run = self.ebb("run", "--accel", "tcg", "--memory", "64M", "--backing", backing,
+                           "--workload", "memhog 75%; idle 3")
+            self.check_returned(run, run.json(), least=0.85)
+            self.assertIn("of its memory back", run.out)
 
     def test_staircase(self):
         """The merged kernel's pacing: a step every two seconds."""
