@@ -89,8 +89,7 @@ static double host_at(struct json_object *run, double after_ms)
 
 static const struct mark {
     const char *key, *text;
-    double lift; /* of the label, in characters, so that two do not meet */
-} marks[] = {{"t50_ms", "half", 0}, {"t90_ms", "90 %", 0.6}, {"t99_ms", "99 %", 0.9}};
+} marks[] = {{"t50_ms", "half"}, {"t90_ms", "90 %"}, {"t99_ms", "99 %"}};
 
 #define N_MARKS (sizeof(marks) / sizeof(marks[0]))
 
@@ -106,25 +105,37 @@ static void put_time(char *out, size_t size, const char *what, double ms)
 }
 
 /* Points on the curve where 50, 90 and 99 % were back. */
-static void put_marks(FILE *file, struct json_object *run, const char *color, bool text)
+static void put_points(FILE *file, struct json_object *run, const char *color)
 {
-    char label[64] = "";
-
     for (size_t i = 0; i < N_MARKS; i++) {
         double ms = result_number(run, marks[i].key);
 
-        if (isnan(ms))
+        if (!isnan(ms))
+            fprintf(file, "set label '' at %.4f,%.2f point pt 7 ps 0.8 lc rgb '%s' front\n",
+                    ms / 1000, host_at(run, ms), color);
+    }
+}
+
+/* What they are, beside them: each at least a line above the next. Of several
+ * at one point the last says it for all. */
+static void put_labels(FILE *file, struct json_object *run, double top)
+{
+    double line = top * 0.05, lowest = line / 2, below = -1;
+    char label[64];
+
+    for (size_t i = N_MARKS; i-- > 0;) {
+        double ms = result_number(run, marks[i].key);
+
+        if (isnan(ms) || ms == below)
             continue;
-        label[0] = '\0';
-        /* Of several at one point the last says it for all. */
-        if (text && (i + 1 == N_MARKS || !(result_number(run, marks[i + 1].key) <= ms)))
-            put_time(label, sizeof(label), marks[i].text, ms);
+        below = ms;
+        lowest = fmax(lowest, host_at(run, ms));
+        put_time(label, sizeof(label), marks[i].text, ms);
         fprintf(file, "set label ");
         put_string(file, label);
-        fprintf(file,
-                " at %.4f,%.2f left offset 1.2,%.1f point pt 7 ps 0.8 lc rgb '%s' "
-                "textcolor rgb '#222222' front\n",
-                ms / 1000, host_at(run, ms), marks[i].lift, color);
+        fprintf(file, " at %.4f,%.2f left offset 1.2,0 textcolor rgb '#222222' front\n", ms / 1000,
+                lowest);
+        lowest += line;
     }
 }
 
@@ -237,7 +248,8 @@ static void put_single(FILE *file, struct json_object *run, const char *label, c
     extent(run, &first, &last, &top);
     put_header(file, path, headline, subtitle);
     put_axes(file, released, first, last, top * 1.12);
-    put_marks(file, run, colors[0], true);
+    put_points(file, run, colors[0]);
+    put_labels(file, run, top * 1.12);
     fprintf(file,
             "plot $run0 using 1:3 with filledcurves y1=0 lc rgb '%s' notitle, "
             "'' using 1:3 with lines lw 2.2 lc rgb '%s' title 'held by the host', "
@@ -290,7 +302,7 @@ static void put_several(FILE *file, struct json_object *const *runs, const char 
                   "set key inside top right vertical Left reverse noenhanced samplen 3\n"
                   "set key spacing 1.3\n");
     for (size_t i = 0; i < n; i++)
-        put_marks(file, runs[i], colors[i], false);
+        put_points(file, runs[i], colors[i]);
     for (size_t i = 0; i < n; i++)
         put_curve(file, runs[i], labels ? labels[i] : NULL, i);
     fputc('\n', file);

@@ -76,10 +76,8 @@ struct ebb_report_config {
      * EBB_REPORT_DELAY_MS. Merged kernel: 2000. */
     uint32_t delay_ms;
     /* Ranges in a batch, 1 to EBB_REPORT_CAPACITY_LIMIT; the device's capacity
-     * bounds it too. Default 32, as in the merged kernel. A zone is left alone
-     * while it has less free than its low watermark and that many blocks of the
-     * smallest order reported (64 MiB with 32 x 2 MiB); the free that makes it
-     * more asks for the pass. */
+     * bounds it too, and a batch takes at most half of what a zone has free above
+     * its low watermark (but always one block). Default 32, as in the merged kernel. */
     uint32_t capacity;
     /* Smallest order reported, as EBB_REPORT_ORDER(n). Default: what the device
      * prefers, else the pageblock order of each zone. An order above a zone's
