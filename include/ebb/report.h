@@ -70,8 +70,84 @@ struct ebb_report_device {
     uint8_t min_order;
 };
 
+/*
+ * How unreported blocks are found. All four find the same blocks; they differ in
+ * what they cost, and whom (docs/approaches.md has the measurements). Sources: the
+ * threads on linux-mm named with each.
+ */
+enum ebb_tracker {
+    EBB_TRACKER_DEFAULT = 0, /* rotation */
+    /* The mark alone; a list is left rotated to where the search stopped ("mm /
+     * virtio: Provide support for free page reporting", v14 to v17, November 2019 to
+     * February 2020; merged in Linux 5.7). */
+    EBB_TRACKER_ROTATION,
+    /* A divider per order, kept at all times, on one migratetype's list: reported
+     * blocks below it, others above ("mm / virtio: Provide support for paravirtual
+     * waste page treatment", RFC, May 2019). */
+    EBB_TRACKER_MEMBRANE,
+    /* A divider per list, valid while a pass is at work on the zone (v1 to v13 of
+     * the same, June to November 2019). */
+    EBB_TRACKER_BOUNDARY,
+    /* A bit per block of the smallest reported order says "might be free and
+     * unreported" ("mm: Support for page hinting/reporting", v10 to v12, 2019). */
+    EBB_TRACKER_BITMAP,
+    EBB_TRACKERS
+};
+
+/* Parts split off a reported block. */
+enum ebb_split {
+    EBB_SPLIT_DEFAULT = 0, /* inherit */
+    EBB_SPLIT_INHERIT,     /* are reported: the host was told of them (RFC) */
+    EBB_SPLIT_CLEAR,       /* count as unreported, and are reported again (v1 onwards) */
+};
+
+/* A block merged from two halves. */
+enum ebb_merge {
+    EBB_MERGE_DEFAULT = 0, /* both */
+    EBB_MERGE_BOTH,        /* is reported if both halves were (RFC) */
+    EBB_MERGE_NEVER,       /* is unreported, and reported again at its new order (v1 onwards) */
+};
+
+/* A reported block whose pageblock changes its migratetype. */
+enum ebb_move {
+    EBB_MOVE_DEFAULT = 0, /* keep */
+    EBB_MOVE_KEEP,        /* keeps its mark, goes to the tail (v10 onwards) */
+    EBB_MOVE_DEMOTE,      /* loses its mark, goes to the head (RFC to v5) */
+    /* Keeps its mark, joins the other list at its divider (v6 to v9). Only with a
+     * tracker that has dividers. */
+    EBB_MOVE_FOLLOW,
+};
+
+/* Which orders a pass visits first. Not with the bitmap, which goes by address. */
+enum ebb_direction {
+    EBB_DIRECTION_DEFAULT = 0, /* ascending */
+    EBB_DIRECTION_ASCENDING,   /* what merges on put-back is met again in the same pass (v14) */
+    EBB_DIRECTION_DESCENDING,  /* the largest blocks leave first (RFC to v13) */
+};
+
+/* Who runs a pass. */
+enum ebb_execution {
+    EBB_EXECUTION_DEFAULT = 0, /* worker */
+    EBB_EXECUTION_WORKER,      /* ebb_report_run(), called by the worker */
+    /* The free that asks for it, at its end and with no lock held; each completion
+     * then sends the next batch (RFC). Needs no worker and no timer, so there is no delay and no budget,
+     * a failed pass is tried again by a later free, and what is below the threshold
+     * stays. */
+    EBB_EXECUTION_INLINE,
+};
+
+/* For config.threshold: twice the capacity in use, as the RFC had it. */
+#define EBB_REPORT_TWICE_CAPACITY UINT32_MAX
+
 /* Zero means default for every field. */
 struct ebb_report_config {
+    /* How; see the enums above. */
+    uint8_t tracker;   /* enum ebb_tracker */
+    uint8_t split;     /* enum ebb_split */
+    uint8_t merge;     /* enum ebb_merge */
+    uint8_t move;      /* enum ebb_move */
+    uint8_t direction; /* enum ebb_direction */
+    uint8_t execution; /* enum ebb_execution */
     /* Milliseconds from a request to its pass, at most 3,600,000. Default
      * EBB_REPORT_DELAY_MS. Merged kernel: 2000. */
     uint32_t delay_ms;
@@ -87,8 +163,8 @@ struct ebb_report_config {
      * and one batch more; 1 to 1024. Default 1: all of it. Merged kernel: 16. */
     uint32_t budget;
     /* Unreported blocks that one order must hold before a free asks for a pass.
-     * Default 1. The RFC of 2019: 32 (and such a zone's last few blocks are
-     * never reported). */
+     * Default 1. The RFC of 2019: EBB_REPORT_TWICE_CAPACITY; v1 to v14: 32 (and such
+     * a zone's last few blocks are never reported). */
     uint32_t threshold;
     /* Milliseconds until a pass that failed is tried again; doubles with each
      * failure in a row up to backoff_max_ms. At most 3,600,000, backoff_ms no
@@ -154,8 +230,28 @@ struct ebb_report {
 };
 
 /*
- * Make an engine, without zones or a device. -EBB_EINVAL: a value out of its
- * bounds. `config` is copied.
+ * Why a configuration cannot be, in one English clause (static storage); NULL: it
+ * can. Values out of bounds, and combinations that contradict each other.
+ */
+const char *ebb_report_config_problem(const struct ebb_report_config *config);
+
+/*
+ * Set one field by name, from text: for command lines. Keys are the fields'
+ * names but `worker`; values are numbers, or the lower-case names of the enums
+ * ("rotation", "inherit", ...); threshold also takes "2x" (twice the capacity), and
+ * order the order itself. -EBB_ENOENT: no such key. -EBB_EINVAL: no such value;
+ * *wanted (static storage) then says what could stand there.
+ */
+EBB_MUST_CHECK int ebb_report_config_set(struct ebb_report_config *config, const char *key,
+                                         const char *value, const char **wanted);
+
+/* The name of a tracker ("rotation" for the default). */
+const char *ebb_tracker_name(enum ebb_tracker tracker);
+
+/*
+ * Make an engine, without zones or a device. -EBB_EINVAL:
+ * ebb_report_config_problem() has a reason. -EBB_EOPNOTSUPP: this library was built
+ * for one tracker only, and the configuration asks for another. `config` is copied.
  */
 EBB_MUST_CHECK int ebb_report_init(struct ebb_report *report,
                                    const struct ebb_report_config *config);
