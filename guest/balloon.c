@@ -162,7 +162,9 @@ static enum status init_engine(const struct settings *settings)
         return STATUS_USAGE;
     config.worker = &events_engine_worker;
     if (ebb_report_init(&engine, &config) != 0) {
-        console_print("command line: the engine refuses its report.* settings\n");
+        const char *problem = ebb_report_config_problem(&config);
+
+        console_print("command line: report.*: %s\n", problem ? problem : "no such tracker here");
         return STATUS_USAGE;
     }
     for (unsigned i = 0; i < memory_zones(); i++)
@@ -178,6 +180,8 @@ static void start_driver(const struct settings *settings, void *dma)
         .dma = dma,
         .dma_addr = arch_address(dma),
         .numbering = settings->numbering,
+        .poison = settings->fill != EBB_FILL_NONE,
+        .poison_val = settings->fill == EBB_FILL_POISON ? EBB_POISON_VALUE : 0,
         .ops = &ops,
         .worker = &events_balloon_worker,
     };
@@ -186,6 +190,16 @@ static void start_driver(const struct settings *settings, void *dma)
     if (err != 0)
         console_print("the balloon (%s) does not start: error %d\n", device.where, err);
     started = err == 0;
+}
+
+static const char *reporting_text(const struct settings *settings)
+{
+    if (attached)
+        return "on";
+    if (balloon_can_report())
+        return "off";
+    return settings->fill == EBB_FILL_NONE ? "not offered by the host"
+                                           : "not offered by the host together with page poison";
 }
 
 enum status balloon_init(const struct settings *settings, const char *command_line, void *dma)
@@ -206,10 +220,7 @@ enum status balloon_init(const struct settings *settings, const char *command_li
             console_print("reporting does not start: error %d\n", err);
     }
     if (started)
-        console_print("balloon on %s, reporting %s\n", device.where,
-                      attached               ? "on"
-                      : balloon_can_report() ? "off"
-                                             : "not offered by the host");
+        console_print("balloon on %s, reporting %s\n", device.where, reporting_text(settings));
     return STATUS_OK;
 }
 

@@ -8,6 +8,7 @@
 #include <ebb/balloon.h>
 #include <ebb/report.h>
 #include <ebb/zone.h>
+#include <ebb/zonelist.h>
 
 #include <stdarg.h>
 
@@ -61,6 +62,7 @@ struct settings {
     bool reporting;
     bool intx;
     enum ebb_balloon_numbering numbering;
+    enum ebb_fill fill;
     uint64_t seed;
     const char *script;           /* NULL: none */
     char text[ARCH_COMMAND_LINE]; /* the command line, cut into words */
@@ -73,7 +75,7 @@ enum status settings_parse(struct settings *settings, const struct arch_boot *bo
 /* Before memory_init(): memory behind the kernel, fresh and zero, never given back. */
 void memory_early(const struct arch_boot *boot);
 void *early_alloc(uint64_t size, uint64_t align);
-void memory_init(unsigned cpus);
+void memory_init(unsigned cpus, enum ebb_fill fill);
 unsigned memory_zones(void);
 struct ebb_zone *memory_zone(unsigned i);
 const char *memory_zone_name(unsigned i);

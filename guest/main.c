@@ -43,7 +43,7 @@ _Noreturn void guest_main(const struct arch_boot *boot)
     cpus_set(arch_cpus_start());
     hold_init(cpus_online(), settings.seed);
     dma = early_alloc(ebb_balloon_dma_size(), 4096);
-    memory_init(cpus_online());
+    memory_init(cpus_online(), settings.fill);
     say_what_is_there();
     if (status == STATUS_OK)
         status = balloon_init(&settings, boot->command_line, dma);

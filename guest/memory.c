@@ -20,6 +20,7 @@ static bool warm; /* a reset left what was here before */
 static struct ebb_zone zones[ZONE_LIMIT];
 static const char *names[ZONE_LIMIT];
 static unsigned zone_count;
+static struct ebb_zonelist zonelist;
 static uint64_t managed;
 
 /* ---- before there are zones ---- */
@@ -72,6 +73,28 @@ static void clear_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames)
     memset(memory_pointer(pfn), 0, frames << EBB_FRAME_SHIFT);
 }
 
+static void fill_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value)
+{
+    uint32_t *words = memory_pointer(pfn);
+
+    (void)ctx;
+    for (uint64_t i = 0; i < (frames << EBB_FRAME_SHIFT) / sizeof *words; i++)
+        words[i] = value;
+}
+
+/* A frame written to while it was free is an error that the run ends with. */
+static bool verify_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value)
+{
+    const uint32_t *words = memory_pointer(pfn);
+
+    (void)ctx;
+    for (uint64_t i = 0; i < (frames << EBB_FRAME_SHIFT) / sizeof *words; i++) {
+        if (words[i] != value)
+            return false;
+    }
+    return true;
+}
+
 /* The part of RAM range i that lies in [start, end); false: none. */
 static bool clip(unsigned i, uint64_t start, uint64_t end, struct arch_range *part)
 {
@@ -87,9 +110,10 @@ static uint64_t watermark(uint64_t frames)
     return min < 32 ? 32 : min > 1024 ? 1024 : min;
 }
 
-static void make_zone(const char *name, uint64_t start, uint64_t end, unsigned cpus)
+/* `distance` orders the zones: as everywhere, low memory is kept for last. */
+static void make_zone(const char *name, uint64_t start, uint64_t end, uint32_t distance,
+                      struct ebb_zone_config config)
 {
-    struct ebb_zone_config config = {.cpus = (uint16_t)cpus, .clear = clear_frames};
     struct arch_range part, span = {0, 0};
     uint64_t frames = 0;
     size_t size;
@@ -111,6 +135,8 @@ static void make_zone(const char *name, uint64_t start, uint64_t end, unsigned c
     size = ebb_zone_metadata_size(&config);
     if (size == 0 || ebb_zone_init(&zones[zone_count], &config, early_alloc(size, 4096)) != 0)
         ebb_port_panic("a zone refuses its configuration");
+    if (ebb_zonelist_add(&zonelist, &zones[zone_count], distance) != 0)
+        ebb_port_panic("the zone list refuses a zone");
     names[zone_count++] = name;
 }
 
@@ -139,13 +165,20 @@ static void fill_zone(struct ebb_zone *zone, uint64_t start, uint64_t end)
     }
 }
 
-void memory_init(unsigned cpus)
+void memory_init(unsigned cpus, enum ebb_fill fill)
 {
+    const struct ebb_zone_config config = {
+        .cpus = (uint16_t)cpus,
+        .fill_policy = (uint8_t)fill,
+        .clear = clear_frames,
+        .fill = fill_frames,
+        .verify = verify_frames,
+    };
     struct memory_totals totals;
 
-    /* The first zone is asked first: as everywhere, low memory is kept for last. */
-    make_zone("high", LOW_END, UINT64_MAX, cpus);
-    make_zone("low", FIRST_MIB, LOW_END, cpus);
+    ebb_zonelist_init(&zonelist, 0);
+    make_zone("high", LOW_END, UINT64_MAX, 10, config);
+    make_zone("low", FIRST_MIB, LOW_END, 20, config);
     early_over = true;
     for (unsigned i = 0; i < zone_count; i++) {
         if (text_equal(names[i], "high"))
@@ -195,27 +228,12 @@ uint64_t memory_reserve(void)
 
 int memory_alloc(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn)
 {
-    int result = -EBB_ENOMEM;
-
-    for (unsigned i = 0; i < zone_count; i++) {
-        int err = ebb_alloc(&zones[i], order, type, 0, pfn);
-
-        if (err == 0)
-            return 0;
-        if (err != -EBB_ENOMEM) /* EAGAIN from one zone is worth a wait */
-            result = err;
-    }
-    return result;
+    return ebb_zonelist_alloc(&zonelist, order, type, 0, pfn, NULL);
 }
 
 void memory_free(ebb_pfn_t pfn, unsigned order)
 {
-    struct ebb_zone *zone = &zones[0];
-
-    for (unsigned i = 1; i < zone_count; i++)
-        if (pfn >= zones[i].first && pfn < zones[i].base + zones[i].span)
-            zone = &zones[i];
-    if (ebb_free(zone, pfn, order) != 0) /* the port has told what was wrong */
+    if (ebb_zonelist_free(&zonelist, pfn, order) != 0) /* the port has told what was wrong */
         console_print("free of pfn %lx order %u was refused\n", pfn, order);
 }
 

@@ -2,47 +2,28 @@
 /* The command line: words key=value, values with blanks in double quotes. */
 #include "guest.h"
 
-/* Settings of the engine: where they go and what they may be. */
-static const struct number {
-    const char *key;
-    size_t offset;
-    uint64_t min, max;
-} numbers[] = {
-    {"report.delay_ms", offsetof(struct ebb_report_config, delay_ms), 1, 3600000},
-    {"report.capacity", offsetof(struct ebb_report_config, capacity), 1, EBB_REPORT_CAPACITY_LIMIT},
-    {"report.budget", offsetof(struct ebb_report_config, budget), 1, 1024},
-    {"report.threshold", offsetof(struct ebb_report_config, threshold), 1, UINT32_MAX},
-    {"report.backoff_ms", offsetof(struct ebb_report_config, backoff_ms), 1, 3600000},
-    {"report.backoff_max_ms", offsetof(struct ebb_report_config, backoff_max_ms), 1, 3600000},
-};
-
 static bool bad(const char *key, const char *value, const char *wanted)
 {
     console_print("command line: %s=%s: want %s\n", key, value, wanted);
     return false;
 }
 
-static bool set_number(struct settings *settings, const struct number *n, const char *value)
+/* A setting of the engine; false for "report" alone. */
+static bool is_engine(const char *key)
 {
-    uint64_t got;
-
-    if (!text_number(value, value + text_length(value), n->max, &got) || got < n->min) {
-        console_print("command line: %s=%s: want a number from %lu to %lu\n", n->key, value, n->min,
-                      n->max);
-        return false;
-    }
-    *(uint32_t *)(void *)((char *)&settings->report + n->offset) = (uint32_t)got;
-    return true;
+    return text_starts(key, "report.");
 }
 
-static bool set_order(struct settings *settings, const char *value)
+static bool set_engine(struct settings *settings, const char *key, const char *value)
 {
-    uint64_t order;
+    const char *wanted = "";
+    int err = ebb_report_config_set(&settings->report, key + sizeof("report.") - 1, value, &wanted);
 
-    if (!text_number(value, value + text_length(value), EBB_ORDER_LIMIT, &order))
-        return bad("report.order", value, "an order from 0 to 18");
-    settings->report.order = EBB_REPORT_ORDER(order);
-    return true;
+    if (err == -EBB_ENOENT)
+        console_print("command line: no setting is called '%s'\n", key);
+    else if (err)
+        bad(key, value, wanted);
+    return err == 0;
 }
 
 static bool set_choice(const char *key, const char *value, const char *no, const char *yes,
@@ -56,17 +37,33 @@ static bool set_choice(const char *key, const char *value, const char *no, const
     return true;
 }
 
+static bool set_fill(struct settings *settings, const char *value)
+{
+    static const char *const names[] = {
+        [EBB_FILL_NONE] = "none",
+        [EBB_FILL_POISON] = "poison",
+        [EBB_FILL_ZERO] = "zero",
+    };
+
+    for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (text_equal(value, names[i])) {
+            settings->fill = (enum ebb_fill)i;
+            return true;
+        }
+    }
+    return bad("zone.fill", value, "none, poison or zero");
+}
+
 static bool set(struct settings *settings, const char *key, const char *value)
 {
     bool chosen;
 
-    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
-        if (text_equal(key, numbers[i].key))
-            return set_number(settings, &numbers[i], value);
-    if (text_equal(key, "report.order"))
-        return set_order(settings, value);
+    if (is_engine(key))
+        return set_engine(settings, key, value);
     if (text_equal(key, "report"))
         return set_choice(key, value, "off", "on", &settings->reporting);
+    if (text_equal(key, "zone.fill"))
+        return set_fill(settings, value);
     if (text_equal(key, "irq"))
         return set_choice(key, value, "msix", "intx", &settings->intx);
     if (text_equal(key, "balloon.numbering")) {

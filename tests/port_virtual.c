@@ -23,11 +23,21 @@ static struct lock_order orders[ORDER_SLOTS];
 static unsigned orders_used;
 static const struct ebb_lock *alone[ALONE_LIMIT];
 static unsigned alone_used;
+static bool stepping;
 
 static _Noreturn void broken(const char *what)
 {
     fprintf(stderr, "virtual port: %s\n", what);
     abort();
+}
+
+static void step(void)
+{
+    if (!port_virtual.on_step || stepping || port_virtual.locks_held > 0)
+        return;
+    stepping = true;
+    port_virtual.on_step();
+    stepping = false;
 }
 
 static struct lock_order *order_slot(const struct ebb_lock *before, const struct ebb_lock *after)
@@ -86,6 +96,7 @@ void port_virtual_reset(void)
     memset(orders, 0, sizeof(orders));
     orders_used = 0;
     alone_used = 0;
+    stepping = false;
 }
 
 void port_virtual_alone(const struct ebb_lock *lock)
@@ -97,6 +108,7 @@ void port_virtual_alone(const struct ebb_lock *lock)
 
 void ebb_port_lock(struct ebb_lock *lock)
 {
+    step();
     if (lock->word)
         broken("a lock is taken that is held");
     if (port_virtual.locks_held == HELD_LIMIT)
@@ -123,6 +135,7 @@ void ebb_port_unlock(struct ebb_lock *lock)
         held[i - 1] = held[i];
     port_virtual.locks_held--;
     lock->word = 0;
+    step();
 }
 
 unsigned ebb_port_cpu(void)
@@ -132,6 +145,7 @@ unsigned ebb_port_cpu(void)
 
 uint64_t ebb_port_now(void)
 {
+    step();
     return port_virtual.now;
 }
 
@@ -139,6 +153,7 @@ void ebb_port_wake(void *worker)
 {
     if (port_virtual.locks_held)
         broken("a wake with a lock held");
+    step();
     port_virtual.wakes++;
     port_virtual.worker = worker;
     if (port_virtual.on_wake)

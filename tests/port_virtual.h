@@ -29,6 +29,11 @@ struct port_virtual {
     unsigned relaxes;       /* so far */
     void (*on_relax)(void); /* e.g. completes what somebody waits for */
 
+    /* Called at every port call with no lock held: before the first is taken, after
+     * the last is dropped, wake, now. That is wherever another CPU may do something in
+     * between. Not from inside itself. */
+    void (*on_step)(void);
+
     /* Where a panic that is expected jumps to, with value 1. NULL: it aborts. */
     jmp_buf *panic_jump;
     const char *panic;

@@ -34,14 +34,16 @@ static _Noreturn void system_panic(const char *why)
 
 static void system_misuse(const struct ebb_misuse *misuse)
 {
-    static const char *const kinds[] = {"?",           "double free", "foreign pfn",
-                                        "wrong order", "misaligned",  "inside a block"};
+    static const char *const kinds[] = {
+        "?",          "double free",    "foreign pfn",      "wrong order",
+        "misaligned", "inside a block", "write after free",
+    };
     unsigned kind = (unsigned)misuse->kind;
 
     hold_error();
     console_print("MISUSE of the allocator (%s): pfn %lx order %u, found pfn %lx order %u: %s\n",
-                  kinds[kind < 6 ? kind : 0], misuse->pfn, misuse->order, misuse->found_pfn,
-                  misuse->found, misuse->what);
+                  kinds[kind < sizeof kinds / sizeof kinds[0] ? kind : 0], misuse->pfn,
+                  misuse->order, misuse->found_pfn, misuse->found, misuse->what);
 }
 
 static const struct ebb_baremetal_system baremetal = {

@@ -58,8 +58,10 @@ struct ebb_balloon_config {
     enum ebb_balloon_numbering numbering;
     /* Features not to accept, for tests: mask of EBB_F_*. */
     uint64_t refuse;
-    /* The guest fills every frame with poison_val before it frees it, and
-     * expects to find it so: PAGE_POISON is needed for reporting (5.5.6.7). */
+    /* The guest fills every frame with poison_val before it frees it, and expects to
+     * find it so: PAGE_POISON is needed for reporting (5.5.6.7). So set poison if the
+     * zones have an ebb_fill policy, and poison_val to their poison_value, or to 0 with
+     * EBB_FILL_ZERO. Without it, an engine with such zones refuses the balloon. */
     bool poison;
     uint32_t poison_val;
     const struct ebb_balloon_ops *ops;
@@ -123,7 +125,7 @@ EBB_MUST_CHECK int ebb_balloon_start(struct ebb_balloon *balloon,
                                      const struct ebb_balloon_config *config);
 
 /* Register with an engine. Errors as ebb_report_register(), and
- * -EBB_EOPNOTSUPP: reporting was not negotiated. -EBB_ENODEV: the device was
+ * -EBB_EOPNOTSUPP: also if reporting was not negotiated. -EBB_ENODEV: the device was
  * stopped, or given up. */
 EBB_MUST_CHECK int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report);
 

@@ -58,6 +58,9 @@ enum ebb_misuse_kind {
     EBB_MISUSE_WRONG_ORDER,     /* allocated with another order; `found` says which */
     EBB_MISUSE_MISALIGNED,      /* pfn is not a multiple of 2^order */
     EBB_MISUSE_INSIDE_BLOCK,    /* pfn lies inside the allocated block `found_pfn` */
+    /* A frame does not hold what its zone fills free frames with (zone.h, enum
+     * ebb_fill): `found_pfn`, in the block that was being allocated at pfn. */
+    EBB_MISUSE_WRITE_AFTER_FREE,
 };
 
 struct ebb_misuse {
@@ -69,9 +72,9 @@ struct ebb_misuse {
     const char *what;    /* one English sentence, static storage */
 };
 
-/* A caller misused the allocator. The operation is refused and the zone is
- * intact; the port decides whether to log, count or stop. Called with no ebb
- * lock held. May return. */
+/* A caller misused the allocator. The operation is refused (an allocation that finds
+ * EBB_MISUSE_WRITE_AFTER_FREE goes on) and the zone is intact; the port decides whether to log,
+ * count or stop. Called with no ebb lock held. May return. */
 void ebb_port_misuse(const struct ebb_misuse *misuse);
 
 /* An internal invariant is broken. Must not return. */

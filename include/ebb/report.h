@@ -61,6 +61,12 @@ struct ebb_report_device_ops {
     void (*poll)(struct ebb_report_device *device);
 };
 
+/* What a frame may read as once it was reported, until somebody writes to it. */
+enum ebb_content {
+    EBB_CONTENT_ANY = 0,       /* nobody knows */
+    EBB_CONTENT_KEPT_OR_VALUE, /* what it held, or the device's value, repeated */
+};
+
 /* Caller-owned; stays in place from register to unregister. */
 struct ebb_report_device {
     const struct ebb_report_device_ops *ops;
@@ -68,6 +74,11 @@ struct ebb_report_device {
     unsigned capacity;
     /* Smallest order it wants, as EBB_REPORT_ORDER(n); 0: no preference. */
     uint8_t min_order;
+    /* What it leaves in the frames: enum ebb_content, and a 32-bit value for
+     * EBB_CONTENT_KEPT_OR_VALUE. A zone that fills its free frames (zone.h, enum
+     * ebb_fill) takes no other device than one that keeps them so. */
+    uint8_t content;
+    uint32_t value;
 };
 
 /*
@@ -130,9 +141,9 @@ enum ebb_execution {
     EBB_EXECUTION_DEFAULT = 0, /* worker */
     EBB_EXECUTION_WORKER,      /* ebb_report_run(), called by the worker */
     /* The free that asks for it, at its end and with no lock held; each completion
-     * then sends the next batch (RFC). Needs no worker and no timer, so there is no delay and no budget,
-     * a failed pass is tried again by a later free, and what is below the threshold
-     * stays. */
+     * then sends the next batch (RFC). Needs no worker and no timer, so there is no delay and no
+     * budget, a failed pass is tried again by a later free, and what is below the threshold stays.
+     */
     EBB_EXECUTION_INLINE,
 };
 
@@ -175,7 +186,9 @@ struct ebb_report_config {
     void *worker;
 };
 
-#define EBB_REPORT_DELAY_MS 100u
+#define EBB_REPORT_DELAY_MS       100u
+#define EBB_REPORT_BACKOFF_MS     1000u
+#define EBB_REPORT_BACKOFF_MAX_MS 60000u
 
 struct ebb_report_stats {
     uint64_t passes;          /* passes begun */
@@ -194,13 +207,11 @@ struct ebb_report_block {
     uint8_t order;
 };
 
-struct ebb_tracker_ops;
-
 /* Caller-owned; to be treated as opaque. */
 struct ebb_report {
     struct ebb_lock lock;
     struct ebb_report_config config;
-    const struct ebb_tracker_ops *tracker;
+    bool inlined;                     /* execution is inline */
     struct ebb_zone *zones;           /* linked by report_next */
     struct ebb_report_device *device; /* NULL: none registered */
     uint32_t phase;                   /* atomic, enum ebb_report_phase */
@@ -215,12 +226,16 @@ struct ebb_report {
     struct ebb_zone *first; /* where passes begin */
     struct ebb_zone *zone;
     bool zone_open;
+    bool lists_left;
     bool list_open;
     unsigned order;
     unsigned type;
     uint64_t list_blocks; /* blocks that may still be taken from this list */
     uint64_t list_steps;  /* blocks of it that may still be looked at */
-    uint64_t room;        /* frames that may still join this batch */
+    uint64_t scan_left;   /* bitmap: words that this pass has still to visit */
+    /* Boundary: of the zone whose boundary_active is set, under its lock. */
+    struct ebb_divider boundary[EBB_ORDERS][EBB_ISOLATE];
+    uint64_t room; /* frames that may still join this batch */
     unsigned capacity;
     unsigned filled;
     struct ebb_range ranges[EBB_REPORT_CAPACITY_LIMIT];
@@ -265,7 +280,8 @@ EBB_MUST_CHECK int ebb_report_add_zone(struct ebb_report *report, struct ebb_zon
  * free already is reported too. Blocks that an earlier device was told of keep
  * their marks: a later one resumes.
  * -EBB_EBUSY: there is a device. -EBB_EINVAL: capacity 0 or above the limit, or
- * no submit.
+ * no submit. -EBB_EOPNOTSUPP: a zone expects to find in its free frames what this
+ * device may not leave there.
  */
 EBB_MUST_CHECK int ebb_report_register(struct ebb_report *report, struct ebb_report_device *device);
 

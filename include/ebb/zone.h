@@ -6,7 +6,8 @@
  * A zone is a span of frames under one lock, with buddy free lists by order
  * and migratetype, pageblocks whose migratetype is authoritative, watermarks
  * and per-CPU caches. All metadata lies outside the managed frames: a free
- * frame is never read or written, since the host may have dropped it.
+ * frame is never read or written, since the host may have dropped it. A zone
+ * that fills its free frames (enum ebb_fill) does so before they become free.
  *
  * Marks. A free block is *reported* when the host has been told, successfully,
  * that its data may be dropped, and nobody has used it since. Parts split off
@@ -36,6 +37,15 @@ enum ebb_migratetype {
 #define EBB_PCP_LIMIT 256u
 #define EBB_CPU_LIMIT 1024u
 
+/* What free frames hold. */
+enum ebb_fill {
+    EBB_FILL_NONE = 0, /* whatever their last owner left */
+    EBB_FILL_POISON,   /* poison_value, repeated: use after free shows */
+    EBB_FILL_ZERO,     /* zeroes: nothing leaks to the next owner */
+};
+
+#define EBB_POISON_VALUE 0xaaaaaaaau
+
 /* Zero means default for every field but base and frames. */
 struct ebb_zone_config {
     /* First pfn of the span, any value. Span and base together must end at or below 2^52. */
@@ -62,9 +72,38 @@ struct ebb_zone_config {
     /* Frames, at least watermark_min, at most 2^32. The engine takes no block out of reach that
      * would leave fewer free. Default watermark_min. */
     uint64_t watermark_low;
-    /* Fills frames with zeroes, for EBB_ALLOC_ZERO; called with no lock held.
-     * Default none: EBB_ALLOC_ZERO is then refused with -EBB_EINVAL. */
+    /* Freed blocks of at least this order go to the head or the tail of their list,
+     * one random bit each, so that what is allocated next is hard to guess (Linux:
+     * page shuffling). As EBB_REPORT_ORDER(n); default 0: all go to the head. */
+    uint8_t shuffle_order;
+    /* Of those random bits; default 1. */
+    uint64_t shuffle_seed;
+    /* Node of the machine that the frames are near to; see zonelist.h. */
+    uint16_t node;
+    /*
+     * enum ebb_fill. Other than EBB_FILL_NONE: a frame is filled when it is freed, and
+     * not touched again until it is allocated; so it holds that value then, as
+     * long as nobody wrote to it meanwhile. POISON needs the callback fill, ZERO needs
+     * clear. An engine takes only devices that leave the value in reported frames
+     * (ebb_report_register()).
+     */
+    uint8_t fill_policy;
+    /* What is handed to ebb_zone_add() holds the fill value already, as fresh memory
+     * holds zeroes. Default: ebb_zone_add() fills it, which touches all of it. */
+    bool added_filled;
+    /* For EBB_FILL_POISON. Default EBB_POISON_VALUE; for 0 there is EBB_FILL_ZERO. */
+    uint32_t poison_value;
+    /* Callbacks, all called with no lock held and with clear_ctx.
+     * clear fills frames with zeroes, for EBB_ALLOC_ZERO and EBB_FILL_ZERO. Default
+     * none: EBB_ALLOC_ZERO is then refused with -EBB_EINVAL. */
     void (*clear)(void *ctx, ebb_pfn_t pfn, uint64_t frames);
+    /* Fills frames with a 32-bit value, repeated. */
+    void (*fill)(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value);
+    /* Do these frames hold that value throughout? Called for each block allocated from
+     * a zone that fills. If they do not, somebody wrote to them while they were free:
+     * the port is told (EBB_MISUSE_WRITE_AFTER_FREE), they are filled anew, and the
+     * allocation succeeds. Default none: nobody looks. */
+    bool (*verify)(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value);
     void *clear_ctx;
 };
 
@@ -92,7 +131,7 @@ struct ebb_zone_stats {
     uint64_t failures;    /* total allocations refused for want of memory */
     uint64_t steals;      /* total blocks taken from another migratetype's lists */
     uint64_t conversions; /* total pageblocks whose migratetype a steal changed */
-    uint64_t misuses;     /* total operations refused and reported to the port */
+    uint64_t misuses;     /* total reported to the port: operations refused, frames damaged */
     struct {
         uint64_t blocks;
         uint64_t reported;
@@ -101,6 +140,15 @@ struct ebb_zone_stats {
 
 struct ebb_report;
 struct ebb_pcp;
+struct ebb_tracker_ops;
+
+/* On a free list: reported blocks from this one to the tail. */
+struct ebb_divider {
+    uint32_t block; /* index */
+    bool set;       /* no: nothing is known of the list */
+    uint8_t type;   /* membrane: of the list that it is on */
+    bool settled;   /* membrane: it may move to another type's list */
+};
 
 /* Caller-owned; to be treated as opaque. Zero-fill before ebb_zone_init(). */
 struct ebb_zone {
@@ -115,8 +163,11 @@ struct ebb_zone {
     uint16_t pcp_batch;
     uint64_t watermark_min;
     uint64_t watermark_low;
-    void (*clear)(void *ctx, ebb_pfn_t pfn, uint64_t frames);
-    void *clear_ctx;
+    uint8_t plain_orders; /* frees below this order need no filling; 0 if the zone fills */
+    uint8_t fill_policy;
+    uint8_t alloc_flags; /* for every allocation */
+    bool added_filled;
+    uint32_t fill_value;
 
     /* Metadata, in the caller's memory. */
     uint16_t *state;        /* per frame */
@@ -124,6 +175,13 @@ struct ebb_zone {
     uint8_t *pageblocks;    /* per pageblock: migratetype */
     uint32_t *present;      /* per block of the largest order: frames managed in it */
     struct ebb_pcp *pcps;   /* per CPU */
+
+    /* See struct ebb_zone_config. */
+    void (*clear)(void *ctx, ebb_pfn_t pfn, uint64_t frames);
+    void (*fill)(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value);
+    bool (*verify)(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value);
+    void *clear_ctx;
+    uint16_t node;
 
     /* Under the lock. */
     struct ebb_free_list lists[EBB_ORDERS][EBB_MIGRATETYPES];
@@ -136,10 +194,26 @@ struct ebb_zone {
     uint64_t refaulted, allocs, frees, failures, steals, conversions;
     uint64_t misuses; /* atomic */
 
+    /* Links that need more than linking: see core/buddy.c. Orders; 0xff: none. */
+    uint8_t track_order;        /* unreported blocks from here on are told to the tracker */
+    uint8_t shuffle_order;      /* freed blocks from here on go to head or tail at random */
+    uint8_t split, merge, move; /* policies, enums in report.h */
+    uint64_t shuffle_state;     /* of the random numbers; never 0 */
+    uint64_t shuffle_bits;      /* not used up yet, above a 1 that marks their end */
+
+    /* What the tracker keeps; see core/tracker.h. */
+    const struct ebb_tracker_ops *tracker;
+    struct ebb_divider membrane[EBB_ORDERS];
+    bool boundary_active; /* the engine's boundaries are this zone's */
+    uint64_t *bits;       /* per block of report_min_order: might be free and unreported */
+    uint64_t *bit_words;  /* per word of these: is not zero */
+    uint64_t bit_cursor;
+
     /* Reporting; see report.h. */
     struct ebb_report *report; /* engine that this zone belongs to */
     struct ebb_zone *report_next;
     uint32_t report_threshold; /* unreported blocks of an order before a request */
+    bool report_caches;        /* a cache that comes into use asks for a pass */
     bool report_gated;         /* only a watermark keeps what is unreported from the host */
     uint8_t report_order; /* a freed block of this order or above may ask for a pass; 0xff: off */
     uint8_t report_min_order; /* smallest order reported (report_order is lower behind a gate) */
@@ -150,6 +224,10 @@ enum ebb_alloc_flags {
     EBB_ALLOC_ZERO = 1u << 0,     /* frames read as zero */
     EBB_ALLOC_NO_CACHE = 1u << 1, /* straight from the free lists */
     EBB_ALLOC_RESERVE = 1u << 2,  /* may go below watermark_min */
+    /* Keep watermark_low free, not just watermark_min, and do not look into other
+     * CPUs' caches before giving up. Not with EBB_ALLOC_RESERVE. */
+    EBB_ALLOC_LOW = 1u << 3,
+    EBB_ALLOC_THIS_NODE = 1u << 4, /* for ebb_zonelist_alloc() only */
 };
 
 /*
@@ -172,7 +250,9 @@ EBB_MUST_CHECK int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_co
 /*
  * Hand frames [pfn, pfn + frames) to the zone: they become free, of the type of
  * their pageblock, which is movable until something changes it.
- * Touches one descriptor for each block of the largest order. Any alignment.
+ * Touches one descriptor for each block of the largest order. Any alignment. A
+ * zone that fills its free frames (and was not told added_filled) fills them first;
+ * meanwhile they count as allocated.
  * -EBB_EINVAL: empty or outside the span. -EBB_EEXIST: some are managed
  * already. Nothing changes on error.
  */
@@ -180,7 +260,8 @@ EBB_MUST_CHECK int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t f
 
 /*
  * Allocate a block of 2^order frames. On success *pfn is its first frame; it
- * stays untouched on error. Contents are undefined unless EBB_ALLOC_ZERO.
+ * stays untouched on error. Contents are undefined unless EBB_ALLOC_ZERO (which
+ * costs nothing with EBB_FILL_ZERO).
  * -EBB_EINVAL: order above the largest, migratetype not one of the first
  * three, flags unknown. -EBB_ENOMEM: no block. -EBB_EAGAIN: no block now, but
  * a batch that is with the host would have held one; try again after its

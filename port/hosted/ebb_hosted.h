@@ -28,8 +28,8 @@ struct ebb_hosted_memory {
 };
 
 /*
- * `bytes` is a multiple of 4096. `config` may be NULL; its frames, clear and
- * clear_ctx are filled in here, and cpus, if 0, is the number of CPUs.
+ * `bytes` is a multiple of 4096. `config` may be NULL; its frames, callbacks,
+ * clear_ctx and added_filled are filled in here, and cpus, if 0, is the number of CPUs.
  * -EINVAL: bytes or config. Otherwise what memfd_create, ftruncate or mmap say.
  */
 EBB_MUST_CHECK int ebb_hosted_memory_create(struct ebb_hosted_memory *memory, uint64_t bytes,
@@ -63,7 +63,8 @@ enum ebb_hosted_device_flags {
     EBB_HOSTED_THREAD = 1u << 0, /* complete from a thread of its own, not inside submit */
 };
 
-/* The report device of one memory. Ranges outside it are refused. */
+/* The report device of one memory. Ranges outside it are refused. What it was told
+ * of reads as zero, so it is not for a zone with EBB_FILL_POISON. */
 struct ebb_hosted_device {
     struct ebb_report_device device; /* to register */
     struct ebb_hosted_memory *memory;

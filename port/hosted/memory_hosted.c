@@ -19,6 +19,39 @@ static void clear_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames)
     memset(ebb_hosted_address(ctx, pfn), 0, (size_t)(frames << EBB_FRAME_SHIFT));
 }
 
+static void fill_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value)
+{
+    uint32_t *words = ebb_hosted_address(ctx, pfn);
+    const uint64_t n = (frames << EBB_FRAME_SHIFT) / sizeof(*words);
+
+    for (uint64_t i = 0; i < n; i++)
+        words[i] = value;
+}
+
+static bool verify_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value)
+{
+    const uint32_t *words = ebb_hosted_address(ctx, pfn);
+    const uint64_t n = (frames << EBB_FRAME_SHIFT) / sizeof(*words);
+    uint32_t difference = 0;
+
+    for (uint64_t i = 0; i < n; i++)
+        difference |= words[i] ^ value;
+    return difference == 0;
+}
+
+/* Of a zone's configuration, all that follows from where its frames are. */
+static void complete_config(struct ebb_zone_config *config, struct ebb_hosted_memory *memory)
+{
+    config->frames = memory->bytes >> EBB_FRAME_SHIFT;
+    config->clear = clear_frames;
+    config->fill = fill_frames;
+    /* Poison is there to be looked at. Zeroes are not: reading them would cost
+     * memory for frames that nobody writes to. */
+    config->verify = config->fill_policy == EBB_FILL_POISON ? verify_frames : NULL;
+    config->clear_ctx = memory;
+    config->added_filled = config->fill_policy == EBB_FILL_ZERO; /* a new memfd reads as zero */
+}
+
 static uint16_t online_cpus(void)
 {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -74,9 +107,7 @@ int ebb_hosted_memory_create(struct ebb_hosted_memory *memory, uint64_t bytes,
     memory->bytes = bytes;
     if (config)
         c = *config;
-    c.frames = bytes >> EBB_FRAME_SHIFT;
-    c.clear = clear_frames;
-    c.clear_ctx = memory;
+    complete_config(&c, memory);
     if (c.cpus == 0)
         c.cpus = online_cpus();
     err = map_memory(memory);
@@ -218,6 +249,8 @@ int ebb_hosted_device_create(struct ebb_hosted_device *device, struct ebb_hosted
     device->threaded = (flags & EBB_HOSTED_THREAD) != 0;
     device->device.ops = device->threaded ? &thread_ops : &inside_ops;
     device->device.capacity = EBB_REPORT_CAPACITY_LIMIT;
+    device->device.content = EBB_CONTENT_KEPT_OR_VALUE; /* a hole reads as zero */
+    device->device.value = 0;
     if (!device->threaded)
         return 0;
     pthread_mutex_init(&device->mutex, NULL);

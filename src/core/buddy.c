@@ -7,7 +7,7 @@
  * isolated pageblocks entirely or not at all, and has no free buddy that it
  * could merge with.
  */
-#include "core.h"
+#include "tracker.h"
 
 /* Where to look when the lists of a type are empty, in this order. */
 static const uint8_t fallbacks[3][2] = {
@@ -51,6 +51,57 @@ static void ring_remove(struct ebb_zone *zone, struct ebb_free_list *list, uint3
         list->head = next;
 }
 
+/* Right before a block: at its place if that is the head. */
+static void ring_insert_before(struct ebb_zone *zone, struct ebb_free_list *list, uint32_t before,
+                               uint32_t index)
+{
+    struct ebb_link *links = zone->links;
+    uint32_t above = links[before].prev;
+
+    links[index] = (struct ebb_link){.next = before, .prev = above};
+    links[above].next = index;
+    links[before].prev = index;
+    if (list->head == before)
+        list->head = index;
+}
+
+__attribute__((noinline)) static void insert_cold(struct ebb_zone *zone, uint32_t index,
+                                                  unsigned order, unsigned type, bool reported,
+                                                  enum ebb__where where)
+{
+    const struct ebb_tracker_ops *tracker = ebb__tracker(zone);
+    struct ebb_free_list *list = &zone->lists[order][type];
+    uint32_t before;
+
+    /* Nothing unreported goes below a divider. */
+    if ((where == EBB__COLD || !reported) && tracker->place &&
+        tracker->place(zone, index, order, type, reported, &before))
+        ring_insert_before(zone, list, before, index);
+    else
+        ring_insert(zone, list, index, EBB__TAIL);
+}
+
+/* A random bit: 64 of them are made at once, and used one by one. */
+static bool random_bit(struct ebb_zone *zone)
+{
+    bool bit;
+
+    if (zone->shuffle_bits <= 1) {
+        uint64_t x = zone->shuffle_state; /* xorshift64* (Vigna, 2014) */
+
+        x ^= x >> 12;
+        x ^= x << 25;
+        x ^= x >> 27;
+        zone->shuffle_state = x;
+        x *= 0x2545f4914f6cdd1du;
+        /* 63 of its bits, and the mark of the end. */
+        zone->shuffle_bits = x | (uint64_t)1 << 63;
+    }
+    bit = zone->shuffle_bits & 1;
+    zone->shuffle_bits >>= 1;
+    return bit;
+}
+
 /* These two are inlined where it counts: in merging. */
 static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
                               bool reported, enum ebb__where where)
@@ -59,7 +110,10 @@ static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
     uint64_t frames = (uint64_t)1 << order;
     uint64_t reported_mask = -(uint64_t)reported;
 
-    ring_insert(zone, list, index, where);
+    if (EBB_LIKELY(where == EBB__HEAD))
+        ring_insert(zone, list, index, EBB__HEAD);
+    else
+        insert_cold(zone, index, order, type, reported, where);
     list->blocks++;
     list->reported += reported;
     zone->nonempty[type] |= 1u << order;
@@ -70,6 +124,9 @@ static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
     ebb__store_state(
         zone, index,
         (uint16_t)(ebb__state_word(EBB__FREE, order, type) | (EBB__REPORTED & reported_mask)));
+    if (EBB_UNLIKELY(order >= zone->track_order) && !reported && type != EBB_ISOLATE &&
+        ebb__tracker(zone)->mark)
+        ebb__tracker(zone)->mark(zone, index);
 }
 
 static inline bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t state)
@@ -80,6 +137,8 @@ static inline bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t 
     uint64_t frames = (uint64_t)1 << order;
     bool reported = state & EBB__REPORTED;
 
+    if (reported && ebb__tracker(zone)->leave)
+        ebb__tracker(zone)->leave(zone, index, order, type);
     ring_remove(zone, list, index);
     list->blocks--;
     list->reported -= reported;
@@ -105,6 +164,14 @@ bool ebb__unlink(struct ebb_zone *zone, uint32_t index)
 
     EBB__ASSERT(ebb__state_of(state) == EBB__FREE);
     return unlink_block(zone, index, state);
+}
+
+void ebb__tracker_reset(struct ebb_zone *zone, unsigned order, unsigned type)
+{
+    const struct ebb_tracker_ops *tracker = ebb__tracker(zone);
+
+    if (tracker->reset)
+        tracker->reset(zone, order, type);
 }
 
 /* ---- looking around ---- */
@@ -140,26 +207,26 @@ static bool mixed(const struct ebb_zone *zone, uint32_t index, unsigned order)
 
 /* ---- split ---- */
 
-/* Link a part of what was a free block: it keeps the mark. */
 static void link_part(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported)
 {
     ebb__link(zone, index, order, ebb__pageblock_type(zone, index), reported,
-              reported ? EBB__TAIL : EBB__HEAD);
+              reported ? EBB__COLD : EBB__HEAD);
 }
 
 void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
 {
     unsigned from = ebb__order_of(ebb__load_state(zone, head));
     bool reported = ebb__unlink(zone, head);
+    bool parts_reported = reported && zone->split != EBB_SPLIT_CLEAR;
 
     while (from > order) {
         uint32_t middle = head + (1u << --from);
 
         if (index >= middle) {
-            link_part(zone, head, from, reported);
+            link_part(zone, head, from, parts_reported);
             head = middle;
         } else {
-            link_part(zone, middle, from, reported);
+            link_part(zone, middle, from, parts_reported);
         }
     }
     if (reported)
@@ -172,6 +239,7 @@ static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned o
                                enum ebb__where where)
 {
     bool isolated = ebb__pageblock_type(zone, index) == EBB_ISOLATE;
+    unsigned freed_order = order;
 
     ebb__store_state(zone, index, EBB__NONE);
     for (; order < zone->max_order; order++) {
@@ -184,9 +252,14 @@ static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned o
         if ((state & (EBB__STATE_MASK | EBB__ORDER_MASK)) != ebb__state_word(EBB__FREE, order, 0) ||
             (ebb__type_of(state) == EBB_ISOLATE) != isolated)
             break;
+        /* Both marks count, whichever half came last: `state` was read before this. */
         reported &= unlink_block(zone, buddy, state);
         index &= buddy;
     }
+    if (zone->merge == EBB_MERGE_NEVER && order > freed_order)
+        reported = false;
+    if (EBB_UNLIKELY(order >= zone->shuffle_order) && where == EBB__HEAD && random_bit(zone))
+        where = EBB__COLD;
     link_block(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
     return isolated ? 0 : order; /* what is isolated is nothing to report */
 }
@@ -241,8 +314,12 @@ static void convert_pageblock(struct ebb_zone *zone, uint32_t first, unsigned ty
     for (uint32_t at = 0; at < frames;) {
         uint16_t state = ebb__load_state(zone, first + at);
 
-        if (ebb__state_of(state) == EBB__FREE)
-            link_part(zone, first + at, ebb__order_of(state), ebb__unlink(zone, first + at));
+        if (ebb__state_of(state) == EBB__FREE) {
+            bool reported = ebb__unlink(zone, first + at);
+
+            ebb__link(zone, first + at, ebb__order_of(state), type, ebb__moved_mark(zone, reported),
+                      ebb__moved_where(zone, reported));
+        }
         at += 1u << ebb__order_of(state);
     }
 }
@@ -333,5 +410,5 @@ void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported)
 
     EBB__ASSERT(ebb__state_of(state) == EBB__IN_FLIGHT);
     zone->in_flight -= (uint64_t)1 << order;
-    ebb__free_block(zone, index, order, reported, EBB__TAIL);
+    ebb__free_block(zone, index, order, reported, EBB__COLD);
 }

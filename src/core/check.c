@@ -18,13 +18,14 @@
  * I20  a state is one of the defined ones, and has no stray bits
  */
 #include "pcp.h"
+#include "tracker.h"
 
 /* A walk under way: the zone, where to name a violation, and what level 3 counts. */
 struct walk {
     const struct ebb_zone *zone;
     struct ebb_violation *violation;
     uint64_t blocks[EBB_ORDERS][EBB_MIGRATETYPES]; /* free ones */
-    uint64_t frames[EBB__IN_FLIGHT + 1];           /* by state */
+    uint64_t frames[EBB__FILLING + 1];             /* by state */
     uint64_t cached_hash; /* sum over the cached frames, less that over the caches' entries */
 };
 
@@ -220,6 +221,17 @@ static bool check_cache(struct walk *walk, const struct ebb_pcp *pcp)
     return true;
 }
 
+/* After the lists are known to be rings of free blocks. */
+static bool check_tracker(struct walk *walk)
+{
+    const struct ebb_tracker_ops *tracker = ebb__tracker(walk->zone);
+    uint32_t index = 0;
+
+    if (tracker->check && !tracker->check(walk->zone, &index))
+        return broken(walk, 10, index, "what the tracker keeps of a block is wrong");
+    return true;
+}
+
 static bool check_lists(struct walk *walk)
 {
     const struct ebb_zone *zone = walk->zone;
@@ -234,7 +246,7 @@ static bool check_lists(struct walk *walk)
         if (!check_cache(walk, &zone->pcps[cpu]))
             return false;
     }
-    return true;
+    return check_tracker(walk);
 }
 
 /* ---- level 3: every descriptor ---- */
@@ -246,14 +258,13 @@ static bool check_state(struct walk *walk, uint64_t index, uint16_t state)
     enum ebb__state kind = ebb__state_of(state);
     uint64_t frames = (uint64_t)1 << ebb__order_of(state);
 
-    if ((state & ~known) || kind < EBB__FREE || kind > EBB__IN_FLIGHT)
+    if ((state & ~known) || kind < EBB__FREE || kind > EBB__FILLING)
         return broken(walk, 20, index, "a state that is not defined");
     if ((state & EBB__REPORTED) && kind != EBB__FREE)
         return broken(walk, 1, index, "a block is reported that is not free");
-    if (ebb__type_of(state) && (kind == EBB__CACHED || kind == EBB__IN_FLIGHT))
+    if (ebb__type_of(state) &&
+        (kind == EBB__CACHED || kind == EBB__IN_FLIGHT || kind == EBB__FILLING))
         return broken(walk, 20, index, "a type where none belongs");
-    if (kind == EBB__ALLOCATED && ebb__type_of(state) == EBB_ISOLATE)
-        return broken(walk, 20, index, "a block was allocated as ISOLATE");
     if (ebb__order_of(state) > zone->max_order || (kind == EBB__CACHED && frames > 1))
         return broken(walk, 14, index, "a block has no legal order");
     if ((index & (frames - 1)) || frames > zone->span - index)
@@ -321,7 +332,7 @@ static bool check_totals(struct walk *walk)
                 return broken_count(walk, 13, "a free block is on no list");
         }
     }
-    for (unsigned state = 0; state <= EBB__IN_FLIGHT; state++)
+    for (unsigned state = 0; state <= EBB__FILLING; state++)
         total += walk->frames[state];
     if (walk->frames[EBB__CACHED] != cached_frames(zone) || walk->cached_hash != 0)
         return broken_count(walk, 19, "a cached frame is in no cache, or in two");

@@ -21,6 +21,7 @@ enum ebb__state {
     EBB__CACHED = 2,    /* in a per-CPU cache */
     EBB__ALLOCATED = 3, /* with a caller */
     EBB__IN_FLIGHT = 4, /* in a batch */
+    EBB__FILLING = 5,   /* on its way to the free lists, being filled; counts as allocated */
 };
 #define EBB__ORDER_MASK  0x001fu
 #define EBB__STATE_SHIFT 5
@@ -110,7 +111,9 @@ static inline bool ebb__above_min(const struct ebb_zone *zone, uint64_t frames)
 
 /* ---- buddy.c: all under the zone's lock ---- */
 
-enum ebb__where { EBB__HEAD, EBB__TAIL };
+/* Where on a list: at its head, where freed blocks go; cold, where the tracker
+ * wants blocks that are not to be allocated next; at its very tail. */
+enum ebb__where { EBB__HEAD, EBB__COLD, EBB__TAIL };
 
 /* Put a block on / take it off the free list of (order, type): the only two
  * functions that change a free list or a counter of free frames (I5).
@@ -144,6 +147,19 @@ bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head
  * counted in in_flight. False, and nothing changes, if that would leave fewer
  * than the low watermark free. Under the zone's lock. */
 bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index);
+
+/* Does a reported block keep its mark when its pageblock changes its type, and
+ * where on its new list does it go? */
+static inline bool ebb__moved_mark(const struct ebb_zone *zone, bool reported)
+{
+    return reported && zone->move != EBB_MOVE_DEMOTE;
+}
+static inline enum ebb__where ebb__moved_where(const struct ebb_zone *zone, bool reported)
+{
+    if (!ebb__moved_mark(zone, reported))
+        return EBB__HEAD;
+    return zone->move == EBB_MOVE_FOLLOW ? EBB__COLD : EBB__TAIL;
+}
 
 /* Put an IN_FLIGHT block back (re-reading its type), reported or not; never
  * asks for a pass (I6). It goes to the tail of its list: one that was not reported
@@ -188,24 +204,27 @@ static inline bool ebb__report_screen(struct ebb_zone *zone, unsigned order)
     return ebb__report_wanted(zone, order);
 }
 
-/* ---- trackers ---- */
+/* ---- content.c ---- */
 
-/*
- * A tracker finds the unreported blocks of a free list. All functions are
- * called under the zone's lock, and the lock may be dropped between calls.
- */
-struct ebb_tracker_ops {
-    const char *name;
-    /*
-     * The next unreported block of (order, type), in *index, or false if there
-     * is none that it has not skipped. May look at no more than *steps blocks
-     * and counts them down; at 0 it must have left the list so that the next
-     * call goes on from there, and returns false.
-     */
-    bool (*next)(struct ebb_zone *zone, unsigned order, unsigned type, unsigned *steps,
-                 uint32_t *index);
-};
+/* Give the frames of a block, which is nobody's, what its zone's free frames hold.
+ * With no lock held; nothing with EBB_FILL_NONE. Whatever makes a block free that
+ * somebody has used comes by here first. */
+void ebb__fill(const struct ebb_zone *zone, uint32_t index, unsigned order);
 
-extern const struct ebb_tracker_ops ebb_tracker_rotation;
+/* Look whether a block just allocated still holds that; tell the port if not, and
+ * fill it anew. With no lock held, and only if the zone has a verify callback. */
+void ebb__verify_fill(struct ebb_zone *zone, uint32_t index, unsigned order);
+
+/* May what this device leaves in reported frames be found in free frames of all the
+ * engine's zones? */
+bool ebb__report_content_ok(const struct ebb_report *report,
+                            const struct ebb_report_device *device);
+
+/* ---- trackers (tracker.h) ---- */
+
+/* What a tracker keeps of a list is no longer right, or is about to be made
+ * wrong: it is to look again from the tail. For whoever works on a list on his
+ * own, such as compaction. Under the zone's lock. */
+void ebb__tracker_reset(struct ebb_zone *zone, unsigned order, unsigned type);
 
 #endif

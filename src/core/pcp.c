@@ -48,15 +48,16 @@ static unsigned refill_order(const struct ebb_zone *zone, unsigned type, uint64_
 /* Fill an empty stack with up to a batch. Frames of one block come off it in
  * ascending order. */
 __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_pcp *pcp,
-                                             unsigned type)
+                                             unsigned type, unsigned flags)
 {
+    const uint64_t leave = flags & EBB_ALLOC_LOW ? zone->watermark_low : zone->watermark_min;
     uint32_t *frames = pcp->frames[type];
     uint32_t count = 0;
 
     ebb_port_lock(&zone->lock);
-    while (count < zone->pcp_batch && ebb__above_min(zone, 1)) {
+    while (count < zone->pcp_batch && zone->free - zone->isolated > leave) {
         bool own = zone->nonempty[type];
-        uint64_t wanted = zone->free - zone->isolated - zone->watermark_min;
+        uint64_t wanted = zone->free - zone->isolated - leave;
         unsigned order;
         uint32_t index;
 
@@ -97,7 +98,7 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
 
 /* ---- the cached path ---- */
 
-uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, bool *wanted)
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned flags, bool *wanted)
 {
     struct ebb_pcp *pcp = this_pcp(zone);
     uint64_t index = EBB__NO_FRAME;
@@ -106,7 +107,7 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, bool *wanted)
     if (EBB_UNLIKELY(!pcp->used))
         *wanted |= first_use(zone, pcp);
     if (EBB_UNLIKELY(pcp->count[type] == 0))
-        refill(zone, pcp, type);
+        refill(zone, pcp, type, flags);
     if (EBB_LIKELY(pcp->count[type] > 0)) {
         uint32_t top = pcp->frames[type][--pcp->count[type]];
 
@@ -118,8 +119,9 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, bool *wanted)
     return index;
 }
 
-static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint32_t index,
-                               bool *wanted)
+/* `filled`: the caller has claimed it, and nobody else can free it. */
+ALWAYS_INLINE enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint32_t index,
+                                      bool filled, bool *wanted)
 {
     /* Read under this lock: ebb_isolate_range() changes the type first and
      * empties the cache then. */
@@ -127,7 +129,9 @@ static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint3
 
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
         return EBB__PCP_BYPASS;
-    if (EBB_UNLIKELY(!ebb__release(zone, index, 0, cached_frame)))
+    if (filled)
+        ebb__store_state(zone, index, cached_frame);
+    else if (EBB_UNLIKELY(!ebb__release(zone, index, 0, cached_frame)))
         return EBB__PCP_REFUSED;
     if (EBB_UNLIKELY(!pcp->used))
         *wanted |= first_use(zone, pcp);
@@ -144,7 +148,18 @@ enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wa
     enum ebb__pcp_free result;
 
     ebb_port_lock(&pcp->lock);
-    result = push(zone, pcp, index, wanted);
+    result = push(zone, pcp, index, false, wanted);
+    ebb_port_unlock(&pcp->lock);
+    return result;
+}
+
+enum ebb__pcp_free ebb__pcp_free_filled(struct ebb_zone *zone, uint32_t index, bool *wanted)
+{
+    struct ebb_pcp *pcp = this_pcp(zone);
+    enum ebb__pcp_free result;
+
+    ebb_port_lock(&pcp->lock);
+    result = push(zone, pcp, index, true, wanted);
     ebb_port_unlock(&pcp->lock);
     return result;
 }

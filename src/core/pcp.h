@@ -8,6 +8,8 @@
 
 #include "core.h"
 
+#define ALWAYS_INLINE __attribute__((always_inline)) static inline
+
 /* ISOLATE has no stack: what is freed there goes to the free lists at once. */
 #define EBB__PCP_TYPES 3u
 
@@ -32,9 +34,10 @@ static inline uint64_t ebb__pcp_held(const struct ebb_pcp *pcp)
 
 /* The index of a frame from this CPU's cache, refilled if need be; the frame is
  * then allocated. Or EBB__NO_FRAME: the lists have none to refill it with, as far
- * as the watermark allows. *wanted is set, never cleared, if a pass is wanted. */
+ * as the watermark (the low one with EBB_ALLOC_LOW) allows. *wanted is set, never cleared, if a
+ * pass is wanted. */
 #define EBB__NO_FRAME UINT64_MAX
-uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, bool *wanted);
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned flags, bool *wanted);
 
 enum ebb__pcp_free {
     EBB__PCP_FREED,
@@ -44,6 +47,9 @@ enum ebb__pcp_free {
 
 /* Free a frame into this CPU's cache. *wanted as above. */
 enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted);
+
+/* The same for a frame in state FILLING that the caller claimed; never refused. */
+enum ebb__pcp_free ebb__pcp_free_filled(struct ebb_zone *zone, uint32_t index, bool *wanted);
 
 /* All locks of a zone, for those who need to see all of it stand still. */
 void ebb__lock_all(struct ebb_zone *zone);

@@ -18,13 +18,11 @@
  * nothing: the zone gets a gate instead, and the first free that lets something
  * go asks.
  */
-#include "core.h"
+#include "tracker.h"
 
 void *memset(void *to, int byte, size_t n);
 
-#define NS_PER_MS    ((uint64_t)1000000)
-#define MS_LIMIT     3600000u
-#define BUDGET_LIMIT 1024u
+#define NS_PER_MS ((uint64_t)1000000)
 
 /* Blocks looked at in one hold of a zone's lock. */
 #define STEPS_PER_HOLD 64u
@@ -114,8 +112,7 @@ bool ebb__report_wanted(struct ebb_zone *zone, unsigned order)
 
 bool ebb__report_cache_used(struct ebb_zone *zone)
 {
-    /* A pass reports what it finds, so with a threshold only frees may ask. */
-    if (is_requested(zone) || zone->report_min_order == SCREEN_OFF || zone->report_threshold > 1)
+    if (is_requested(zone) || !zone->report_caches)
         return false;
     set_requested(zone, true);
     return true;
@@ -131,9 +128,24 @@ enum ebb_report_phase ebb_report_phase(const struct ebb_report *report)
     return (enum ebb_report_phase)__atomic_load_n(&report->phase, __ATOMIC_RELAXED);
 }
 
+static uint64_t delay(const struct ebb_report *report)
+{
+    return report->config.delay_ms * NS_PER_MS;
+}
+
 static bool is_attached(const struct ebb_report *report)
 {
     return report->device && !report->changing;
+}
+
+/* Somebody has to run the engine: the worker, or whoever is here. With no lock
+ * held. For workers `report` may be gone by then: see ebb_report_complete(). */
+static void kick(struct ebb_report *report, bool inlined, void *worker)
+{
+    if (inlined)
+        (void)ebb_report_run(report);
+    else
+        ebb_port_wake(worker);
 }
 
 /* To REQUESTED. Returns whether the worker has to hear of it: not if it knows of
@@ -157,11 +169,11 @@ void ebb__report_request(struct ebb_zone *zone)
         report->stats.requests++;
         wake = request(report);
         if (wake)
-            report->due = now + report->config.delay_ms * NS_PER_MS;
+            report->due = now + delay(report);
     }
     ebb_port_unlock(&report->lock);
     if (wake)
-        ebb_port_wake(report->config.worker);
+        kick(report, report->inlined, report->config.worker);
 }
 
 void ebb_report_now(struct ebb_report *report)
@@ -183,7 +195,7 @@ void ebb_report_now(struct ebb_report *report)
     }
     ebb_port_unlock(&report->lock);
     if (attached)
-        ebb_port_wake(report->config.worker);
+        kick(report, report->inlined, report->config.worker);
 }
 
 /* ---- the pass: lists ---- */
@@ -214,27 +226,56 @@ static bool has_room(const struct ebb_report *report)
     return report->filled == 0 || (report->filled < report->capacity && report->room > 0);
 }
 
+static bool descending(const struct ebb_report *report)
+{
+    return report->config.direction == EBB_DIRECTION_DESCENDING;
+}
+
+static bool by_address(const struct ebb_report *report)
+{
+    return ebb__tracker(report->zone)->by_address;
+}
+
 static void open_list(struct ebb_report *report)
 {
-    const struct ebb_free_list *list = &report->zone->lists[report->order][report->type];
+    const struct ebb_zone *zone = report->zone;
+    const struct ebb_free_list *list = &zone->lists[report->order][report->type];
 
     report->list_open = true;
+    if (by_address(report)) {
+        /* Its list is the zone, and the tracker knows where that ends. */
+        uint64_t blocks = 0;
+
+        for (unsigned order = zone->report_min_order; order <= zone->max_order; order++)
+            blocks += unreported_of_order(zone, order);
+        report->list_steps = UINT64_MAX;
+        report->list_blocks = share_of_list(report, blocks);
+        return;
+    }
     report->list_steps = ebb__unreported(list) > 0 ? list->blocks : 0;
     report->list_blocks = share_of_list(report, list->blocks);
+}
+
+static void close_order(struct ebb_report *report)
+{
+    const struct ebb_zone *zone = report->zone;
+    unsigned last = descending(report) ? zone->report_min_order : zone->max_order;
+
+    report->list_open = false;
+    report->type = 0;
+    if (report->order == last || by_address(report))
+        report->lists_left = false;
+    else if (descending(report))
+        report->order--;
+    else
+        report->order++;
 }
 
 static void close_list(struct ebb_report *report)
 {
     report->list_open = false;
-    if (++report->type == EBB_ISOLATE) {
-        report->type = 0;
-        report->order++;
-    }
-}
-
-static bool lists_left(const struct ebb_report *report)
-{
-    return report->order <= report->zone->max_order;
+    if (by_address(report) || ++report->type == EBB_ISOLATE)
+        close_order(report);
 }
 
 static void add_to_batch(struct ebb_report *report, uint32_t index, unsigned order)
@@ -248,36 +289,66 @@ static void add_to_batch(struct ebb_report *report, uint32_t index, unsigned ord
     };
 }
 
-/* Take the next block of the open list, or close the list. */
-static void take_from_list(struct ebb_report *report, unsigned *steps)
+/* The next block of the open list, if it may give any more. */
+static enum ebb__found look(struct ebb_report *report, unsigned *steps, uint32_t *index)
 {
-    struct ebb_zone *zone = report->zone;
     unsigned allowed = report->list_steps < *steps ? (unsigned)report->list_steps : *steps;
     unsigned left = allowed;
-    uint64_t frames = (uint64_t)1 << report->order;
-    uint32_t index;
-    bool found = report->list_blocks > 0 &&
-                 report->tracker->next(zone, report->order, report->type, &left, &index);
+    enum ebb__found found = EBB__NOTHING;
 
+    if (report->list_blocks > 0 && allowed > 0)
+        found = ebb__tracker(report->zone)->next(report, &left, index);
     *steps -= allowed - left;
     report->list_steps -= allowed - left;
-    if (found && report->filled > 0 && frames > report->room) {
-        /* It is the first one of the next batch. */
-        report->list_steps++;
+    return found == EBB__PAUSE && report->list_steps == 0 ? EBB__NOTHING : found;
+}
+
+/* The watermark keeps a block of this order here. */
+static void stop_at_watermark(struct ebb_report *report)
+{
+    /* Larger ones as well, but not those of lower orders. */
+    if (descending(report))
+        close_order(report);
+    else
+        report->lists_left = false;
+}
+
+/* Take this block into the batch, unless it has to wait for the next one. */
+static void take(struct ebb_report *report, uint32_t index)
+{
+    unsigned order = ebb__order_of(ebb__load_state(report->zone, index));
+    uint64_t frames = (uint64_t)1 << order;
+
+    if (report->filled > 0 && frames > report->room) {
+        report->list_steps++; /* it is looked at once more */
         report->room = 0;
         return;
     }
-    if (found && !ebb__isolate_block(zone, index)) {
-        /* The watermark: no more from this zone. */
-        report->order = zone->max_order + 1u;
+    if (!ebb__isolate_block(report->zone, index)) {
+        stop_at_watermark(report);
         return;
     }
-    if (found) {
-        add_to_batch(report, index, report->order);
-        report->list_blocks--;
-        report->room -= frames < report->room ? frames : report->room;
-    } else if (left > 0 || report->list_steps == 0) {
+    add_to_batch(report, index, order);
+    report->list_blocks--;
+    report->room -= frames < report->room ? frames : report->room;
+}
+
+static void take_from_list(struct ebb_report *report, unsigned *steps)
+{
+    uint32_t index;
+
+    switch (look(report, steps, &index)) {
+    case EBB__FOUND:
+        take(report, index);
+        break;
+    case EBB__NOTHING:
         close_list(report);
+        break;
+    case EBB__FLUSH:
+        report->room = 0;
+        break;
+    case EBB__PAUSE:
+        break;
     }
 }
 
@@ -289,7 +360,7 @@ static void fill_some(struct ebb_report *report)
     ebb_port_lock(&report->zone->lock);
     if (report->filled == 0)
         report->room = room_for_batch(report->zone);
-    while (steps > 0 && has_room(report) && lists_left(report)) {
+    while (steps > 0 && has_room(report) && report->lists_left) {
         if (!report->list_open)
             open_list(report);
         take_from_list(report, &steps);
@@ -326,7 +397,6 @@ static bool open_zone(struct ebb_report *report)
 {
     struct ebb_zone *zone = report->zone;
     uint64_t cached;
-    bool open;
 
     if (!take_request(zone))
         return false;
@@ -335,36 +405,61 @@ static bool open_zone(struct ebb_report *report)
      * after it was looked at has to be able to ask. */
     cached = ebb__drain(zone, true, NULL);
     ebb_port_lock(&zone->lock);
-    if (cached > 0)
+    if (cached > 0 && zone->report_caches)
         set_requested(zone, true);
-    open = something_fits(zone);
-    set_gate(zone, !open && anything_unreported(zone));
+    else
+        cached = 0;
+    report->zone_open = something_fits(zone);
+    set_gate(zone, !report->zone_open && anything_unreported(zone));
+    if (report->zone_open && ebb__tracker(zone)->open)
+        ebb__tracker(zone)->open(report);
     ebb_port_unlock(&zone->lock);
     if (cached > 0)
         another_pass(report);
 
-    report->zone_open = open;
+    report->lists_left = true;
     report->list_open = false;
-    report->order = zone->report_min_order;
+    report->order = descending(report) ? zone->max_order : zone->report_min_order;
     report->type = 0;
-    return open;
+    return report->zone_open;
+}
+
+/* No more of this zone in this pass. Under its lock. */
+static void shut_zone(struct ebb_report *report)
+{
+    if (report->zone_open && ebb__tracker(report->zone)->close)
+        ebb__tracker(report->zone)->close(report);
+    report->zone_open = false;
+}
+
+/* Is there enough to ask for a pass, whoever left it? */
+static bool over_threshold(const struct ebb_zone *zone)
+{
+    for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
+        if (unreported_of_order(zone, order) >= zone->report_threshold)
+            return true;
+    }
+    return false;
 }
 
 /* Done with a zone: see to what is left of it. */
 static void close_zone(struct ebb_report *report)
 {
     struct ebb_zone *zone = report->zone;
+    bool fits;
     bool again;
 
     ebb_port_lock(&zone->lock);
-    again = something_fits(zone);
+    shut_zone(report);
+    fits = something_fits(zone);
+    /* Inline there is no later: what is too little for a request stays. */
+    again = fits && (!report->inlined || over_threshold(zone));
     if (again)
         set_requested(zone, true);
-    set_gate(zone, !again && anything_unreported(zone));
+    set_gate(zone, !fits && anything_unreported(zone));
     ebb_port_unlock(&zone->lock);
     if (again)
         another_pass(report);
-    report->zone_open = false;
 }
 
 static struct ebb_zone *zone_after(const struct ebb_report *report, const struct ebb_zone *zone)
@@ -422,13 +517,13 @@ static bool fill(struct ebb_report *report)
     for (; report->zone; next_zone(report)) {
         if (!report->zone_open && !open_zone(report))
             continue;
-        while (has_room(report) && lists_left(report))
+        while (has_room(report) && report->lists_left)
             fill_some(report);
         if (report->filled > 0)
             return true;
         close_zone(report);
     }
-    end_pass(report, report->config.delay_ms * NS_PER_MS);
+    end_pass(report, delay(report));
     return false;
 }
 
@@ -462,12 +557,13 @@ void ebb_report_complete(struct ebb_report *report, int status)
 {
     uint32_t expected = BATCH_IN_FLIGHT;
     uint32_t state = status < 0 ? (uint32_t)status : BATCH_DONE;
+    bool inlined = report->inlined;
     void *worker = report->config.worker;
 
     /* With this exchange the batch belongs to the runner again. */
     if (__atomic_compare_exchange_n(&report->batch, &expected, state, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE)) {
-        ebb_port_wake(worker);
+        kick(report, inlined, worker);
         return;
     }
     ebb_port_lock(&report->lock);
@@ -515,19 +611,40 @@ static bool drain(struct ebb_report *report, uint32_t state)
     return succeeded;
 }
 
-/* Nothing more now. This zone and the ones after it stay requested; the next pass
- * begins behind it, lest one bad block keep all other zones waiting. */
-static void back_off(struct ebb_report *report)
+/* With nobody to come back later, zones must be able to ask again. */
+static void forget_requests(struct ebb_report *report)
+{
+    for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next) {
+        ebb_port_lock(&zone->lock);
+        set_requested(zone, false);
+        ebb_port_unlock(&zone->lock);
+    }
+}
+
+static uint64_t next_backoff(const struct ebb_report *report)
 {
     uint64_t first = report->config.backoff_ms * NS_PER_MS;
     uint64_t limit = report->config.backoff_max_ms * NS_PER_MS;
     uint64_t next = report->backoff_ns > 0 ? report->backoff_ns * 2 : first;
 
-    report->backoff_ns = next < limit ? next : limit;
+    return next < limit ? next : limit;
+}
+
+/* Nothing more now. This zone and the ones after it stay requested; the next pass
+ * begins behind it, lest one bad block keep all other zones waiting. */
+static void back_off(struct ebb_report *report)
+{
     ebb_port_lock(&report->zone->lock);
+    shut_zone(report);
     set_requested(report->zone, true);
     ebb_port_unlock(&report->zone->lock);
     report->first = zone_after(report, report->zone);
+    if (report->inlined) {
+        forget_requests(report);
+        end_pass(report, 0);
+        return;
+    }
+    report->backoff_ns = next_backoff(report);
     another_pass(report);
     end_pass(report, report->backoff_ns);
 }
@@ -565,12 +682,16 @@ static bool enter(struct ebb_report *report)
     return seen == RUN_FREE;
 }
 
-static void leave(struct ebb_report *report)
+/* Returns whether somebody came meanwhile and this caller has to see to it. */
+static bool leave(struct ebb_report *report)
 {
+    bool inlined = report->inlined;
     void *worker = report->config.worker;
+    bool wanted = __atomic_exchange_n(&report->running, RUN_FREE, __ATOMIC_ACQ_REL) == RUN_WANTED;
 
-    if (__atomic_exchange_n(&report->running, RUN_FREE, __ATOMIC_ACQ_REL) == RUN_WANTED)
+    if (wanted && !inlined)
         ebb_port_wake(worker);
+    return wanted && inlined;
 }
 
 static bool may_go_on(struct ebb_report *report)
@@ -607,11 +728,15 @@ uint64_t ebb_report_run(struct ebb_report *report)
 {
     uint64_t due;
 
-    if (!enter(report))
-        return deadline(report);
-    advance(report);
-    due = deadline(report);
-    leave(report);
+    do {
+        if (!enter(report))
+            return deadline(report);
+        do {
+            advance(report);
+            due = deadline(report);
+            /* What was asked for meanwhile; nobody else will come for it. */
+        } while (report->inlined && due != EBB_NEVER);
+    } while (leave(report));
     return due;
 }
 
@@ -626,19 +751,24 @@ int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *c
 {
     struct ebb_report_config c = *config;
 
-    c.delay_ms = or_default(c.delay_ms, EBB_REPORT_DELAY_MS);
+    if (ebb_report_config_problem(config))
+        return -EBB_EINVAL;
+    if (!c.tracker)
+        c.tracker = EBB__TRACKER_DEFAULT;
+    if (!ebb__tracker_of(c.tracker))
+        return -EBB_EOPNOTSUPP;
     c.capacity = or_default(c.capacity, 32);
     c.budget = or_default(c.budget, 1);
     c.threshold = or_default(c.threshold, 1);
-    c.backoff_ms = or_default(c.backoff_ms, 1000);
-    c.backoff_max_ms = or_default(c.backoff_max_ms, 60000);
-    if (c.delay_ms > MS_LIMIT || c.capacity > EBB_REPORT_CAPACITY_LIMIT ||
-        c.budget > BUDGET_LIMIT || c.backoff_max_ms > MS_LIMIT || c.backoff_ms > c.backoff_max_ms)
-        return -EBB_EINVAL;
+    if (c.execution != EBB_EXECUTION_INLINE) {
+        c.delay_ms = or_default(c.delay_ms, EBB_REPORT_DELAY_MS);
+        c.backoff_ms = or_default(c.backoff_ms, EBB_REPORT_BACKOFF_MS);
+        c.backoff_max_ms = or_default(c.backoff_max_ms, EBB_REPORT_BACKOFF_MAX_MS);
+    }
 
     memset(report, 0, sizeof(*report));
     report->config = c;
-    report->tracker = &ebb_tracker_rotation;
+    report->inlined = c.execution == EBB_EXECUTION_INLINE;
     report->due = EBB_NEVER;
     return 0;
 }
@@ -655,6 +785,10 @@ int ebb_report_add_zone(struct ebb_report *report, struct ebb_zone *zone)
         *end = zone;
         zone->report = report;
         zone->report_next = NULL;
+        zone->tracker = ebb__tracker_of(report->config.tracker);
+        zone->split = report->config.split;
+        zone->merge = report->config.merge;
+        zone->move = report->config.move;
         err = 0;
     }
     ebb_port_unlock(&report->lock);
@@ -670,23 +804,39 @@ static unsigned smallest_order(const struct ebb_report *report, const struct ebb
     return zone->pageblock_order;
 }
 
+static uint32_t threshold(const struct ebb_report *report)
+{
+    if (report->config.threshold == EBB_REPORT_TWICE_CAPACITY)
+        return 2 * report->capacity;
+    return report->config.threshold;
+}
+
 static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
 {
+    const struct ebb_tracker_ops *tracker = ebb__tracker(zone);
     unsigned order = smallest_order(report, zone);
     bool on = order <= zone->max_order;
 
     ebb_port_lock(&zone->lock);
-    zone->report_threshold = report->config.threshold;
+    zone->report_threshold = threshold(report);
     zone->report_min_order = on ? (uint8_t)order : SCREEN_OFF;
+    zone->track_order = on && tracker->mark ? (uint8_t)order : SCREEN_OFF;
+    /* A pass reports what it finds, so with a threshold only frees may ask; and
+     * inline nobody would come when the cache is idle. */
+    zone->report_caches = on && zone->report_threshold == 1 && !report->inlined;
     set_gate(zone, false);
     set_requested(zone, on);
     ebb_port_unlock(&zone->lock);
+    if (on && tracker->attach)
+        tracker->attach(zone);
 }
 
 static void screen_off(struct ebb_zone *zone)
 {
     ebb_port_lock(&zone->lock);
     zone->report_min_order = SCREEN_OFF;
+    zone->track_order = SCREEN_OFF;
+    zone->report_caches = false;
     set_gate(zone, false);
     set_requested(zone, false);
     ebb_port_unlock(&zone->lock);
@@ -723,6 +873,8 @@ int ebb_report_register(struct ebb_report *report, struct ebb_report_device *dev
 
     if (!is_usable(device))
         return -EBB_EINVAL;
+    if (!ebb__report_content_ok(report, device))
+        return -EBB_EOPNOTSUPP;
     if (!take_device(report, device))
         return -EBB_EBUSY;
     for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next)
@@ -730,10 +882,10 @@ int ebb_report_register(struct ebb_report *report, struct ebb_report_device *dev
 
     ebb_port_lock(&report->lock);
     report->changing = false;
-    report->due = now + report->config.delay_ms * NS_PER_MS;
+    report->due = now + delay(report);
     set_phase(report, EBB_REPORT_REQUESTED);
     ebb_port_unlock(&report->lock);
-    ebb_port_wake(report->config.worker);
+    kick(report, report->inlined, report->config.worker);
     return 0;
 }
 
@@ -747,6 +899,16 @@ static bool begin_unregister(struct ebb_report *report)
         report->changing = true;
     ebb_port_unlock(&report->lock);
     return begun;
+}
+
+/* Wherever the pass stands, it goes no further. */
+static void stop_pass(struct ebb_report *report)
+{
+    if (!report->in_pass || !report->zone)
+        return;
+    ebb_port_lock(&report->zone->lock);
+    shut_zone(report);
+    ebb_port_unlock(&report->zone->lock);
 }
 
 static void wait_for_batch(struct ebb_report *report)
@@ -774,6 +936,7 @@ int ebb_report_unregister(struct ebb_report *report)
     state = get_batch(report);
     if (state != BATCH_NONE)
         drain(report, state);
+    stop_pass(report);
 
     ebb_port_lock(&report->lock);
     report->in_pass = false;
@@ -782,7 +945,9 @@ int ebb_report_unregister(struct ebb_report *report)
     set_phase(report, EBB_REPORT_IDLE);
     report->due = EBB_NEVER;
     ebb_port_unlock(&report->lock);
-    leave(report);
+    /* Somebody may have registered another one already. */
+    if (leave(report))
+        (void)ebb_report_run(report);
     return 0;
 }
 

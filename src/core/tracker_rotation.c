@@ -5,29 +5,24 @@
  * up behind the head, and the unreported ones, which are the warm ones, in
  * front, where the allocator takes from.
  */
-#include "core.h"
+#include "tracker.h"
 
-static bool rotation_next(struct ebb_zone *zone, unsigned order, unsigned type, unsigned *steps,
-                          uint32_t *index)
+enum ebb__found ebb__rotation_next(struct ebb_report *report, unsigned *steps, uint32_t *index)
 {
-    struct ebb_free_list *list = &zone->lists[order][type];
+    struct ebb_zone *zone = report->zone;
+    struct ebb_free_list *list = &zone->lists[report->order][report->type];
 
     if (ebb__unreported(list) == 0)
-        return false;
+        return EBB__NOTHING;
     while (*steps > 0) {
         uint32_t head = list->head;
 
         (*steps)--;
-        if (!(ebb__load_state(zone, head) & EBB__REPORTED)) {
+        if (!ebb__is_reported(zone, head)) {
             *index = head;
-            return true;
+            return EBB__FOUND;
         }
         list->head = zone->links[head].next;
     }
-    return false;
+    return EBB__PAUSE;
 }
-
-const struct ebb_tracker_ops ebb_tracker_rotation = {
-    .name = "rotation",
-    .next = rotation_next,
-};

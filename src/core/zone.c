@@ -5,6 +5,11 @@
  * to the port.
  */
 #include "pcp.h"
+#include "range.h"
+#include "tracker.h"
+
+/* An allocation's flag: see whether the block is as it was filled. */
+#define ALLOC_VERIFY 0x80u
 
 /* ---- making a zone ---- */
 
@@ -18,8 +23,25 @@ struct geometry {
     uint64_t present;
     uint64_t state;
     uint64_t pageblocks;
+    uint64_t bits;
+    uint64_t bit_words;
     uint64_t size;
 };
+
+/* Has it the callback that its fill policy needs? */
+static bool fill_possible(const struct ebb_zone_config *config)
+{
+    switch (config->fill_policy) {
+    case EBB_FILL_NONE:
+        return true;
+    case EBB_FILL_POISON:
+        return config->fill;
+    case EBB_FILL_ZERO:
+        return config->clear;
+    default:
+        return false;
+    }
+}
 
 static bool fill_defaults(struct ebb_zone_config *config)
 {
@@ -35,10 +57,15 @@ static bool fill_defaults(struct ebb_zone_config *config)
         config->pcp_batch = config->pcp_high < 32 ? config->pcp_high : 32;
     if (!config->watermark_low)
         config->watermark_low = config->watermark_min;
+    if (!config->poison_value)
+        config->poison_value = EBB_POISON_VALUE;
+    if (!config->shuffle_seed)
+        config->shuffle_seed = 1;
 
     return config->max_order <= EBB_ORDER_LIMIT && config->pageblock_order <= config->max_order &&
            config->cpus <= EBB_CPU_LIMIT && config->pcp_high <= EBB_PCP_LIMIT &&
-           config->pcp_batch <= config->pcp_high &&
+           config->pcp_batch <= config->pcp_high && fill_possible(config) &&
+           config->shuffle_order <= config->max_order + 1u &&
            config->watermark_low >= config->watermark_min &&
            config->watermark_low <= (uint64_t)1 << 32;
 }
@@ -80,6 +107,10 @@ static bool measure(const struct ebb_zone_config *config, struct geometry *geome
     geometry->present = place(&offset, geometry->span, config->max_order, sizeof(uint32_t));
     geometry->state = place(&offset, geometry->span, 0, sizeof(uint16_t));
     geometry->pageblocks = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
+    /* For the bitmap tracker: a bit for each block of the smallest order there may be,
+     * and one for each word of these; one more, so that the end need not be looked for. */
+    geometry->bits = place(&offset, geometry->span, 6, sizeof(uint64_t));
+    geometry->bit_words = place(&offset, (geometry->span >> 12) + 2, 0, sizeof(uint64_t));
     geometry->size = offset;
     return geometry->size <= SIZE_MAX;
 }
@@ -89,6 +120,11 @@ size_t ebb_zone_metadata_size(const struct ebb_zone_config *config)
     struct geometry geometry;
 
     return measure(config, &geometry) ? (size_t)geometry.size : 0;
+}
+
+static uint8_t plain_orders(const struct ebb_zone_config *config)
+{
+    return config->fill_policy == EBB_FILL_NONE ? (uint8_t)(config->max_order + 1u) : 0;
 }
 
 int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, void *memory)
@@ -111,13 +147,27 @@ int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, v
         .pcp_batch = config->pcp_batch,
         .watermark_min = config->watermark_min,
         .watermark_low = config->watermark_low,
+        .plain_orders = plain_orders(config),
+        .fill_policy = config->fill_policy,
+        .alloc_flags = config->fill_policy != EBB_FILL_NONE && config->verify ? ALLOC_VERIFY : 0,
+        .added_filled = config->added_filled,
+        .fill_value = config->fill_policy == EBB_FILL_POISON ? config->poison_value : 0,
         .clear = config->clear,
+        .fill = config->fill,
+        .verify = config->verify,
         .clear_ctx = config->clear_ctx,
+        .node = config->node,
         .pcps = (struct ebb_pcp *)(void *)metadata,
         .links = (struct ebb_link *)(void *)(metadata + geometry.links),
         .present = (uint32_t *)(void *)(metadata + geometry.present),
         .state = (uint16_t *)(void *)(metadata + geometry.state),
         .pageblocks = metadata + geometry.pageblocks,
+        .bits = (uint64_t *)(void *)(metadata + geometry.bits),
+        .bit_words = (uint64_t *)(void *)(metadata + geometry.bit_words),
+        .tracker = ebb__tracker_of(EBB__TRACKER_DEFAULT),
+        .track_order = 0xff,
+        .shuffle_order = config->shuffle_order > 0 ? (uint8_t)(config->shuffle_order - 1u) : 0xff,
+        .shuffle_state = config->shuffle_seed,
         .report_order = 0xff, /* off */
         .report_min_order = 0xff,
     };
@@ -151,22 +201,72 @@ static uint64_t next_largest(const struct ebb_zone *zone, uint64_t at, uint64_t 
     return next < limit ? next : limit;
 }
 
-/* The largest block that begins at `from` and ends at or before `to`. */
-static unsigned largest_order(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+/* A block of frames is the zone's from now on. */
+static void admit(struct ebb_zone *zone, uint64_t index, unsigned order)
 {
-    unsigned order = 63u - (unsigned)__builtin_clzll(to - from);
+    zone->present[index >> zone->max_order] += 1u << order;
+    zone->managed += (uint64_t)1 << order;
+}
 
-    if (order > zone->max_order)
-        order = zone->max_order;
-    if (from != 0 && (unsigned)__builtin_ctzll(from) < order)
-        order = (unsigned)__builtin_ctzll(from);
-    return order;
+/* Free a block that was admitted: at the tail, so that low frames are allocated
+ * first. Returns whether a pass is wanted. */
+static bool free_admitted(struct ebb_zone *zone, uint64_t index, unsigned order)
+{
+    unsigned merged = ebb__free_block(zone, (uint32_t)index, order, false, EBB__COLD);
+
+    return ebb__report_screen(zone, merged);
+}
+
+static bool add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    bool wanted = false;
+
+    while (from < to) {
+        unsigned order = ebb__largest_order(zone, from, to);
+
+        admit(zone, from, order);
+        if (free_admitted(zone, from, order))
+            wanted = true;
+        from += (uint64_t)1 << order;
+    }
+    return wanted;
+}
+
+/* Frames that have to be filled first, which may take long. They are set aside
+ * under the lock, and freed block by block. */
+static void set_aside(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        unsigned order = ebb__largest_order(zone, from, to);
+
+        admit(zone, from, order);
+        ebb__store_state(zone, (uint32_t)from, ebb__state_word(EBB__FILLING, order, 0));
+        from += (uint64_t)1 << order;
+    }
+}
+
+static bool add_filled(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    bool wanted = false;
+
+    while (from < to) {
+        unsigned order = ebb__largest_order(zone, from, to);
+
+        ebb__fill(zone, (uint32_t)from, order);
+        ebb_port_lock(&zone->lock);
+        if (free_admitted(zone, from, order))
+            wanted = true;
+        ebb_port_unlock(&zone->lock);
+        from += (uint64_t)1 << order;
+    }
+    return wanted;
 }
 
 int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
 {
     uint64_t from = pfn - zone->base;
     uint64_t to = from + frames;
+    bool as_they_are = zone->fill_policy == EBB_FILL_NONE || zone->added_filled;
     bool wanted = false;
 
     if (pfn < zone->first || from >= zone->span || frames == 0 || frames > zone->span - from)
@@ -179,18 +279,13 @@ int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
             return -EBB_EEXIST;
         }
     }
-    while (from < to) {
-        unsigned order = largest_order(zone, from, to);
-
-        zone->present[from >> zone->max_order] += 1u << order;
-        zone->managed += (uint64_t)1 << order;
-        /* At the tail, so that low frames are allocated first. */
-        if (ebb__report_screen(zone,
-                               ebb__free_block(zone, (uint32_t)from, order, false, EBB__TAIL)))
-            wanted = true;
-        from += (uint64_t)1 << order;
-    }
+    if (as_they_are)
+        wanted = add_as_they_are(zone, from, to);
+    else
+        set_aside(zone, from, to);
     ebb_port_unlock(&zone->lock);
+    if (!as_they_are)
+        wanted = add_filled(zone, from, to);
     if (wanted)
         ebb__report_request(zone);
     return 0;
@@ -200,31 +295,43 @@ int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
 
 static bool flags_valid(const struct ebb_zone *zone, unsigned flags)
 {
-    const unsigned known = EBB_ALLOC_ZERO | EBB_ALLOC_NO_CACHE | EBB_ALLOC_RESERVE;
+    const unsigned known = EBB_ALLOC_ZERO | EBB_ALLOC_NO_CACHE | EBB_ALLOC_RESERVE | EBB_ALLOC_LOW;
+    const unsigned contrary = EBB_ALLOC_RESERVE | EBB_ALLOC_LOW;
 
-    return !(flags & ~known) && (zone->clear || !(flags & EBB_ALLOC_ZERO));
+    return !(flags & ~known) && (zone->clear || !(flags & EBB_ALLOC_ZERO)) &&
+           (flags & contrary) != contrary;
+}
+
+/* Frames that an allocation must leave free. */
+static uint64_t to_leave(const struct ebb_zone *zone, unsigned flags)
+{
+    if (flags & EBB_ALLOC_RESERVE)
+        return 0;
+    return flags & EBB_ALLOC_LOW ? zone->watermark_low : zone->watermark_min;
+}
+
+static bool watermark_ok(const struct ebb_zone *zone, unsigned order, unsigned flags)
+{
+    return zone->free - zone->isolated >= to_leave(zone, flags) + ((uint64_t)1 << order);
 }
 
 /* Would there be a block if the host answered now? Generous: what is with the
  * host may merge with what is free, so its orders say little. */
 static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned flags)
 {
-    uint64_t reserve = flags & EBB_ALLOC_RESERVE ? 0 : zone->watermark_min;
     uint64_t available = zone->free - zone->isolated + zone->in_flight;
 
-    return zone->in_flight > 0 && available >= reserve + ((uint64_t)1 << order);
+    return zone->in_flight > 0 && available >= to_leave(zone, flags) + ((uint64_t)1 << order);
 }
 
 /* One attempt at the free lists. */
 static int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags, bool last,
                 uint32_t *index)
 {
-    uint64_t frames = (uint64_t)1 << order;
     int err = 0;
 
     ebb_port_lock(&zone->lock);
-    if (((flags & EBB_ALLOC_RESERVE) || ebb__above_min(zone, frames)) &&
-        ebb__take_block(zone, order, type, index)) {
+    if (watermark_ok(zone, order, flags) && ebb__take_block(zone, order, type, index)) {
         ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, order, type));
         zone->allocs++;
     } else {
@@ -242,13 +349,22 @@ static int alloc_uncached(struct ebb_zone *zone, unsigned order, unsigned type, 
     uint32_t taken;
     int err = take(zone, order, type, flags, false, &taken);
 
-    if (EBB_UNLIKELY(err)) {
+    if (EBB_UNLIKELY(err) && !(flags & EBB_ALLOC_LOW)) {
         ebb_zone_drain(zone);
         err = take(zone, order, type, flags, true, &taken);
     }
     if (EBB_LIKELY(!err))
         *index = taken;
     return err;
+}
+
+/* What an allocated block is to hold. With no lock held. */
+static void prepare(struct ebb_zone *zone, uint64_t index, unsigned order, unsigned flags)
+{
+    if (flags & ALLOC_VERIFY)
+        ebb__verify_fill(zone, (uint32_t)index, order);
+    if ((flags & EBB_ALLOC_ZERO) && zone->fill_policy != EBB_FILL_ZERO)
+        zone->clear(zone->clear_ctx, zone->base + index, (uint64_t)1 << order);
 }
 
 int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
@@ -263,7 +379,7 @@ int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, 
         return -EBB_EINVAL;
 
     if (order == 0 && !(flags & EBB_ALLOC_NO_CACHE))
-        index = ebb__pcp_alloc(zone, (unsigned)type, &wanted);
+        index = ebb__pcp_alloc(zone, (unsigned)type, flags, &wanted);
     if (index == EBB__NO_FRAME)
         err = alloc_uncached(zone, order, (unsigned)type, flags, &index);
     if (EBB_UNLIKELY(wanted))
@@ -271,8 +387,9 @@ int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, 
     if (EBB_UNLIKELY(err))
         return err;
     *pfn = zone->base + index;
-    if (EBB_UNLIKELY(flags & EBB_ALLOC_ZERO))
-        zone->clear(zone->clear_ctx, zone->base + index, (uint64_t)1 << order);
+    flags |= zone->alloc_flags;
+    if (EBB_UNLIKELY(flags & (EBB_ALLOC_ZERO | ALLOC_VERIFY)))
+        prepare(zone, index, order, flags);
     return 0;
 }
 
@@ -308,7 +425,7 @@ static int take_at(struct ebb_zone *zone, uint32_t index, unsigned order, unsign
     if (!ebb__find_block(zone, index, &head, &state) || ebb__state_of(state) != EBB__FREE ||
         ebb__order_of(state) < order || ebb__type_of(state) == EBB_ISOLATE)
         return why_not(zone, index, order);
-    if (!(flags & EBB_ALLOC_RESERVE) && !ebb__above_min(zone, (uint64_t)1 << order))
+    if (!watermark_ok(zone, order, flags))
         return worth_waiting(zone, order, flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
     ebb__take_at(zone, head, index, order);
     ebb__store_state(zone, index,
@@ -329,7 +446,7 @@ int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned 
     ebb_port_lock(&zone->lock);
     int err = take_at(zone, (uint32_t)index, order, flags);
     ebb_port_unlock(&zone->lock);
-    if (err) {
+    if (err && !(flags & EBB_ALLOC_LOW)) {
         /* Part of it, or what the watermark lacks, may rest in a cache. */
         ebb_zone_drain(zone);
         ebb_port_lock(&zone->lock);
@@ -337,8 +454,8 @@ int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned 
         zone->failures += err == -EBB_ENOMEM;
         ebb_port_unlock(&zone->lock);
     }
-    if (!err && (flags & EBB_ALLOC_ZERO))
-        zone->clear(zone->clear_ctx, pfn, frames);
+    if (!err)
+        prepare(zone, index, order, flags | zone->alloc_flags);
     return err;
 }
 
@@ -377,6 +494,8 @@ static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free, and with the host");
     else if (ebb__state_of(state) == EBB__CACHED)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the frame is free, in a per-CPU cache");
+    else if (ebb__state_of(state) == EBB__FILLING)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is being freed");
     else if (head != index)
         set_misuse(misuse, EBB_MISUSE_INSIDE_BLOCK, "the pfn is inside an allocated block");
     else if (misuse->found != misuse->order)
@@ -397,12 +516,14 @@ static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
     return -EBB_EINVAL;
 }
 
-static int give_back(struct ebb_zone *zone, uint32_t index, unsigned order, bool *wanted)
+/* `filled`: the caller has claimed it, and nobody else can free it. */
+ALWAYS_INLINE int give_back(struct ebb_zone *zone, uint32_t index, unsigned order, bool filled,
+                            bool *wanted)
 {
     int err = 0;
 
     ebb_port_lock(&zone->lock);
-    if (EBB_LIKELY(ebb__release(zone, index, order, EBB__NONE))) {
+    if (EBB_LIKELY(filled || ebb__release(zone, index, order, EBB__NONE))) {
         zone->frees++;
         *wanted = ebb__report_screen(zone, ebb__free_block(zone, index, order, false, EBB__HEAD));
     } else {
@@ -412,24 +533,50 @@ static int give_back(struct ebb_zone *zone, uint32_t index, unsigned order, bool
     return err;
 }
 
-int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+/* To the cache, or the free lists. Twice in the program, so that a zone that does
+ * not fill pays nothing for those that do. */
+ALWAYS_INLINE int free_block(struct ebb_zone *zone, uint64_t index, unsigned order, bool filled)
 {
-    uint64_t index = pfn - zone->base;
     enum ebb__pcp_free cached = EBB__PCP_BYPASS;
     bool wanted = false;
 
-    /* A pfn below the base wraps round to an index far above the span. */
-    if (EBB_UNLIKELY(index >= zone->span || order > zone->max_order))
-        return refuse(zone, pfn, order);
     if (order == 0)
-        cached = ebb__pcp_free(zone, (uint32_t)index, &wanted);
+        cached = filled ? ebb__pcp_free_filled(zone, (uint32_t)index, &wanted)
+                        : ebb__pcp_free(zone, (uint32_t)index, &wanted);
     if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
-        return refuse(zone, pfn, order);
-    if (cached == EBB__PCP_BYPASS && EBB_UNLIKELY(give_back(zone, (uint32_t)index, order, &wanted)))
-        return refuse(zone, pfn, order);
+        return refuse(zone, zone->base + index, order);
+    if (cached == EBB__PCP_BYPASS &&
+        EBB_UNLIKELY(give_back(zone, (uint32_t)index, order, filled, &wanted)))
+        return refuse(zone, zone->base + index, order);
     if (EBB_UNLIKELY(wanted))
         ebb__report_request(zone);
     return 0;
+}
+
+/* Fill, then free. The block is claimed first, lest a double free overwrite what
+ * somebody else holds by now. */
+__attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pfn_t pfn,
+                                                   unsigned order)
+{
+    uint64_t index = pfn - zone->base;
+    uint16_t claimed = ebb__state_word(EBB__FILLING, order, 0);
+
+    if (index >= zone->span || order > zone->max_order ||
+        !ebb__release(zone, (uint32_t)index, order, claimed))
+        return refuse(zone, pfn, order);
+    ebb__fill(zone, (uint32_t)index, order);
+    return free_block(zone, index, order, true);
+}
+
+int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+{
+    uint64_t index = pfn - zone->base;
+
+    /* A pfn below the base wraps round to an index far above the span. Above the
+     * plain orders is what is to be filled, or no order of this zone. */
+    if (EBB_UNLIKELY(index >= zone->span || order >= zone->plain_orders))
+        return fill_and_free(zone, pfn, order);
+    return free_block(zone, index, order, false);
 }
 
 /* ---- isolating ranges ---- */
@@ -483,8 +630,9 @@ static bool retype(struct ebb_zone *zone, uint64_t from, uint64_t to, unsigned t
         if (ebb__state_of(state) != EBB__FREE || ebb__type_of(state) == type)
             continue;
         bool reported = ebb__unlink(zone, (uint32_t)at);
-        unsigned order = ebb__free_block(zone, (uint32_t)at, ebb__order_of(state), reported,
-                                         reported ? EBB__TAIL : EBB__HEAD);
+        unsigned order =
+            ebb__free_block(zone, (uint32_t)at, ebb__order_of(state),
+                            ebb__moved_mark(zone, reported), ebb__moved_where(zone, reported));
 
         if (type != EBB_ISOLATE && ebb__report_screen(zone, order))
             wanted = true;
@@ -571,10 +719,9 @@ void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
 void ebb_zone_lookup(struct ebb_zone *zone, ebb_pfn_t pfn, struct ebb_block *block)
 {
     static const uint8_t states[] = {
-        [EBB__FREE] = EBB_BLOCK_FREE,
-        [EBB__CACHED] = EBB_BLOCK_CACHED,
-        [EBB__ALLOCATED] = EBB_BLOCK_ALLOCATED,
-        [EBB__IN_FLIGHT] = EBB_BLOCK_IN_FLIGHT,
+        [EBB__FREE] = EBB_BLOCK_FREE,           [EBB__CACHED] = EBB_BLOCK_CACHED,
+        [EBB__ALLOCATED] = EBB_BLOCK_ALLOCATED, [EBB__IN_FLIGHT] = EBB_BLOCK_IN_FLIGHT,
+        [EBB__FILLING] = EBB_BLOCK_ALLOCATED,
     };
     uint64_t index = pfn - zone->base;
     uint32_t head;

@@ -191,6 +191,12 @@ static void prepare_reporting(struct ebb_balloon *balloon)
 {
     balloon->device.ops = &report_ops;
     balloon->device.capacity = balloon->queues[EBB_BALLOON_REPORTING].ring.size;
+    /* Without PAGE_POISON the device may leave anything; with it, what was there or
+     * the value that it is told (5.5.6.7.2). */
+    if (balloon->features & EBB_F_PAGE_POISON) {
+        balloon->device.content = EBB_CONTENT_KEPT_OR_VALUE;
+        balloon->device.value = balloon->config.poison_val;
+    }
 }
 
 static int bring_up(struct ebb_balloon *balloon)

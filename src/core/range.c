@@ -1,0 +1,923 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Ranges of frames: removing, emptying, allocating, freeing them.
+ *
+ * A range is allocated without isolating its pageblocks, so that their types
+ * need not be remembered and nobody outside the range notices. Its blocks are
+ * claimed one by one instead: each is allocated, with the type ISOLATE, which
+ * no other allocated block has; and its links, of no use to a block that is on
+ * no list, name the operation that holds it. Once all are claimed they stay as
+ * they are, less the name; if that cannot be, the named ones go back, and those
+ * that were reported are so again.
+ */
+#include "range.h"
+
+/* Blocks dealt with in one hold of the zone's lock, where it may be dropped. */
+#define BLOCKS_PER_HOLD 64u
+
+/* How often a range is gone over in the hope that what hindered it is gone. */
+#define ATTEMPTS 4u
+
+/* ---- blocks ---- */
+
+static uint64_t block_end(uint32_t head, uint16_t state)
+{
+    return (uint64_t)head + ((uint64_t)1 << ebb__order_of(state));
+}
+
+static uint64_t lower(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t higher(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* [pfn, pfn + frames) as indices; false if that is not a range of the zone. */
+static bool range_of(const struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames, uint64_t *from,
+                     uint64_t *to)
+{
+    uint64_t index = pfn - zone->base;
+
+    if (pfn < zone->first || index >= zone->span || frames == 0 || frames > zone->span - index)
+        return false;
+    *from = index;
+    *to = index + frames;
+    return true;
+}
+
+/* Take the block at index out of the free block that holds it. Returns whether that
+ * was reported. Nobody uses it yet, so it does not count as refaulted. */
+static bool carve(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
+{
+    uint64_t refaulted = zone->refaulted;
+    bool reported = ebb__load_state(zone, head) & EBB__REPORTED;
+
+    ebb__take_at(zone, head, index, order);
+    zone->refaulted = refaulted;
+    return reported;
+}
+
+static void set_filling(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    ebb__store_state(zone, index, ebb__state_word(EBB__FILLING, order, 0));
+}
+
+/* Fill and free a block of the state FILLING. With no lock held. */
+static void fill_and_free(struct ebb_zone *zone, uint32_t index, unsigned order,
+                          enum ebb__where where, bool *wanted)
+{
+    ebb__fill(zone, index, order);
+    ebb_port_lock(&zone->lock);
+    if (ebb__report_screen(zone, ebb__free_block(zone, index, order, false, where)))
+        *wanted = true;
+    ebb_port_unlock(&zone->lock);
+}
+
+static void count_frees(struct ebb_zone *zone, uint64_t blocks)
+{
+    ebb_port_lock(&zone->lock);
+    zone->frees += blocks;
+    ebb_port_unlock(&zone->lock);
+}
+
+bool ebb__free_past_caches(struct ebb_zone *zone, uint32_t index, unsigned order,
+                           enum ebb__where where, bool *wanted)
+{
+    if (!ebb__release(zone, index, order, ebb__state_word(EBB__FILLING, order, 0)))
+        return false;
+    fill_and_free(zone, index, order, where, wanted);
+    count_frees(zone, 1);
+    return true;
+}
+
+/* ---- moving ---- */
+
+void ebb__migrate_broken(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    const struct ebb_misuse misuse = {
+        .kind = EBB_MISUSE_DOUBLE_FREE,
+        .pfn = zone->base + index,
+        .order = order,
+        .what = "the owner of a block freed what a migration had left to its caller",
+    };
+
+    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
+    ebb_port_misuse(&misuse);
+}
+
+bool ebb__migrate(struct ebb_zone *zone, const struct ebb_migrate_ops *ops, uint32_t from,
+                  uint32_t to, unsigned order, bool *wanted)
+{
+    if (zone->verify && zone->fill_policy != EBB_FILL_NONE)
+        ebb__verify_fill(zone, to, order);
+    if (ops->migrate(ops->ctx, zone->base + from, zone->base + to, order) >= 0)
+        return true;
+    if (!ebb__free_past_caches(zone, to, order, EBB__HEAD, wanted))
+        ebb__migrate_broken(zone, to, order);
+    return false;
+}
+
+/* ---- removing ---- */
+
+static bool any_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    uint64_t step = (uint64_t)1 << zone->pageblock_order;
+
+    for (uint64_t at = from & ~(step - 1); at < to; at += step) {
+        if (ebb__pageblock_type(zone, (uint32_t)at) == EBB_ISOLATE)
+            return true;
+    }
+    return false;
+}
+
+static bool all_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    uint64_t step = (uint64_t)1 << zone->pageblock_order;
+
+    for (uint64_t at = from & ~(step - 1); at < to; at += step) {
+        if (ebb__pageblock_type(zone, (uint32_t)at) != EBB_ISOLATE)
+            return false;
+    }
+    return true;
+}
+
+/* Can a range in isolated pageblocks be taken away? */
+static int removable(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    bool busy = false;
+    bool again = false;
+    uint32_t head;
+    uint16_t state;
+
+    for (uint64_t at = from; at < to; at = block_end(head, state)) {
+        if (!ebb__find_block(zone, (uint32_t)at, &head, &state))
+            return -EBB_ENOENT;
+        if (ebb__state_of(state) == EBB__IN_FLIGHT)
+            again = true;
+        else if (ebb__state_of(state) != EBB__FREE)
+            busy = true;
+    }
+    if (busy)
+        return -EBB_EBUSY;
+    return again ? -EBB_EAGAIN : 0;
+}
+
+/* Is a frame of [from, to) managed, apart from blocks that begin before it? */
+static bool any_block(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    for (uint64_t at = from; at < to; at++) {
+        if (ebb__load_state(zone, (uint32_t)at) != EBB__NONE)
+            return true;
+    }
+    return false;
+}
+
+/* Pageblocks that nothing is left of are as they were in the beginning. */
+static void forget_pageblocks(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    uint64_t step = (uint64_t)1 << zone->pageblock_order;
+    uint32_t head;
+    uint16_t state;
+
+    for (uint64_t at = from & ~(step - 1); at < to; at += step) {
+        uint64_t end = lower(at + step, zone->span);
+        /* All between from and to is gone. */
+        bool left = (at < from && (ebb__find_block(zone, (uint32_t)at, &head, &state) ||
+                                   any_block(zone, at, from))) ||
+                    (end > to && any_block(zone, to, end));
+
+        if (!left)
+            ebb__set_pageblock_type(zone, (uint32_t)at, EBB_MOVABLE);
+    }
+}
+
+static void take_out(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    uint32_t head;
+    uint16_t state;
+
+    for (uint64_t at = from; at < to;) {
+        EBB__ASSERT(ebb__find_block(zone, (uint32_t)at, &head, &state));
+        unsigned order = ebb__largest_order(zone, at, lower(to, block_end(head, state)));
+
+        carve(zone, head, (uint32_t)at, order);
+        zone->present[at >> zone->max_order] -= 1u << order;
+        zone->managed -= (uint64_t)1 << order;
+        at += (uint64_t)1 << order;
+    }
+    forget_pageblocks(zone, from, to);
+}
+
+int ebb_zone_remove(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
+{
+    int err = -EBB_EINVAL;
+    uint64_t from;
+    uint64_t to;
+
+    if (!range_of(zone, pfn, frames, &from, &to))
+        return -EBB_EINVAL;
+    ebb_port_lock(&zone->lock);
+    if (all_isolated(zone, from, to))
+        err = removable(zone, from, to);
+    if (!err)
+        take_out(zone, from, to);
+    ebb_port_unlock(&zone->lock);
+    return err;
+}
+
+/* ---- gathering a range ---- */
+
+/* An attempt to have all of a range. */
+struct gather {
+    struct ebb_zone *zone;
+    const struct ebb_migrate_ops *ops;
+    uint64_t from;
+    uint64_t to;
+    uint64_t hindered; /* index of what hindered it last, unless it starved */
+    unsigned missing;  /* blocks of the last round that could not be had for now */
+    bool again;        /* some are with the host */
+    bool starved;      /* the watermark, or nowhere to move to */
+    bool wanted;       /* a pass is */
+};
+
+/* With the name of a gather in a claimed block's links: what it was. */
+#define WAS_REPORTED ((uintptr_t)1)
+#define WAS_FREE     ((uintptr_t)2) /* so it holds what free frames hold */
+
+static uint64_t name_of(const struct ebb_zone *zone, uint32_t index)
+{
+    struct ebb_link link = zone->links[index];
+
+    return (uint64_t)link.prev << 32 | link.next;
+}
+
+static void set_name(struct ebb_zone *zone, uint32_t index, uint64_t name)
+{
+    zone->links[index] = (struct ebb_link){.next = (uint32_t)name, .prev = (uint32_t)(name >> 32)};
+}
+
+/* A block of a range, claimed or complete. */
+static bool in_range(uint16_t state)
+{
+    return ebb__state_of(state) == EBB__ALLOCATED && ebb__type_of(state) == EBB_ISOLATE;
+}
+
+static bool is_claimed(const struct gather *gather, uint32_t index, uint16_t state)
+{
+    const uint64_t flags = WAS_REPORTED | WAS_FREE;
+
+    return in_range(state) && (name_of(gather->zone, index) & ~flags) == (uintptr_t)gather;
+}
+
+static void claim(struct gather *gather, uint32_t index, unsigned order, uintptr_t flags)
+{
+    ebb__store_state(gather->zone, index, ebb__state_word(EBB__ALLOCATED, order, EBB_ISOLATE));
+    set_name(gather->zone, index, (uintptr_t)gather | flags);
+}
+
+/* There are too few frames: altogether, or until the host answers? Under the zone's
+ * lock. */
+static int starve(struct gather *gather, uint64_t frames)
+{
+    const struct ebb_zone *zone = gather->zone;
+    uint64_t there = zone->free - zone->isolated + zone->in_flight;
+
+    gather->starved = true;
+    return zone->in_flight > 0 && there >= zone->watermark_min + frames ? -EBB_EAGAIN : -EBB_ENOMEM;
+}
+
+/* Claim what a free block holds of the range. */
+static int claim_free(struct gather *gather, uint32_t head, uint16_t state)
+{
+    struct ebb_zone *zone = gather->zone;
+    uint64_t from = higher(head, gather->from);
+    uint64_t to = lower(block_end(head, state), gather->to);
+
+    if (!ebb__above_min(zone, to - from))
+        return starve(gather, to - from);
+    for (uint64_t at = from; at < to;) {
+        unsigned order = ebb__largest_order(zone, at, to);
+
+        EBB__ASSERT(ebb__find_block(zone, (uint32_t)at, &head, &state));
+        bool reported = carve(zone, head, (uint32_t)at, order);
+
+        claim(gather, (uint32_t)at, order, WAS_FREE | (reported ? WAS_REPORTED : 0));
+        at += (uint64_t)1 << order;
+    }
+    return 0;
+}
+
+enum visit {
+    VISITED,   /* nothing to do there, now */
+    VISIT_MOVE /* to be moved */
+};
+
+/* Do with a block what can be done under the lock. enum visit or an error. */
+static int visit(struct gather *gather, uint32_t head, uint16_t state)
+{
+    if (is_claimed(gather, head, state))
+        return VISITED;
+    if (any_isolated(gather->zone, higher(head, gather->from),
+                     lower(block_end(head, state), gather->to)))
+        return -EBB_EBUSY;
+    switch (ebb__state_of(state)) {
+    case EBB__FREE:
+        return claim_free(gather, head, state);
+    case EBB__IN_FLIGHT:
+        gather->again = true;
+        gather->hindered = higher(head, gather->from);
+        return VISITED;
+    case EBB__ALLOCATED:
+        return ebb__type_of(state) == EBB_MOVABLE && gather->ops ? VISIT_MOVE : -EBB_EBUSY;
+    default: /* on its way to the lists */
+        gather->hindered = higher(head, gather->from);
+        gather->missing++;
+        return VISITED;
+    }
+}
+
+/*
+ * Visit blocks from *at on, up to one that is to be moved: VISIT_MOVE, and its head
+ * and state. Or VISITED, or an error. *at: where to go on. One hold of the lock.
+ */
+static int visit_some(struct gather *gather, uint64_t *at, uint32_t *head, uint16_t *state)
+{
+    struct ebb_zone *zone = gather->zone;
+    int result = VISITED;
+
+    ebb_port_lock(&zone->lock);
+    for (unsigned n = 0; n < BLOCKS_PER_HOLD && *at < gather->to; n++) {
+        bool found = ebb__find_block(zone, (uint32_t)*at, head, state);
+
+        result = found ? visit(gather, *head, *state) : -EBB_ENOENT;
+        if (result < 0) {
+            gather->hindered = *at;
+            break;
+        }
+        *at = block_end(*head, *state);
+        if (result == VISIT_MOVE)
+            break;
+    }
+    ebb_port_unlock(&zone->lock);
+    return result;
+}
+
+/* A block to move to, outside the range: what is free inside it is claimed instead. Under
+ * the zone's lock. */
+static int take_target(struct gather *gather, unsigned order, uint32_t *to)
+{
+    struct ebb_zone *zone = gather->zone;
+    uint64_t frames = (uint64_t)1 << order;
+
+    for (unsigned n = 0; n < BLOCKS_PER_HOLD; n++) {
+        uint32_t head;
+        uint16_t state;
+
+        if (!ebb__above_min(zone, frames) || !ebb__take_block(zone, order, EBB_MOVABLE, to))
+            return starve(gather, frames);
+        if (*to + frames <= gather->from || *to >= gather->to) {
+            ebb__store_state(zone, *to, ebb__state_word(EBB__ALLOCATED, order, EBB_MOVABLE));
+            zone->allocs++;
+            return 0;
+        }
+        ebb__free_block(zone, *to, order, false, EBB__HEAD);
+        EBB__ASSERT(ebb__find_block(zone, *to, &head, &state));
+        int err = claim_free(gather, head, state);
+
+        if (err)
+            return err;
+    }
+    return -EBB_EBUSY;
+}
+
+/* The part of a block of which [at, end) is left that lies inside or outside the range
+ * altogether. Returns its order. */
+static unsigned next_part(const struct gather *gather, uint64_t at, uint64_t end, bool *inside)
+{
+    uint64_t limit = end;
+
+    *inside = at >= gather->from && at < gather->to;
+    if (at < gather->from)
+        limit = lower(gather->from, end);
+    else if (*inside)
+        limit = lower(gather->to, end);
+    return ebb__largest_order(gather->zone, at, limit);
+}
+
+/* A block that was moved is ours: claim what lies in the range, free the rest. */
+static bool claim_moved(struct gather *gather, uint32_t head, unsigned order)
+{
+    struct ebb_zone *zone = gather->zone;
+    uint64_t end = (uint64_t)head + ((uint64_t)1 << order);
+    bool released;
+    bool inside;
+    unsigned part;
+
+    ebb_port_lock(&zone->lock);
+    released = ebb__release(zone, head, order, EBB__NONE);
+    zone->frees += released;
+    for (uint64_t at = head; released && at < end; at += (uint64_t)1 << part) {
+        part = next_part(gather, at, end, &inside);
+        if (inside)
+            claim(gather, (uint32_t)at, part, 0);
+        else
+            set_filling(zone, (uint32_t)at, part);
+    }
+    ebb_port_unlock(&zone->lock);
+
+    for (uint64_t at = head; released && at < end; at += (uint64_t)1 << part) {
+        part = next_part(gather, at, end, &inside);
+        if (!inside)
+            fill_and_free(zone, (uint32_t)at, part, EBB__COLD, &gather->wanted);
+    }
+    return released;
+}
+
+/* Room for the block at head, if it is still in this state. */
+static int take_room(struct gather *gather, uint32_t head, uint16_t state, uint32_t *to)
+{
+    struct ebb_zone *zone = gather->zone;
+    int err = -EBB_EBUSY;
+
+    ebb_port_lock(&zone->lock);
+    if (ebb__load_state(zone, head) == state)
+        err = take_target(gather, ebb__order_of(state), to);
+    ebb_port_unlock(&zone->lock);
+    return err;
+}
+
+/* Have a movable block moved, and claim its frames. -EBB_EBUSY: not this time. */
+static int move(struct gather *gather, uint32_t head, uint16_t state)
+{
+    struct ebb_zone *zone = gather->zone;
+    unsigned order = ebb__order_of(state);
+    uint32_t to;
+    int err = take_room(gather, head, state, &to);
+
+    if (err)
+        return err;
+    if (!ebb__migrate(zone, gather->ops, head, to, order, &gather->wanted))
+        return -EBB_EBUSY;
+    if (!claim_moved(gather, head, order)) {
+        ebb__migrate_broken(zone, head, order);
+        return -EBB_EBUSY;
+    }
+    return 0;
+}
+
+/* Go over the range once. With `first`, nothing is moved: better to find out that there
+ * is an obstacle before that. */
+static int go_over(struct gather *gather, bool first)
+{
+    uint64_t at = gather->from;
+    uint32_t head;
+    uint16_t state;
+
+    gather->missing = 0;
+    while (at < gather->to) {
+        int result = visit_some(gather, &at, &head, &state);
+
+        if (result < 0)
+            return result;
+        if (result != VISIT_MOVE)
+            continue;
+        int err = first ? -EBB_EBUSY : move(gather, head, state);
+
+        if (err == -EBB_EBUSY) {
+            gather->hindered = higher(head, gather->from);
+            gather->missing++;
+        } else if (err) {
+            return err;
+        }
+    }
+    return gather->again ? -EBB_EAGAIN : 0;
+}
+
+static int gather_all(struct gather *gather)
+{
+    int err = go_over(gather, true);
+
+    for (unsigned n = 0; !err && gather->missing > 0 && n < ATTEMPTS; n++) {
+        ebb_zone_drain(gather->zone);
+        err = go_over(gather, false);
+    }
+    return !err && gather->missing > 0 ? -EBB_EBUSY : err;
+}
+
+/* A claimed block is a range's now. Returns whether its content has to be looked at. */
+static bool complete_block(struct gather *gather, uint32_t index, unsigned order)
+{
+    struct ebb_zone *zone = gather->zone;
+    uint64_t name = name_of(zone, index);
+
+    set_name(zone, index, 0);
+    zone->allocs++;
+    if (name & WAS_REPORTED)
+        zone->refaulted += (uint64_t)1 << order;
+    return (name & WAS_FREE) && zone->verify && zone->fill_policy != EBB_FILL_NONE;
+}
+
+/* A claimed block goes back; false if it has to be filled first (and is FILLING). */
+static bool return_block(struct gather *gather, uint32_t index, unsigned order)
+{
+    struct ebb_zone *zone = gather->zone;
+    uint64_t name = name_of(zone, index);
+    bool reported = name & WAS_REPORTED;
+
+    if (!(name & WAS_FREE)) {
+        set_filling(zone, index, order);
+        return false;
+    }
+    if (ebb__report_screen(
+            zone, ebb__free_block(zone, index, order, reported, reported ? EBB__COLD : EBB__HEAD)))
+        gather->wanted = true;
+    return true;
+}
+
+/* The claimed blocks are the range's, or go back. */
+static void settle(struct gather *gather, bool success)
+{
+    struct ebb_zone *zone = gather->zone;
+
+    for (uint64_t at = gather->from; at < gather->to;) {
+        bool unfinished = false;
+        uint32_t head = 0;
+        uint16_t state = 0;
+
+        ebb_port_lock(&zone->lock);
+        for (unsigned n = 0; n < BLOCKS_PER_HOLD && at < gather->to && !unfinished; n++) {
+            bool found = ebb__find_block(zone, (uint32_t)at, &head, &state);
+
+            at = found ? block_end(head, state) : at + 1;
+            if (!found || !is_claimed(gather, head, state))
+                continue;
+            unfinished = success ? complete_block(gather, head, ebb__order_of(state))
+                                 : !return_block(gather, head, ebb__order_of(state));
+        }
+        ebb_port_unlock(&zone->lock);
+        if (unfinished && success)
+            ebb__verify_fill(zone, head, ebb__order_of(state));
+        else if (unfinished)
+            fill_and_free(zone, head, ebb__order_of(state), EBB__COLD, &gather->wanted);
+    }
+}
+
+static int alloc_range(struct gather *gather)
+{
+    int err = gather_all(gather);
+
+    settle(gather, !err);
+    if (gather->wanted)
+        ebb__report_request(gather->zone);
+    return err;
+}
+
+static void count_failure(struct ebb_zone *zone)
+{
+    ebb_port_lock(&zone->lock);
+    zone->failures++;
+    ebb_port_unlock(&zone->lock);
+}
+
+int ebb_alloc_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                    const struct ebb_migrate_ops *ops)
+{
+    struct gather gather = {.zone = zone, .ops = ops};
+    int err;
+
+    if (!range_of(zone, pfn, frames, &gather.from, &gather.to))
+        return -EBB_EINVAL;
+    ebb_zone_drain(zone);
+    err = alloc_range(&gather);
+    if (err == -EBB_ENOMEM)
+        count_failure(zone);
+    return err;
+}
+
+/* ---- emptying ---- */
+
+/* Have a block of an isolated range moved, and free it. The gather is one of an empty
+ * range: nothing is claimed. */
+static int evacuate(struct gather *gather, uint32_t head, uint16_t state)
+{
+    struct ebb_zone *zone = gather->zone;
+    unsigned order = ebb__order_of(state);
+    uint32_t to;
+    int err = take_room(gather, head, state, &to);
+
+    if (err)
+        return err;
+    if (!ebb__migrate(zone, gather->ops, head, to, order, &gather->wanted))
+        return -EBB_EBUSY;
+    if (!ebb__free_past_caches(zone, head, order, EBB__COLD, &gather->wanted))
+        ebb__migrate_broken(zone, head, order);
+    return 0;
+}
+
+/* The next block from *at on that is neither free nor with the host. */
+static bool next_in_use(struct ebb_zone *zone, uint64_t *at, uint64_t to, uint32_t *head,
+                        uint16_t *state)
+{
+    bool in_use = false;
+
+    while (*at < to && !in_use) {
+        ebb_port_lock(&zone->lock);
+        for (unsigned n = 0; n < BLOCKS_PER_HOLD && *at < to && !in_use; n++) {
+            bool found = ebb__find_block(zone, (uint32_t)*at, head, state);
+
+            *at = found ? block_end(*head, *state) : *at + 1;
+            in_use = found && ebb__state_of(*state) != EBB__FREE &&
+                     ebb__state_of(*state) != EBB__IN_FLIGHT;
+        }
+        ebb_port_unlock(&zone->lock);
+    }
+    return in_use;
+}
+
+static int evacuate_all(struct gather *gather, uint64_t from, uint64_t to)
+{
+    uint64_t at = from;
+    uint32_t head;
+    uint16_t state;
+    int err = 0;
+
+    while (next_in_use(gather->zone, &at, to, &head, &state)) {
+        bool movable = ebb__state_of(state) == EBB__ALLOCATED && ebb__type_of(state) == EBB_MOVABLE;
+        int moved = movable ? evacuate(gather, head, state) : -EBB_EBUSY;
+
+        if (moved && moved != -EBB_EBUSY)
+            return moved;
+        if (moved)
+            err = moved;
+    }
+    return err;
+}
+
+int ebb_evacuate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                       const struct ebb_migrate_ops *ops)
+{
+    struct gather gather = {.zone = zone, .ops = ops};
+    int err = -EBB_EBUSY;
+    bool isolated;
+    uint64_t from;
+    uint64_t to;
+
+    if (!ops || !ops->migrate || !range_of(zone, pfn, frames, &from, &to))
+        return -EBB_EINVAL;
+    ebb_port_lock(&zone->lock);
+    isolated = all_isolated(zone, from, to);
+    ebb_port_unlock(&zone->lock);
+    if (!isolated)
+        return -EBB_EINVAL;
+    for (unsigned n = 0; err == -EBB_EBUSY && n < ATTEMPTS; n++)
+        err = evacuate_all(&gather, from, to);
+    if (gather.wanted)
+        ebb__report_request(zone);
+    return err;
+}
+
+/* ---- searching ---- */
+
+/* A search for a run of blocks in acceptable states. */
+struct search {
+    struct ebb_zone *zone;
+    uint64_t frames;
+    uint64_t align;
+    unsigned states; /* acceptable: bit per enum ebb__state */
+    uint64_t start;  /* of the run */
+    uint64_t at;     /* it reaches up to here so far */
+    uint64_t host;   /* end of the last block met that is with the host */
+};
+
+/* The first place at or after index where the range may begin. */
+static uint64_t aligned(const struct search *search, uint64_t index)
+{
+    ebb_pfn_t pfn = search->zone->base + index;
+
+    return ((pfn + search->align - 1) & ~(search->align - 1)) - search->zone->base;
+}
+
+static void start_at(struct search *search, uint64_t index)
+{
+    search->start = aligned(search, index);
+    search->at = search->start;
+}
+
+static bool acceptable(const struct search *search, uint32_t head, uint16_t state)
+{
+    if (!(search->states & 1u << ebb__state_of(state)) ||
+        any_isolated(search->zone, head, block_end(head, state)))
+        return false;
+    return ebb__state_of(state) != EBB__ALLOCATED || ebb__type_of(state) == EBB_MOVABLE;
+}
+
+/* Look at one block. */
+static void step(struct search *search)
+{
+    const struct ebb_zone *zone = search->zone;
+    uint64_t largest = search->at >> zone->max_order;
+    uint32_t head;
+    uint16_t state;
+
+    if (zone->present[largest] == 0) {
+        start_at(search, (largest + 1) << zone->max_order);
+    } else if (!ebb__find_block(zone, (uint32_t)search->at, &head, &state)) {
+        start_at(search, search->at + 1);
+    } else if (acceptable(search, head, state)) {
+        search->at = block_end(head, state);
+        if (ebb__state_of(state) == EBB__IN_FLIGHT)
+            search->host = search->at;
+    } else {
+        start_at(search, block_end(head, state));
+    }
+}
+
+/* Is the run long enough? If what is with the host is acceptable, some of it has to be
+ * that: the rest has been tried. */
+static bool is_run(struct search *search)
+{
+    if (search->at < search->start + search->frames)
+        return false;
+    if (!(search->states & 1u << EBB__IN_FLIGHT) || search->host > search->start)
+        return true;
+    search->start = aligned(search, search->at - search->frames + 1);
+    search->at = higher(search->at, search->start);
+    return false;
+}
+
+/* Go on to the next run that is long enough. */
+static bool next_run(struct search *search)
+{
+    struct ebb_zone *zone = search->zone;
+    bool found = false;
+
+    while (!found && search->start < zone->span && search->frames <= zone->span - search->start) {
+        ebb_port_lock(&zone->lock);
+        for (unsigned n = 0; n < BLOCKS_PER_HOLD && search->at < zone->span && !found; n++) {
+            step(search);
+            found = is_run(search);
+        }
+        ebb_port_unlock(&zone->lock);
+    }
+    return found;
+}
+
+static void begin_search(struct search *search, unsigned states)
+{
+    search->states = states;
+    start_at(search, search->zone->first - search->zone->base);
+}
+
+/* Try the runs one after the other. */
+static int take_run(struct search *search, const struct ebb_migrate_ops *ops, unsigned states)
+{
+    begin_search(search, states);
+    while (next_run(search)) {
+        struct gather gather = {.zone = search->zone,
+                                .ops = ops,
+                                .from = search->start,
+                                .to = search->start + search->frames};
+        int err = alloc_range(&gather);
+
+        if (!err || gather.starved)
+            return err;
+        start_at(search, gather.hindered + 1);
+    }
+    return -EBB_EBUSY;
+}
+
+int ebb_alloc_contiguous(struct ebb_zone *zone, uint64_t frames, uint64_t align,
+                         const struct ebb_migrate_ops *ops, ebb_pfn_t *pfn)
+{
+    const unsigned fixed = 1u << EBB__FREE;
+    const unsigned movable =
+        ops ? fixed | 1u << EBB__ALLOCATED | 1u << EBB__CACHED | 1u << EBB__FILLING : fixed;
+    struct search search = {.zone = zone, .frames = frames, .align = align ? align : 1};
+    int err;
+
+    if (frames == 0 || frames > zone->span || (align & (align - 1)) || align > (uint64_t)1 << 52)
+        return -EBB_EINVAL;
+    ebb_zone_drain(zone);
+    err = take_run(&search, NULL, fixed);
+    if (err == -EBB_EBUSY && ops)
+        err = take_run(&search, ops, movable);
+    if (err == -EBB_EBUSY) {
+        begin_search(&search, movable | 1u << EBB__IN_FLIGHT);
+        err = next_run(&search) ? -EBB_EAGAIN : -EBB_ENOMEM;
+    }
+    if (err == -EBB_ENOMEM)
+        count_failure(zone);
+    if (!err)
+        *pfn = zone->base + search.start;
+    return err;
+}
+
+/* ---- freeing ---- */
+
+static bool is_complete(const struct ebb_zone *zone, uint32_t head, uint16_t state)
+{
+    return in_range(state) && name_of(zone, head) == 0;
+}
+
+/* Is all of this made of complete ranges? If not, *at is the first frame that is none. */
+static bool all_complete(struct ebb_zone *zone, uint64_t *at, uint64_t to)
+{
+    bool complete = true;
+
+    while (complete && *at < to) {
+        ebb_port_lock(&zone->lock);
+        for (unsigned n = 0; n < BLOCKS_PER_HOLD && complete && *at < to; n++) {
+            uint32_t head;
+            uint16_t state;
+
+            complete = ebb__find_block(zone, (uint32_t)*at, &head, &state) &&
+                       is_complete(zone, head, state);
+            if (complete)
+                *at = block_end(head, state);
+        }
+        ebb_port_unlock(&zone->lock);
+    }
+    return complete;
+}
+
+/* Split a block of a range so that the block at index is one of its own, and FILLING.
+ * False: somebody else has freed it meanwhile, which he must not. */
+static bool release_part(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned from,
+                         unsigned order)
+{
+    if (!ebb__release(zone, head, from, EBB__NONE))
+        return false;
+    while (from > order) {
+        uint32_t middle = head + (1u << --from);
+        uint32_t other = index >= middle ? head : middle;
+
+        ebb__store_state(zone, other, ebb__state_word(EBB__ALLOCATED, from, EBB_ISOLATE));
+        set_name(zone, other, 0);
+        if (index >= middle)
+            head = middle;
+    }
+    set_filling(zone, index, order);
+    return true;
+}
+
+/* Free the block of the range at `at`, or what of it lies before `to`. Returns its end. */
+static uint64_t free_part(struct ebb_zone *zone, uint64_t at, uint64_t to, bool *wanted)
+{
+    bool released = false;
+    unsigned order = 0;
+    uint32_t head;
+    uint16_t state;
+
+    ebb_port_lock(&zone->lock);
+    if (ebb__find_block(zone, (uint32_t)at, &head, &state) && is_complete(zone, head, state)) {
+        order = ebb__largest_order(zone, at, lower(to, block_end(head, state)));
+        released = release_part(zone, head, (uint32_t)at, ebb__order_of(state), order);
+        zone->frees += released;
+    }
+    ebb_port_unlock(&zone->lock);
+    if (released)
+        fill_and_free(zone, (uint32_t)at, order, EBB__HEAD, wanted);
+    return at + ((uint64_t)1 << order);
+}
+
+/* The first frame that is not of a range: tell the port why. */
+static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn)
+{
+    struct ebb_block block;
+    struct ebb_misuse misuse = {.pfn = pfn, .what = "the frame is not part of a range"};
+
+    ebb_zone_lookup(zone, pfn, &block);
+    misuse.found_pfn = block.pfn;
+    misuse.found = block.order;
+    if (block.state == EBB_BLOCK_NONE)
+        misuse.kind = EBB_MISUSE_FOREIGN_PFN;
+    else if (block.state == EBB_BLOCK_ALLOCATED)
+        misuse.kind = EBB_MISUSE_INSIDE_BLOCK;
+    else
+        misuse.kind = EBB_MISUSE_DOUBLE_FREE;
+    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
+    ebb_port_misuse(&misuse);
+    return -EBB_EINVAL;
+}
+
+int ebb_free_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
+{
+    bool wanted = false;
+    uint64_t from;
+    uint64_t to;
+
+    if (!range_of(zone, pfn, frames, &from, &to))
+        return refuse(zone, pfn);
+    uint64_t at = from;
+
+    if (!all_complete(zone, &at, to))
+        return refuse(zone, zone->base + at);
+    for (at = from; at < to;)
+        at = free_part(zone, at, to, &wanted);
+    if (wanted)
+        ebb__report_request(zone);
+    return 0;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The engine's configuration: what contradicts what, and fields by name. */
+#include "tracker.h"
+
+#define MS_LIMIT     3600000u
+#define BUDGET_LIMIT 1024u
+
+/* ---- what cannot be ---- */
+
+static const char *bounds_problem(const struct ebb_report_config *config)
+{
+    if (config->tracker >= EBB_TRACKERS || config->split > EBB_SPLIT_CLEAR ||
+        config->merge > EBB_MERGE_NEVER || config->move > EBB_MOVE_FOLLOW ||
+        config->direction > EBB_DIRECTION_DESCENDING || config->execution > EBB_EXECUTION_INLINE)
+        return "a tracker or policy has a number that stands for none";
+    if (config->delay_ms > MS_LIMIT)
+        return "delay_ms is above 3600000";
+    if (config->capacity > EBB_REPORT_CAPACITY_LIMIT)
+        return "capacity is above 512";
+    if (config->order > EBB_REPORT_ORDER(EBB_ORDER_LIMIT))
+        return "order is above 18";
+    if (config->budget > BUDGET_LIMIT)
+        return "budget is above 1024";
+    if (config->backoff_max_ms > MS_LIMIT)
+        return "backoff_max_ms is above 3600000";
+    if ((config->backoff_ms > 0 ? config->backoff_ms : EBB_REPORT_BACKOFF_MS) >
+        (config->backoff_max_ms > 0 ? config->backoff_max_ms : EBB_REPORT_BACKOFF_MAX_MS))
+        return "backoff_ms is above backoff_max_ms";
+    return NULL;
+}
+
+static const char *inline_problem(const struct ebb_report_config *config)
+{
+    if (config->delay_ms > 0)
+        return "execution=inline has no timer, so it cannot wait for delay_ms";
+    if (config->budget > 1)
+        return "execution=inline has no timer, so nobody would come for what a budget leaves";
+    if (config->backoff_ms > 0 || config->backoff_max_ms > 0)
+        return "execution=inline has no timer, so it cannot back off";
+    return NULL;
+}
+
+const char *ebb_report_config_problem(const struct ebb_report_config *config)
+{
+    const char *problem = bounds_problem(config);
+    const struct ebb_tracker_ops *tracker;
+
+    if (problem)
+        return problem;
+    tracker = ebb__tracker_of(config->tracker ? config->tracker : (unsigned)EBB__TRACKER_DEFAULT);
+    if (tracker && config->move == EBB_MOVE_FOLLOW && !tracker->has_dividers)
+        return "move=follow needs a tracker with dividers: membrane or boundary";
+    if (tracker && config->direction != EBB_DIRECTION_DEFAULT && tracker->by_address)
+        return "tracker=bitmap goes by address, so it has no direction";
+    return config->execution == EBB_EXECUTION_INLINE ? inline_problem(config) : NULL;
+}
+
+const char *ebb_tracker_name(enum ebb_tracker tracker)
+{
+    static const char *const names[EBB_TRACKERS] = {"default", "rotation", "membrane", "boundary",
+                                                    "bitmap"};
+
+    if (tracker == EBB_TRACKER_DEFAULT)
+        tracker = (enum ebb_tracker)EBB__TRACKER_DEFAULT;
+    return (unsigned)tracker < EBB_TRACKERS ? names[tracker] : "none";
+}
+
+/* ---- by name ---- */
+
+/* A field: a number from low to high in 32 bits or, with values, one of these names
+ * in 8 bits; the first name stands for 1. */
+static const struct field {
+    const char *key;
+    const char *wanted;
+    const char *values[5];
+    size_t offset;
+    uint32_t low, high;
+} fields[] = {
+#define NUMBER(name, from, to, text)                                                      \
+    {                                                                                     \
+        .key = #name, .wanted = text, .offset = offsetof(struct ebb_report_config, name), \
+        .low = (from), .high = (to)                                                       \
+    }
+#define CHOICE(name, text, ...)                                                           \
+    {                                                                                     \
+        .key = #name, .wanted = text, .offset = offsetof(struct ebb_report_config, name), \
+        .values = {                                                                       \
+            __VA_ARGS__                                                                   \
+        }                                                                                 \
+    }
+    CHOICE(tracker, "rotation, membrane, boundary or bitmap", "rotation", "membrane", "boundary",
+           "bitmap"),
+    CHOICE(split, "inherit or clear", "inherit", "clear"),
+    CHOICE(merge, "both or never", "both", "never"),
+    CHOICE(move, "keep, demote or follow", "keep", "demote", "follow"),
+    CHOICE(direction, "ascending or descending", "ascending", "descending"),
+    CHOICE(execution, "worker or inline", "worker", "inline"),
+    NUMBER(delay_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
+    NUMBER(capacity, 1, EBB_REPORT_CAPACITY_LIMIT, "a number from 1 to 512"),
+    NUMBER(budget, 1, BUDGET_LIMIT, "a number from 1 to 1024"),
+    NUMBER(threshold, 1, UINT32_MAX - 1,
+           "a number from 1 to 4294967294, or 2x: twice the capacity"),
+    NUMBER(backoff_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
+    NUMBER(backoff_max_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
+#undef NUMBER
+#undef CHOICE
+};
+
+static bool equal(const char *a, const char *b)
+{
+    while (*a && *a == *b) {
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+static bool number(const char *text, uint32_t low, uint32_t high, uint32_t *value)
+{
+    uint64_t n = 0;
+
+    if (!*text)
+        return false;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9')
+            return false;
+        n = n * 10 + (uint64_t)(*text - '0');
+        if (n > high)
+            return false;
+    }
+    *value = (uint32_t)n;
+    return n >= low;
+}
+
+static bool set_field(struct ebb_report_config *config, const struct field *field,
+                      const char *value)
+{
+    unsigned char *to = (unsigned char *)config + field->offset;
+
+    if (!field->values[0])
+        return number(value, field->low, field->high, (uint32_t *)(void *)to);
+    for (unsigned i = 0; i < sizeof(field->values) / sizeof(field->values[0]); i++) {
+        if (field->values[i] && equal(field->values[i], value)) {
+            *to = (unsigned char)(i + 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+int ebb_report_config_set(struct ebb_report_config *config, const char *key, const char *value,
+                          const char **wanted)
+{
+    uint32_t order;
+
+    if (equal(key, "order")) {
+        *wanted = "an order from 0 to 18";
+        if (!number(value, 0, EBB_ORDER_LIMIT, &order))
+            return -EBB_EINVAL;
+        config->order = EBB_REPORT_ORDER(order);
+        return 0;
+    }
+    if (equal(key, "threshold") && equal(value, "2x")) {
+        config->threshold = EBB_REPORT_TWICE_CAPACITY;
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (!equal(fields[i].key, key))
+            continue;
+        *wanted = fields[i].wanted;
+        return set_field(config, &fields[i], value) ? 0 : -EBB_EINVAL;
+    }
+    return -EBB_ENOENT;
+}
