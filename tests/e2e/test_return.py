@@ -39,6 +39,32 @@ class Return(e2e.Case):
         run, d = self.run_guest(workload="fragment 60% 512; release; memhog 60%; idle 3; verify")
         self.check_returned(run, d)
 
+    def test_trackers(self):
+        """Each tracker and the other execution, while blocks of all sizes come and go."""
+        for tracker in ("rotation", "membrane", "boundary", "bitmap"):
+            for execution in ("worker", "inline"):
+                run, d = self.run_guest(
+                    workload="churn 60% 1; memhog 75%; idle 1",
+                    extra=("--set", f"report.tracker={tracker}",
+                           "--set", f"report.execution={execution}"))
+                self.check_returned(run, d)
+
+    def test_policies(self):
+        """Together they say the opposite of every default."""
+        run, d = self.run_guest(workload="churn 60% 1; memhog 75%; idle 2", extra=(
+            "--set", "report.tracker=boundary", "--set", "report.split=clear",
+            "--set", "report.merge=never", "--set", "report.move=follow",
+            "--set", "report.direction=descending"))
+        self.check_returned(run, d)
+
+    def test_filled(self):
+        """Init on free: what is discarded reads as zero, so all of it may be."""
+        run, d = self.run_guest(extra=("--set", "zone.fill=zero"))
+        self.check_returned(run, d)
+        run, d = self.run_guest(extra=("--set", "zone.fill=poison"))
+        self.assertLess(d["returned_mib"], 0.02 * d["freed_mib"], run.describe())
+        self.assertEqual(d["verify_errors"], 0)
+
     def test_off(self):
         """Without reporting nothing comes back."""
         for extra in (("--reporting", "off"), ("--set", "report=off")):

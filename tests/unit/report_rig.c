@@ -71,10 +71,24 @@ static void log_batch(struct rig *rig, const struct ebb_range *ranges, unsigned 
     memcpy(rig->batch->ranges, ranges, n * sizeof(*ranges));
 }
 
+/* The last batch succeeded. */
+static void note_told(struct rig *rig)
+{
+    for (unsigned i = 0; i < rig->batch->n; i++) {
+        const struct ebb_range *range = &rig->batch->ranges[i];
+        struct ebb_zone *zone = zone_at(rig, range->addr);
+
+        memset(rig->told[zone - rig->zones] + ((range->addr >> EBB_FRAME_SHIFT) - zone->base), 1,
+               range->len >> EBB_FRAME_SHIFT);
+    }
+}
+
 void rig_complete(struct rig *rig, int status)
 {
     assert_true(rig->in_flight);
     rig->in_flight = false;
+    if (status >= 0)
+        note_told(rig);
     for (unsigned i = 0; i < (rig->complete_times ? rig->complete_times : 1); i++)
         ebb_report_complete(&rig->report, status);
 }
@@ -95,6 +109,7 @@ static int submit(struct ebb_report_device *device, const struct ebb_range *rang
 {
     struct rig *rig = rig_of(device);
 
+    assert_true(rig->registered);
     rig->depth++;
     check_batch(rig, ranges, n);
     log_batch(rig, ranges, n);
@@ -141,8 +156,12 @@ static void make_zone(struct rig *rig, unsigned i, const struct rig_config *conf
         .max_order = (uint8_t)(config->max_order ? config->max_order : MAX_ORDER),
         .pageblock_order = (uint8_t)config->pageblock_order,
         .cpus = (uint16_t)config->cpus,
+        .node = (uint16_t)i,
         .watermark_min = config->watermark_min,
         .watermark_low = config->watermark_low,
+        .pcp_high = (uint16_t)config->pcp_high,
+        .pcp_batch = (uint16_t)config->pcp_batch,
+        .shuffle_order = (uint8_t)config->shuffle_order,
     };
 
     uint64_t hole = config->hole ? (uint64_t)1 << MAX_ORDER : 0;
@@ -155,6 +174,8 @@ static void make_zone(struct rig *rig, unsigned i, const struct rig_config *conf
     assert_int_equal(ebb_zone_init(&rig->zones[i], &c, rig->metadata[i]), 0);
     assert_int_equal(ebb_zone_add(&rig->zones[i], c.base + hole, c.frames - hole), 0);
     assert_int_equal(ebb_report_add_zone(&rig->report, &rig->zones[i]), 0);
+    rig->told[i] = calloc(rig->zones[i].span, 1);
+    assert_non_null(rig->told[i]);
 }
 
 struct rig *rig_new(const struct rig_config *config)
@@ -178,6 +199,7 @@ struct rig *rig_new(const struct rig_config *config)
 
 void rig_free(struct rig *rig)
 {
+    rig->complete_on_poll = true; /* a batch may still be out */
     if (rig->registered)
         rig_unregister(rig);
     assert_int_equal(ebb_report_phase(&rig->report), EBB_REPORT_IDLE);
@@ -189,6 +211,7 @@ void rig_free(struct rig *rig)
         assert_int_equal(stats.in_flight, 0);
         assert_int_equal(stats.misuses, 0);
         free(rig->metadata[i]);
+        free(rig->told[i]);
     }
     assert_int_equal(port_virtual.misuses, 0);
     free(rig);
@@ -198,8 +221,8 @@ void rig_free(struct rig *rig)
 
 void rig_register(struct rig *rig)
 {
+    rig->registered = true; /* it may submit before it returns */
     assert_int_equal(ebb_report_register(&rig->report, &rig->device), 0);
-    rig->registered = true;
 }
 
 void rig_unregister(struct rig *rig)
@@ -375,6 +398,29 @@ uint64_t rig_unreported_frames(struct rig *rig, unsigned zone, unsigned order)
     return frames;
 }
 
+/* I4: a mark means that the device succeeded with this block, or with what it was
+ * made of, since it was last used. */
+static void check_marks(struct rig *rig, unsigned i)
+{
+    const struct ebb_zone *zone = &rig->zones[i];
+    uint64_t at = zone->first - zone->base;
+
+    while (at < zone->span) {
+        struct ebb_block block = rig_block(rig, i, zone->base + at);
+        uint64_t frames = block.state == EBB_BLOCK_NONE ? 1 : (uint64_t)1 << block.order;
+        bool used = block.state == EBB_BLOCK_ALLOCATED || block.state == EBB_BLOCK_CACHED;
+
+        if (used)
+            memset(rig->told[i] + at, 0, frames);
+        for (uint64_t k = 0; block.reported && k < frames; k++) {
+            if (!rig->told[i][at + k])
+                fail_msg("pfn %#llx is marked, but the host was not told",
+                         (unsigned long long)(zone->base + at + k));
+        }
+        at += frames;
+    }
+}
+
 void rig_check(struct rig *rig)
 {
     for (unsigned i = 0; i < rig->zone_count; i++) {
@@ -383,5 +429,7 @@ void rig_check(struct rig *rig)
         if (ebb_zone_check(&rig->zones[i], EBB_CHECK_FRAMES, &violation) != 0)
             fail_msg("zone %u: I%u at pfn %#llx: %s", i, violation.invariant,
                      (unsigned long long)violation.pfn, violation.what);
+        if (!rig->marked_by_hand)
+            check_marks(rig, i);
     }
 }

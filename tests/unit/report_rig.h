@@ -39,8 +39,10 @@ struct rig {
     struct ebb_report report;
     struct ebb_zone zones[RIG_ZONES];
     void *metadata[RIG_ZONES];
+    uint8_t *told[RIG_ZONES]; /* by frame: the host was told, and nobody was seen to use it since */
     unsigned zone_count;
     bool registered;
+    bool marked_by_hand; /* the test sets marks itself: rig_check() does not look at them */
 
     struct ebb_report_device device;
     bool later;                         /* complete when told (rig_complete), not inside submit */
@@ -67,8 +69,10 @@ struct rig_config {
     uint64_t frames;    /* of each: 1024 */
     unsigned max_order; /* 6, pageblock_order 5 */
     unsigned pageblock_order;
-    bool hole;     /* leave the first 2^MAX_ORDER frames out for now */
-    unsigned cpus; /* 1 */
+    bool hole;                    /* leave the first 2^MAX_ORDER frames out for now */
+    unsigned cpus;                /* 1 */
+    unsigned pcp_high, pcp_batch; /* the zone's defaults */
+    unsigned shuffle_order;       /* EBB_REPORT_ORDER(n) */
     uint64_t watermark_min, watermark_low;
     unsigned capacity;  /* of the device: 16, as many as the default zone has blocks */
     unsigned min_order; /* of the device, as EBB_REPORT_ORDER(n) */
@@ -118,7 +122,8 @@ struct ebb_zone_stats rig_zone_stats(struct rig *rig, unsigned zone);
 struct ebb_report_stats rig_stats(struct rig *rig);
 /* Free frames not marked, of blocks of at least this order, but ISOLATE. */
 uint64_t rig_unreported_frames(struct rig *rig, unsigned zone, unsigned order);
-/* Every level of ebb_zone_check() on every zone. */
+/* Every level of ebb_zone_check() on every zone, and of each block marked reported
+ * that the device succeeded with it (I4). */
 void rig_check(struct rig *rig);
 
 /* For groups: fail unless the test left the port as it found it. */

@@ -251,9 +251,9 @@ static void states(void **state)
     BROKEN(zone->state[0], zone->state[0] | EBB__REPORTED, 1, EBB_CHECK_FRAMES, BASE);
     BROKEN(zone->state[40], zone->state[40] | EBB__REPORTED, 1, EBB_CHECK_FRAMES, BASE + 40);
     BROKEN(zone->state[0], zone->state[0] | 0x0800, 20, EBB_CHECK_FRAMES, BASE);
-    BROKEN(zone->state[0], word((enum ebb__state)5, 4, 0), 20, EBB_CHECK_FRAMES, BASE);
+    BROKEN(zone->state[0], word((enum ebb__state)6, 4, 0), 20, EBB_CHECK_FRAMES, BASE);
+    BROKEN(zone->state[0], word(EBB__FILLING, 4, 1), 20, EBB_CHECK_FRAMES, BASE);
     BROKEN(zone->state[0], 4, 20, EBB_CHECK_FRAMES, BASE);
-    BROKEN(zone->state[0], word(EBB__ALLOCATED, 4, EBB_ISOLATE), 20, EBB_CHECK_FRAMES, BASE);
     BROKEN(zone->state[40], word(EBB__IN_FLIGHT, 3, 1), 20, EBB_CHECK_FRAMES, BASE + 40);
     BROKEN(zone->state[0], word(EBB__ALLOCATED, 5, 0), 14, EBB_CHECK_FRAMES, BASE);
     BROKEN(zone->state[0], word(EBB__CACHED, 4, 0), 14, EBB_CHECK_FRAMES, BASE);

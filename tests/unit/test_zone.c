@@ -187,7 +187,10 @@ static void bad_arguments_of_alloc(void **state)
     assert_int_equal(ebb_alloc(zone, UINT32_MAX, EBB_MOVABLE, 0, &pfn), -EBB_EINVAL);
     assert_int_equal(ebb_alloc(zone, 0, EBB_ISOLATE, 0, &pfn), -EBB_EINVAL);
     assert_int_equal(ebb_alloc(zone, 0, (enum ebb_migratetype)9, 0, &pfn), -EBB_EINVAL);
-    assert_int_equal(ebb_alloc(zone, 0, EBB_MOVABLE, 1u << 3, &pfn), -EBB_EINVAL);
+    for (unsigned bit = 4; bit < 32; bit++)
+        assert_int_equal(ebb_alloc(zone, 0, EBB_MOVABLE, 1u << bit, &pfn), -EBB_EINVAL);
+    assert_int_equal(ebb_alloc(zone, 0, EBB_MOVABLE, EBB_ALLOC_LOW | EBB_ALLOC_RESERVE, &pfn),
+                     -EBB_EINVAL);
     assert_int_equal(ebb_alloc(zone, 0, EBB_MOVABLE, EBB_ALLOC_ZERO, &pfn), -EBB_EINVAL);
     assert_int_equal(pfn, 77);
     assert_int_equal(rig_stats().allocs, 0);
