@@ -22,6 +22,8 @@ enum cmd_exit {
 int ebb_cmd_run(int argc, char **argv);
 int ebb_cmd_plot(int argc, char **argv);
 int ebb_cmd_demo(int argc, char **argv);
+int ebb_cmd_replay(int argc, char **argv);
+int ebb_cmd_bench(int argc, char **argv);
 
 /* One line on stderr, "ebb: ..." */
 void cmd_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -140,12 +140,9 @@ char *host_find_program(const char *name)
     return NULL;
 }
 
-char *host_find_guest(void)
+/* What belongs to this program. Places are seen from its directory; up to NULL. */
+static char *find_ours(const char *const *places, int access_mode)
 {
-    /* Seen from the directory of this program: beside it, in a build tree,
-     * installed. */
-    static const char *const places[] = {"ebb-guest.elf", "../guest/ebb-guest.elf",
-                                         EBB_GUEST_INSTALLED};
     char self[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *file;
@@ -153,14 +150,39 @@ char *host_find_guest(void)
     if (n < 0)
         return NULL;
     self[n] = '\0';
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+    for (size_t i = 0; places[i]; i++) {
         if (places[i][0] == '/')
             file = cmd_format("%s", places[i]);
         else
             file = cmd_format("%.*s/%s", (int)(strrchr(self, '/') - self), self, places[i]);
-        if (access(file, R_OK) == 0)
+        if (access(file, access_mode) == 0)
             return file;
         free(file);
     }
     return NULL;
+}
+
+char *host_find_guest(void)
+{
+    /* Beside it, in a build tree, installed. */
+    static const char *const places[] = {"ebb-guest.elf", "../guest/ebb-guest.elf",
+                                         EBB_GUEST_INSTALLED, NULL};
+
+    return find_ours(places, R_OK);
+}
+
+char *host_find_passes(void)
+{
+    static const char *const places[] = {"ebb-passes", "../lab/ebb-passes", EBB_PASSES_INSTALLED,
+                                         NULL};
+
+    return find_ours(places, X_OK);
+}
+
+char *host_find_traces(void)
+{
+    /* A build tree lies in the source tree. */
+    static const char *const places[] = {"../../lab/traces", EBB_TRACES_INSTALLED, NULL};
+
+    return find_ours(places, X_OK);
 }

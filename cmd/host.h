@@ -22,5 +22,8 @@ bool host_write_file(const char *path, const char *data, size_t len);
 char *host_find_program(const char *name);
 /* The reference guest that belongs to this program; NULL: none. To be freed. */
 char *host_find_guest(void);
+/* The program behind the passes of `ebb bench trackers`, and the directory of traces, likewise. */
+char *host_find_passes(void);
+char *host_find_traces(void);
 
 #endif

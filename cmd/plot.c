@@ -5,6 +5,7 @@
 #include "child.h"
 #include "cmd.h"
 #include "host.h"
+#include "replay_view.h"
 #include "result.h"
 #include "text.h"
 
@@ -21,8 +22,7 @@
 static const char *const colors[PLOT_RUNS] = {"#1f5fa8", "#d9772b", "#3a8a4d", "#8b5aa6",
                                               "#a83244", "#4f9aa8", "#8a6d3b", "#6b6b6b"};
 
-/* A string of gnuplot, in which nothing is special but the quote itself. */
-static void put_string(FILE *file, const char *text)
+void plot_put_string(FILE *file, const char *text)
 {
     fputc('\'', file);
     for (; *text; text++) {
@@ -132,7 +132,7 @@ static void put_labels(FILE *file, struct json_object *run, double top)
         lowest = fmax(lowest, host_at(run, ms));
         put_time(label, sizeof(label), marks[i].text, ms);
         fprintf(file, "set label ");
-        put_string(file, label);
+        plot_put_string(file, label);
         fprintf(file, " at %.4f,%.2f left offset 1.2,0 textcolor rgb '#222222' front\n", ms / 1000,
                 lowest);
         lowest += line;
@@ -176,7 +176,7 @@ static char *settings_of(struct json_object *run)
     return text;
 }
 
-static void put_header(FILE *file, const char *path, const char *title, const char *subtitle)
+void plot_put_header(FILE *file, const char *path, const char *title, const char *subtitle)
 {
     const char *dot = strrchr(path, '.');
 
@@ -188,9 +188,9 @@ static void put_header(FILE *file, const char *path, const char *title, const ch
                       "background rgb '#ffffff'\n");
     fprintf(file, "set encoding utf8\n"
                   "set title ");
-    put_string(file, title);
+    plot_put_string(file, title);
     fprintf(file, ".\"\\n\".");
-    put_string(file, subtitle);
+    plot_put_string(file, subtitle);
     fprintf(file, "\nset grid ytics lc rgb '#dddddd' lt 1\n"
                   "set border 3 lc rgb '#666666'\n"
                   "set tics nomirror\n"
@@ -246,7 +246,7 @@ static void put_single(FILE *file, struct json_object *run, const char *label, c
     else
         headline = cmd_format("Memory of a guest, and what the host holds of it");
     extent(run, &first, &last, &top);
-    put_header(file, path, headline, subtitle);
+    plot_put_header(file, path, headline, subtitle);
     put_axes(file, released, first, last, top * 1.12);
     put_points(file, run, colors[0]);
     put_labels(file, run, top * 1.12);
@@ -274,7 +274,7 @@ static void put_curve(FILE *file, struct json_object *run, const char *label, si
     name = cmd_format("%s: %s", settings, time);
     fprintf(file, "%s$run%zu using 1:3 with lines lw 2.4 lc rgb '%s' title ", i ? ", " : "plot ", i,
             colors[i]);
-    put_string(file, name);
+    plot_put_string(file, name);
     free(settings);
     free(name);
 }
@@ -292,8 +292,9 @@ static void put_several(FILE *file, struct json_object *const *runs, const char 
         last = fmax(last, own_last);
         end = fmax(end, isnan(t99) ? own_last : t99 / 1000 * 1.25);
     }
-    put_header(file, path, title ? title : "What the host holds after the guest frees its memory",
-               subtitle);
+    plot_put_header(file, path,
+                    title ? title : "What the host holds after the guest frees its memory",
+                    subtitle);
     /* Of the time before the release only as much as shows where it starts. */
     last = fmin(last, fmax(end, 0.5));
     first = fmax(first, -last / 8);
@@ -309,7 +310,18 @@ static void put_several(FILE *file, struct json_object *const *runs, const char 
     free(subtitle);
 }
 
-static bool run_gnuplot(const char *script, const char *path)
+static void put_runs(FILE *file, struct json_object *const *runs, const char *const *labels,
+                     size_t n, const char *title, const char *path)
+{
+    for (size_t i = 0; i < n; i++)
+        put_data(file, runs[i], i);
+    if (n == 1)
+        put_single(file, runs[0], labels ? labels[0] : NULL, title, path);
+    else
+        put_several(file, runs, labels, n, title, path);
+}
+
+bool plot_run(const char *script, const char *path)
 {
     /* -d: without anybody's start-up files. */
     char *const argv[] = {(char *)"gnuplot", (char *)"-d", NULL};
@@ -353,13 +365,11 @@ bool plot_draw(struct json_object *const *runs, const char *const *labels, size_
         cmd_error("out of memory");
         return false;
     }
-    for (size_t i = 0; i < n; i++)
-        put_data(file, runs[i], i);
-    if (n == 1)
-        put_single(file, runs[0], labels ? labels[0] : NULL, title, path);
+    if (replay_is_result(runs[0]))
+        replay_put_picture(file, runs[0], labels ? labels[0] : NULL, title, path);
     else
-        put_several(file, runs, labels, n, title, path);
-    ok = fclose(file) == 0 && run_gnuplot(script, path);
+        put_runs(file, runs, labels, n, title, path);
+    ok = fclose(file) == 0 && plot_run(script, path);
     free(script);
     return ok;
 }
@@ -414,6 +424,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
+static bool go_together(struct json_object *const *runs, size_t n, const char *const *files)
+{
+    for (size_t i = 0; n > 1 && i < n; i++) {
+        if (replay_is_result(runs[i])) {
+            cmd_error("%s is of ebb replay, which has a picture of its own", files[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
 int ebb_cmd_plot(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -422,7 +443,8 @@ int ebb_cmd_plot(int argc, char **argv)
         .args_doc = "RESULT.json...",
         .doc = "Draw the results of `ebb run --json`. One: the guest's memory in use and what the "
                "host held of it. Several: what the host held, side by side, from the moment at "
-               "which each guest let go of its memory."};
+               "which each guest let go of its memory. A result of `ebb replay --json` is drawn by "
+               "itself."};
     struct plot_options options = {.n_files = 0};
     struct json_object *runs[PLOT_RUNS];
     size_t n = 0;
@@ -436,6 +458,7 @@ int ebb_cmd_plot(int argc, char **argv)
         ok = runs[n] != NULL;
         n += ok;
     }
+    ok = ok && go_together(runs, n, options.files);
     ok = ok && plot_draw(runs, options.labels, n, options.title, options.out);
     while (n > 0)
         json_object_put(runs[--n]);

@@ -14,24 +14,23 @@
 #include <string.h>
 #include <unistd.h>
 
-static void add(struct json_object *json, const char *key, struct json_object *value)
+void result_add(struct json_object *json, const char *key, struct json_object *value)
 {
     if (json_object_object_add(json, key, value) != 0)
         cmd_no_memory();
 }
 
-static void add_text(struct json_object *json, const char *key, const char *text)
+void result_add_text(struct json_object *json, const char *key, const char *text)
 {
-    add(json, key, json_object_new_string(text));
+    result_add(json, key, json_object_new_string(text));
 }
 
-static void add_count(struct json_object *json, const char *key, uint64_t value)
+void result_add_count(struct json_object *json, const char *key, uint64_t value)
 {
-    add(json, key, json_object_new_uint64(value));
+    result_add(json, key, json_object_new_uint64(value));
 }
 
-/* A number with so many digits behind the point as mean something. */
-static struct json_object *number(double value, int digits)
+struct json_object *result_digits(double value, int digits)
 {
     char text[64];
 
@@ -39,25 +38,25 @@ static struct json_object *number(double value, int digits)
     return json_object_new_double_s(value, text);
 }
 
-static void add_mib(struct json_object *json, const char *key, double mib)
+void result_add_mib(struct json_object *json, const char *key, double mib)
 {
-    add(json, key, number(mib, 2));
+    result_add(json, key, result_digits(mib, 2));
 }
 
-static void add_ms(struct json_object *json, const char *key, double ms)
+void result_add_ms(struct json_object *json, const char *key, double ms)
 {
-    add(json, key, ms < 0 ? NULL : number(ms, 1));
+    result_add(json, key, ms < 0 ? NULL : result_digits(ms, 1));
 }
 
-static struct json_object *settings_json(const struct run_options *options)
+struct json_object *result_settings(const char *const *list, size_t n)
 {
     struct json_object *settings = json_object_new_object();
 
-    for (size_t i = 0; i < options->n_settings; i++) {
-        const char *text = options->settings[i], *value = strchr(text, '=') + 1;
+    for (size_t i = 0; i < n; i++) {
+        const char *text = list[i], *value = strchr(text, '=') + 1;
         char *key = cmd_format("%.*s", (int)(value - text - 1), text);
 
-        add_text(settings, key, value);
+        result_add_text(settings, key, value);
         free(key);
     }
     return settings;
@@ -71,9 +70,9 @@ static struct json_object *samples_json(const struct record *record)
         const struct record_sample *sample = &record->samples[i];
         struct json_object *row = json_object_new_array_ext(3);
 
-        json_object_array_add(row, number((double)(sample->ns - record->start_ns) / 1e6, 1));
-        json_object_array_add(row, number((double)sample->guest_kib / 1024, 2));
-        json_object_array_add(row, number((double)sample->host_kib / 1024, 2));
+        json_object_array_add(row, result_digits((double)(sample->ns - record->start_ns) / 1e6, 1));
+        json_object_array_add(row, result_digits((double)sample->guest_kib / 1024, 2));
+        json_object_array_add(row, result_digits((double)sample->host_kib / 1024, 2));
         json_object_array_add(samples, row);
     }
     return samples;
@@ -86,37 +85,37 @@ struct json_object *result_json(const struct run *run, const struct record_resul
     uint64_t errors = end->errors > run->record.n_faults ? end->errors : run->record.n_faults;
     struct json_object *json = json_object_new_object();
 
-    add_text(json, "ebb_version", EBB_VERSION);
-    add_text(json, "qemu_version", run->qemu_version);
-    add_text(json, "command", run->command);
-    add_text(json, "status", run_status_name(run->status));
-    add_text(json, "machine", run_machine_names[options->machine]);
-    add_text(json, "accel", run_accel_names[run->accel]);
-    add_text(json, "backing", run_backing_names[options->backing]);
-    add_text(json, "reporting", options->reporting ? "on" : "off");
-    add_count(json, "guest_mib", options->memory >> 20);
-    add_count(json, "cpus", options->cpus);
-    add_text(json, "workload", options->workload);
-    add(json, "settings", settings_json(options));
-    add_mib(json, "baseline_mib", result->baseline_mib);
-    add_mib(json, "peak_mib", result->peak_mib);
-    add_mib(json, "freed_mib", result->freed_mib);
-    add_mib(json, "returned_mib", result->returned_mib);
-    add_mib(json, "residue_mib", result->residue_mib);
-    add_ms(json, "release_ms", result->release_ms);
-    add_ms(json, "first_ms", result->first_ms);
-    add_ms(json, "t50_ms", result->t50_ms);
-    add_ms(json, "t90_ms", result->t90_ms);
-    add_ms(json, "t99_ms", result->t99_ms);
-    add_count(json, "reports", end->reports);
-    add_mib(json, "reported_mib", (double)end->reported_kib / 1024);
-    add_mib(json, "refaulted_mib", (double)end->refaulted_kib / 1024);
-    add_count(json, "failed_reports", end->failed);
-    add_count(json, "verify_checks", end->checks);
-    add_count(json, "verify_errors", errors);
-    add(json, "vmm_cpu_ms", number((double)run->vmm_cpu_ns / 1e6, 1));
-    add_count(json, "malformed_lines", run->malformed);
-    add(json, "samples", samples_json(&run->record));
+    result_add_text(json, "ebb_version", EBB_VERSION);
+    result_add_text(json, "qemu_version", run->qemu_version);
+    result_add_text(json, "command", run->command);
+    result_add_text(json, "status", run_status_name(run->status));
+    result_add_text(json, "machine", run_machine_names[options->machine]);
+    result_add_text(json, "accel", run_accel_names[run->accel]);
+    result_add_text(json, "backing", run_backing_names[options->backing]);
+    result_add_text(json, "reporting", options->reporting ? "on" : "off");
+    result_add_count(json, "guest_mib", options->memory >> 20);
+    result_add_count(json, "cpus", options->cpus);
+    result_add_text(json, "workload", options->workload);
+    result_add(json, "settings", result_settings(options->settings, options->n_settings));
+    result_add_mib(json, "baseline_mib", result->baseline_mib);
+    result_add_mib(json, "peak_mib", result->peak_mib);
+    result_add_mib(json, "freed_mib", result->freed_mib);
+    result_add_mib(json, "returned_mib", result->returned_mib);
+    result_add_mib(json, "residue_mib", result->residue_mib);
+    result_add_ms(json, "release_ms", result->release_ms);
+    result_add_ms(json, "first_ms", result->first_ms);
+    result_add_ms(json, "t50_ms", result->t50_ms);
+    result_add_ms(json, "t90_ms", result->t90_ms);
+    result_add_ms(json, "t99_ms", result->t99_ms);
+    result_add_count(json, "reports", end->reports);
+    result_add_mib(json, "reported_mib", (double)end->reported_kib / 1024);
+    result_add_mib(json, "refaulted_mib", (double)end->refaulted_kib / 1024);
+    result_add_count(json, "failed_reports", end->failed);
+    result_add_count(json, "verify_checks", end->checks);
+    result_add_count(json, "verify_errors", errors);
+    result_add(json, "vmm_cpu_ms", result_digits((double)run->vmm_cpu_ns / 1e6, 1));
+    result_add_count(json, "malformed_lines", run->malformed);
+    result_add(json, "samples", samples_json(&run->record));
     return json;
 }
 
@@ -156,7 +155,7 @@ struct json_object *result_read(const char *path)
     if (json_object_object_get_ex(json, "samples", &samples) &&
         json_object_is_type(samples, json_type_array))
         return json;
-    cmd_error("%s is no result of ebb run: it has no samples", path);
+    cmd_error("%s is no result of ebb run or ebb replay: it has no samples", path);
     json_object_put(json);
     return NULL;
 }

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The tables of `ebb bench trackers`, from its JSON: plain, or as Markdown. */
+#include "bench.h"
+#include "cmd.h"
+#include "result.h"
+
+#include <json-c/json.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLUMNS 12u
+#define ROWS    32u
+
+struct table {
+    char *cells[ROWS][COLUMNS];
+    unsigned columns, rows; /* the first row holds the heads */
+};
+
+/* ---- tables ---- */
+
+static void new_row(struct table *table)
+{
+    table->rows++;
+    table->columns = 0;
+}
+
+/* Takes the text. */
+static void put(struct table *table, char *text)
+{
+    if (table->rows <= ROWS && table->columns < COLUMNS)
+        table->cells[table->rows - 1][table->columns++] = text;
+    else
+        free(text);
+}
+
+static void put_text(struct table *table, const char *text)
+{
+    put(table, cmd_format("%s", text ? text : "-"));
+}
+
+static unsigned columns_of(const struct table *table)
+{
+    unsigned columns = 0;
+
+    while (columns < COLUMNS && table->cells[0][columns])
+        columns++;
+    return columns;
+}
+
+static const char *cell(const struct table *table, unsigned row, unsigned column)
+{
+    return table->cells[row][column] ? table->cells[row][column] : "";
+}
+
+static int width_of(const struct table *table, unsigned column)
+{
+    size_t width = 0;
+
+    for (unsigned row = 0; row < table->rows; row++) {
+        size_t len = strlen(cell(table, row, column));
+
+        width = len > width ? len : width;
+    }
+    return (int)width;
+}
+
+static void print_rule(const struct table *table, FILE *out)
+{
+    for (unsigned column = 0; column < columns_of(table); column++)
+        fprintf(out, "%s", column == 0 ? "|---|" : "--:|");
+    fputc('\n', out);
+}
+
+static void clear_table(struct table *table)
+{
+    for (unsigned row = 0; row < ROWS; row++) {
+        for (unsigned column = 0; column < COLUMNS; column++)
+            free(table->cells[row][column]);
+    }
+    *table = (struct table){.rows = 0};
+}
+
+/* Prints and empties it. */
+static void print_table(struct table *table, bool markdown, FILE *out)
+{
+    unsigned columns = columns_of(table);
+
+    for (unsigned row = 0; row < table->rows; row++) {
+        for (unsigned column = 0; column < columns; column++) {
+            const char *text = cell(table, row, column);
+
+            if (markdown)
+                fprintf(out, "%s %s |", column == 0 ? "|" : "", text);
+            else if (column == 0)
+                fprintf(out, "%-*s", width_of(table, column), text);
+            else
+                fprintf(out, "  %*s", width_of(table, column), text);
+        }
+        fputc('\n', out);
+        if (markdown && row == 0)
+            print_rule(table, out);
+    }
+    clear_table(table);
+    fputc('\n', out);
+}
+
+static void print_title(const char *title, const char *what, bool markdown, FILE *out)
+{
+    fprintf(out, "%s%s%s%s\n\n", markdown ? "### " : "", title, markdown ? "\n\n" : " - ", what);
+}
+
+/* ---- JSON ---- */
+
+static struct json_object *get(struct json_object *json, const char *key)
+{
+    struct json_object *value = NULL;
+
+    if (json && json_object_is_type(json, json_type_object))
+        json_object_object_get_ex(json, key, &value);
+    return value;
+}
+
+static size_t length(struct json_object *array)
+{
+    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
+static double number_of(struct json_object *json, const char *key)
+{
+    return json ? result_number(json, key) : (double)NAN;
+}
+
+static bool flag(struct json_object *json, const char *key)
+{
+    struct json_object *value = get(json, key);
+
+    return value && json_object_get_boolean(value);
+}
+
+static double median_of(struct json_object *json, const char *key)
+{
+    return number_of(get(json, key), "median");
+}
+
+static char *figure(double value)
+{
+    if (isnan(value))
+        return cmd_format("-");
+    return cmd_format("%.*f", fabs(value) < 10 ? 2 : fabs(value) < 1000 ? 1 : 0, value);
+}
+
+/* "12.3 (11.9-14.0)" */
+static char *spread(struct json_object *samples)
+{
+    double middle = number_of(samples, "median"), low = number_of(samples, "min");
+    double high = number_of(samples, "max");
+    int digits = fabs(middle) < 100 ? 1 : 0;
+
+    if (isnan(middle))
+        return cmd_format("-");
+    if (low >= high)
+        return cmd_format("%.*f", digits, middle);
+    return cmd_format("%.*f (%.*f-%.*f)", digits, middle, digits, low, digits, high);
+}
+
+static struct json_object *trackers_of(struct json_object *json)
+{
+    return get(json, "trackers");
+}
+
+/* The i-th of trackers and policies; NULL: no more. */
+static struct json_object *row_of(struct json_object *json, size_t i)
+{
+    struct json_object *trackers = trackers_of(json), *policies = get(json, "policies");
+
+    if (i < length(trackers))
+        return json_object_array_get_idx(trackers, i);
+    i -= length(trackers);
+    return i < length(policies) ? json_object_array_get_idx(policies, i) : NULL;
+}
+
+static struct json_object *of_shape(struct json_object *row, const char *shape, unsigned gib)
+{
+    struct json_object *passes = get(row, "passes");
+
+    for (size_t i = 0; i < length(passes); i++) {
+        struct json_object *pass = json_object_array_get_idx(passes, i);
+        const char *name = result_text(pass, "shape");
+
+        if (name && strcmp(name, shape) == 0 && number_of(pass, "gib") == gib)
+            return pass;
+    }
+    return NULL;
+}
+
+/* ---- the machine ---- */
+
+static void print_head(struct json_object *json, FILE *out)
+{
+    struct json_object *machine = get(json, "machine"), *counted = get(json, "instructions");
+    const char *cpu = result_text(machine, "cpu"), *method = result_text(counted, "method");
+    const char *system = result_text(machine, "system"), *release = result_text(machine, "release");
+    const char *command = result_text(json, "command"), *why = result_text(counted, "why_not");
+
+    fprintf(out, "`%s`, ebb %s, %.0f s%s\n", command ? command : "?",
+            result_text(json, "ebb_version"), number_of(json, "seconds"),
+            flag(json, "quick") ? ", QUICK: figures to look at, not to rely on" : "");
+    fprintf(out, "%s %s, %s, %.0f CPUs, %.0f MiB, compiled with %s\n", system ? system : "?",
+            release ? release : "?", cpu ? cpu : "?", number_of(machine, "cpus"),
+            number_of(machine, "memory_mib"), result_text(machine, "compiler"));
+    if (method)
+        fprintf(out, "Instructions counted by %s; %s, %s.\n\n", method,
+                flag(counted, "deterministic") ? "twice the same" : "NOT twice the same",
+                flag(counted, "linear") ? "linear in the operations" : "NOT linear");
+    else
+        fprintf(out, "Instructions not counted: %s\n\n", why ? why : "?");
+}
+
+/* ---- paths ---- */
+
+static void put_path_heads(struct table *table, struct json_object *json)
+{
+    new_row(table);
+    put_text(table, "path");
+    put_text(table, "off");
+    for (size_t i = 0; i < length(trackers_of(json)); i++) {
+        const char *name = result_text(row_of(json, i), "name");
+
+        put(table, cmd_format("%s idle", name));
+        put(table, cmd_format("%s busy", name));
+    }
+}
+
+static void print_paths(struct json_object *json, bool instructions, bool markdown, FILE *out)
+{
+    struct table table = {.rows = 0};
+
+    put_path_heads(&table, json);
+    for (unsigned path = 0; path < BENCH_PATHS; path++) {
+        new_row(&table);
+        put_text(&table, bench_path_texts[path]);
+        for (size_t i = 0; i < length(trackers_of(json)); i++) {
+            struct json_object *cells = get(get(row_of(json, i), "paths"), bench_path_names[path]);
+
+            for (unsigned mode = i == 0 ? BENCH_OFF : BENCH_IDLE; mode < BENCH_MODES; mode++) {
+                struct json_object *value = get(cells, bench_mode_names[mode]);
+
+                put(&table, instructions ? figure(number_of(value, "instructions"))
+                                         : spread(get(value, "ns")));
+            }
+        }
+    }
+    print_table(&table, markdown, out);
+}
+
+static bool has_paths(struct json_object *row)
+{
+    struct json_object *cells = get(get(row, "paths"), bench_path_names[BENCH_PAIR0]);
+
+    return !isnan(number_of(get(cells, bench_mode_names[BENCH_IDLE]), "instructions"));
+}
+
+/* Of the policies that were counted. */
+static void print_policy_paths(struct json_object *json, bool markdown, FILE *out)
+{
+    struct json_object *policies = get(json, "policies");
+    struct table table = {.rows = 0};
+    bool any = false;
+
+    for (unsigned path = 0; path < BENCH_PATHS + 1; path++) {
+        new_row(&table);
+        put_text(&table, path == 0 ? "path, idle" : bench_path_texts[path - 1]);
+        for (size_t i = 0; i < length(policies); i++) {
+            struct json_object *row = json_object_array_get_idx(policies, i), *cells;
+
+            if (!has_paths(row))
+                continue;
+            any = true;
+            cells = path ? get(get(row, "paths"), bench_path_names[path - 1]) : NULL;
+            put(&table,
+                path ? figure(number_of(get(cells, bench_mode_names[BENCH_IDLE]), "instructions"))
+                     : cmd_format("%s", result_text(row, "name")));
+        }
+    }
+    if (any)
+        print_table(&table, markdown, out);
+    else
+        clear_table(&table);
+}
+
+/* ---- passes ---- */
+
+static void put_sizes(struct table *table, const char *first)
+{
+    new_row(table);
+    put_text(table, first);
+    for (unsigned size = 0; size < BENCH_SIZES; size++)
+        put(table, cmd_format("%u GiB", bench_gib[size]));
+}
+
+static void put_passes(struct table *table, struct json_object *row, unsigned shape)
+{
+    double low = (double)NAN, high = (double)NAN;
+
+    new_row(table);
+    put_text(table, result_text(row, "name"));
+    for (unsigned size = 0; size < BENCH_SIZES; size++) {
+        struct json_object *pass = of_shape(row, bench_shape_names[shape], bench_gib[size]);
+        double ns = median_of(pass, "ns_per_block");
+        char *text = spread(get(pass, "ns_per_block")),
+             *looked = figure(number_of(pass, "looked_per_block"));
+
+        put(table, isnan(ns) ? cmd_format("-") : cmd_format("%s; %s", text, looked));
+        free(text);
+        free(looked);
+        low = fmin(low, ns);
+        high = fmax(high, ns);
+    }
+    put(table, isnan(low) ? cmd_format("-") : cmd_format("%.2f", high / low));
+}
+
+static void print_shape(struct json_object *json, unsigned shape, bool markdown, FILE *out)
+{
+    struct table table = {.rows = 0};
+
+    put_sizes(&table, bench_shape_texts[shape]);
+    put_text(&table, "dearest/cheapest");
+    for (size_t i = 0; i < length(trackers_of(json)); i++)
+        put_passes(&table, row_of(json, i), shape);
+    put_passes(&table, get(json, "naive"), shape);
+    print_table(&table, markdown, out);
+}
+
+static void put_holds(struct table *table, struct json_object *row, unsigned shape)
+{
+    struct json_object *pass = NULL;
+
+    new_row(table);
+    put(table, cmd_format("%s, %s", result_text(row, "name"), bench_shape_names[shape]));
+    for (unsigned size = 0; size < BENCH_SIZES; size++) {
+        struct json_object *found = of_shape(row, bench_shape_names[shape], bench_gib[size]);
+
+        put(table,
+            found ? cmd_format("%.0f", number_of(found, "worst_hold_blocks")) : cmd_format("-"));
+        pass = found ? found : pass;
+    }
+    put(table, spread(get(pass, "p99_hold_ns")));
+    put(table, spread(get(pass, "worst_hold_ns")));
+}
+
+static void print_holds(struct json_object *json, bool markdown, FILE *out)
+{
+    struct table table = {.rows = 0};
+
+    put_sizes(&table, "blocks touched in the worst hold");
+    put_text(&table, "p99 ns, largest");
+    put_text(&table, "worst ns, largest");
+    for (size_t i = 0; i < length(trackers_of(json)); i++) {
+        for (unsigned shape = 0; shape < BENCH_SHAPES; shape++)
+            put_holds(&table, row_of(json, i), shape);
+    }
+    print_table(&table, markdown, out);
+}
+
+/* ---- memory ---- */
+
+static void print_memory(struct json_object *json, bool markdown, FILE *out)
+{
+    struct table table = {.rows = 0};
+
+    new_row(&table);
+    put_text(&table, "tracker");
+    put_text(&table, "bytes a frame, all metadata");
+    put_text(&table, "resident KiB");
+    put_text(&table, "bytes of the tracker");
+    put_text(&table, "resident bytes of it");
+    for (size_t i = 0; i < length(trackers_of(json)); i++) {
+        struct json_object *memory = get(row_of(json, i), "memory");
+
+        new_row(&table);
+        put_text(&table, result_text(row_of(json, i), "name"));
+        put(&table, figure(number_of(memory, "bytes_per_frame")));
+        put(&table, cmd_format("%.0f", number_of(memory, "metadata_resident") / 1024));
+        put(&table, cmd_format("%.0f", number_of(memory, "tracker_bytes")));
+        put(&table, cmd_format("%.0f", number_of(memory, "tracker_resident")));
+    }
+    print_table(&table, markdown, out);
+}
+
+/* ---- loads ---- */
+
+static void put_load(struct table *table, const char *name, struct json_object *load)
+{
+    double over = median_of(load, "resident_mib") - median_of(load, "live_mib");
+
+    new_row(table);
+    put_text(table, name);
+    put(table, spread(get(load, "resident_mib")));
+    put(table, figure(over));
+    put(table, spread(get(load, "refaulted_mib")));
+    put(table, spread(get(load, "all_ms")));
+    put(table, figure(median_of(load, "left_mib")));
+    put(table, isnan(median_of(load, "operations_per_s"))
+                   ? cmd_format("-")
+                   : cmd_format("%.0f", median_of(load, "operations_per_s") / 1000));
+    put(table, spread(get(load, "engine_cpu_ms")));
+}
+
+static void put_load_heads(struct table *table, const char *first)
+{
+    new_row(table);
+    put_text(table, first);
+    put_text(table, "resident MiB");
+    put_text(table, "above live");
+    put_text(table, "refaulted MiB");
+    put_text(table, "all reported, ms");
+    put_text(table, "left MiB");
+    put_text(table, "1000 op/s");
+    put_text(table, "engine CPU ms");
+}
+
+static struct json_object *trace_of(struct json_object *row, const char *name)
+{
+    struct json_object *traces = get(row, "traces");
+
+    for (size_t i = 0; i < length(traces); i++) {
+        struct json_object *load = json_object_array_get_idx(traces, i);
+        const char *other = result_text(load, "trace");
+
+        if (other && strcmp(other, name) == 0)
+            return load;
+    }
+    return NULL;
+}
+
+/* trace NULL: the synthetic load. */
+static void print_load(struct json_object *json, const char *trace, bool markdown, FILE *out)
+{
+    struct table table = {.rows = 0};
+    struct json_object *row, *last = get(json, "off"), *load;
+
+    put_load_heads(&table, trace ? trace : "synthetic load");
+    for (size_t i = 0; (row = row_of(json, i)) != NULL; i++) {
+        load = trace ? trace_of(row, trace) : get(row, "load");
+        if (load)
+            put_load(&table, result_text(row, "name"), load);
+    }
+    load = trace ? trace_of(last, trace) : get(last, "load");
+    if (load)
+        put_load(&table, result_text(last, "name"), load);
+    print_table(&table, markdown, out);
+}
+
+static void print_loads(struct json_object *json, bool markdown, FILE *out)
+{
+    struct json_object *traces = get(get(json, "off"), "traces");
+
+    print_load(json, NULL, markdown, out);
+    for (size_t i = 0; i < length(traces); i++)
+        print_load(json, result_text(json_object_array_get_idx(traces, i), "trace"), markdown, out);
+    if (length(traces) == 0)
+        fprintf(out, "No traces were replayed.\n\n");
+}
+
+/* ---- the verdict ---- */
+
+static const char *held(bool yes)
+{
+    return yes ? "holds" : "DOES NOT HOLD";
+}
+
+static void print_verdict(struct json_object *json, bool markdown, FILE *out)
+{
+    struct json_object *verdict = get(json, "verdict"),
+                       *touched = get(verdict, "worst_hold_blocks");
+    const char *name = result_text(verdict, "default"), *bullet = markdown ? "- " : "  ";
+    double idle = number_of(verdict, "idle_percent"), flat = number_of(verdict, "flat");
+    double limit = number_of(verdict, "idle_limit_percent");
+    double factor = number_of(verdict, "flat_limit");
+
+    if (isnan(idle))
+        fprintf(out, "%sidle reporting costs the free path at most %.0f %%: NOT COUNTED\n", bullet,
+                limit);
+    else
+        fprintf(out,
+                "%sidle reporting costs the free path at most %.0f %% of its instructions: "
+                "%+.2f %%: %s (a block of order 9: %+.2f %%)\n",
+                bullet, limit, idle, held(idle <= limit),
+                number_of(get(verdict, "idle_percent_of"), bench_path_names[BENCH_FREE9]));
+    fprintf(out,
+            "%sthe cost of a pass per block is flat, within %.1f: %.2f (%.2f where freed blocks "
+            "are shuffled): %s\n",
+            bullet, factor, flat, number_of(verdict, "flat_shuffled"), held(flat <= factor));
+    fprintf(out,
+            "%sa hold of the lock touches at most so many blocks, whatever the length:", bullet);
+    for (size_t i = 0; i < length(touched); i++)
+        fprintf(out, " %.0f", json_object_get_double(json_object_array_get_idx(touched, i)));
+    fprintf(out, ": %s\n%s(all of the default, %s)\n", held(flag(verdict, "hold_bounded")), bullet,
+            name);
+}
+
+/* ---- all ---- */
+
+bool bench_print(struct json_object *json, bool markdown, FILE *out)
+{
+    print_head(json, out);
+    print_title("Instructions on the allocator's paths",
+                "an operation each; idle: registered, everything reported; busy: a batch is with "
+                "the host, requests come in",
+                markdown, out);
+    print_paths(json, true, markdown, out);
+    print_policy_paths(json, markdown, out);
+    print_title("Nanoseconds on the allocator's paths",
+                "median (range); busy: another thread runs pass after pass", markdown, out);
+    print_paths(json, false, markdown, out);
+    print_title("A pass", "ns per reported block; blocks looked at per reported block", markdown,
+                out);
+    for (unsigned shape = 0; shape < BENCH_SHAPES; shape++)
+        print_shape(json, shape, markdown, out);
+    print_title("Holds of the zone's lock in a pass", "", markdown, out);
+    print_holds(json, markdown, out);
+    print_title("Memory", "of a zone of 16 GiB that was never used and is reported", markdown, out);
+    print_memory(json, markdown, out);
+    print_title("Loads", "on memory that is touched and punched; averages are over time", markdown,
+                out);
+    print_loads(json, markdown, out);
+    print_title("What was to be shown", "", markdown, out);
+    print_verdict(json, markdown, out);
+    return !ferror(out);
+}
+
+static bool row_sound(struct json_object *row)
+{
+    struct json_object *traces = get(row, "traces");
+    bool sound = !flag(get(row, "load"), "damaged");
+
+    for (size_t i = 0; i < length(traces); i++)
+        sound = sound && !flag(json_object_array_get_idx(traces, i), "damaged");
+    return sound;
+}
+
+bool bench_sound(struct json_object *json)
+{
+    bool sound = row_sound(get(json, "off"));
+    struct json_object *row;
+
+    for (size_t i = 0; (row = row_of(json, i)) != NULL; i++) {
+        if (row_sound(row))
+            continue;
+        cmd_error("%s: a frame in use lost its contents", result_text(row, "name"));
+        sound = false;
+    }
+    return sound;
+}
