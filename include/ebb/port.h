@@ -27,7 +27,7 @@ struct ebb_lock {
  * also keep them off on this CPU while it is held (and put back the state it
  * found), since ebb_free() and ebb_report_complete() may run in one. ebb never
  * holds a lock across a device's submit(); a pass holds one for a bounded time,
- * isolating a range or adding frames for as long as that takes. It takes them
+ * isolating a range, adding or removing frames for as long as that takes. It takes them
  * in one order only: a per-CPU cache's, then its zone's. An engine's lock is
  * held with no other.
  */

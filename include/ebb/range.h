@@ -7,6 +7,9 @@
  * ebb_evacuate_range() until it says 0, then ebb_zone_remove() until it no longer says
  * -EBB_EAGAIN. ebb_zone_add() brings it back.
  *
+ * What they do is what offline_pages() and alloc_contig_range() do in Linux, except
+ * that a range is allocated without isolating its pageblocks.
+ *
  * All functions may be called from any CPU. Those that move data call the
  * owners back with no lock held (compact.h); none waits for the host.
  */
@@ -51,11 +54,11 @@ EBB_MUST_CHECK int ebb_evacuate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint
  * The frames are unmovable from then on; their contents are undefined. Keeps
  * watermark_min free. Empties the per-CPU caches.
  *
- * -EBB_EINVAL: empty, or outside the span. -EBB_ENOENT: some are not managed.
- * -EBB_EBUSY: some are allocated and could not be moved, or are isolated. -EBB_EAGAIN:
+ * -EBB_EINVAL: empty, outside the span, or ops without a callback. -EBB_ENOENT: some are not
+ * managed. -EBB_EBUSY: some are allocated and could not be moved, or are isolated. -EBB_EAGAIN:
  * some of them, or what the watermark or the moving lack, are with the host.
  * -EBB_ENOMEM: the watermark, or nowhere to move to. On error nothing is allocated
- * and marks are kept; what has been moved stays moved.
+ * and marks are kept (as far as the split policy does); what has been moved stays moved.
  */
 EBB_MUST_CHECK int ebb_alloc_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
                                    const struct ebb_migrate_ops *ops);
@@ -67,8 +70,8 @@ EBB_MUST_CHECK int ebb_alloc_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_
  * zone, in short holds of its lock.
  *
  * On success *pfn is the first frame; it stays untouched on error. -EBB_EINVAL: no frames, more
- * than the span, or align not a power of two up to 2^52. -EBB_ENOMEM: there is no such
- * range, or the watermark. -EBB_EAGAIN: there may be one once the host has answered.
+ * than the span, align not a power of two up to 2^52, or ops without a callback. -EBB_ENOMEM: there
+ * is no such range, or the watermark. -EBB_EAGAIN: there may be one once the host has answered.
  */
 EBB_MUST_CHECK int ebb_alloc_contiguous(struct ebb_zone *zone, uint64_t frames, uint64_t align,
                                         const struct ebb_migrate_ops *ops, ebb_pfn_t *pfn);

@@ -309,7 +309,10 @@ uint64_t ebb_report_run(struct ebb_report *report);
  * Complete the batch in flight. status 0 (or above): the host has dropped the data or
  * will not mind that it may; negative: it was not told, the blocks come back
  * unmarked and the pass ends. From any context, interrupts included; wakes the
- * worker. A completion that nobody waits for is counted and ignored.
+ * worker. A completion that nobody waits for is counted and ignored. With inline
+ * execution this call runs the engine, so the engine's memory must stay until it
+ * has returned, even if ebb_report_unregister() does so first: a driver makes
+ * sure that its interrupt handler is done.
  */
 void ebb_report_complete(struct ebb_report *report, int status);
 

@@ -410,5 +410,7 @@ void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported)
 
     EBB__ASSERT(ebb__state_of(state) == EBB__IN_FLIGHT);
     zone->in_flight -= (uint64_t)1 << order;
-    ebb__free_block(zone, index, order, reported, EBB__COLD);
+    /* Dividers are searched from the cold end: there, after all others is the head. */
+    ebb__free_block(zone, index, order, reported,
+                    !reported && ebb__tracker(zone)->has_dividers ? EBB__HEAD : EBB__COLD);
 }

@@ -127,8 +127,7 @@ static enum room take_from_window(struct ebb_compact *compact, uint64_t *end, ui
         result = ROOM_NOT_HERE;
     if (result == ROOM_FOUND) {
         ebb__take_at(zone, *to, *to, order);
-        ebb__store_state(zone, *to, ebb__state_word(EBB__ALLOCATED, order, EBB_MOVABLE));
-        zone->allocs++;
+        ebb__set_target(zone, *to, order);
     } else if (result == ROOM_NOT_HERE) {
         *end = is_hole(zone, window) ? window >> zone->max_order << zone->max_order : window;
     }
@@ -211,7 +210,7 @@ static bool worthwhile(const struct ebb_compact *compact)
             if (!possible)
                 break;
             movable |= is_movable(state);
-            at = head + ((uint64_t)1 << ebb__order_of(state));
+            at = ebb__block_end(head, state);
         }
         ebb_port_unlock(&zone->lock);
     }

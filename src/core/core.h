@@ -29,8 +29,8 @@ enum ebb__state {
 #define EBB__TYPE_SHIFT  8
 #define EBB__TYPE_MASK   0x0300u
 #define EBB__REPORTED    0x0400u /* only with EBB__FREE */
-/* The type is that of the list with EBB__FREE, the one asked for with
- * EBB__ALLOCATED, else 0. */
+/* The type is that of the list with EBB__FREE; the one asked for, or ISOLATE for
+ * part of a range (range.c), with EBB__ALLOCATED; else 0. */
 
 /* A broken invariant ends in the port's panic. In no path that is hot for the
  * sake of a check alone. */
@@ -162,8 +162,8 @@ static inline enum ebb__where ebb__moved_where(const struct ebb_zone *zone, bool
 }
 
 /* Put an IN_FLIGHT block back (re-reading its type), reported or not; never
- * asks for a pass (I6). It goes to the tail of its list: one that was not reported
- * is tried again after all others, since it may be what the device failed on.
+ * asks for a pass (I6). It goes cold; but one that was not reported goes where the
+ * tracker comes to it after all others, since it may be what the device failed on.
  * Under the zone's lock. */
 void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported);
 

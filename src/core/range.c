@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Ranges of frames: removing, emptying, allocating, freeing them.
+ * Ranges of frames of any alignment and length: allocating, searching, freeing them.
  *
  * A range is allocated without isolating its pageblocks, so that their types
  * need not be remembered and nobody outside the range notices. Its blocks are
@@ -18,110 +18,9 @@
 /* How often a range is gone over in the hope that what hindered it is gone. */
 #define ATTEMPTS 4u
 
-/* ---- blocks ---- */
+/* ---- gathering a range ---- */
 
-static uint64_t block_end(uint32_t head, uint16_t state)
-{
-    return (uint64_t)head + ((uint64_t)1 << ebb__order_of(state));
-}
-
-static uint64_t lower(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t higher(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-/* [pfn, pfn + frames) as indices; false if that is not a range of the zone. */
-static bool range_of(const struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames, uint64_t *from,
-                     uint64_t *to)
-{
-    uint64_t index = pfn - zone->base;
-
-    if (pfn < zone->first || index >= zone->span || frames == 0 || frames > zone->span - index)
-        return false;
-    *from = index;
-    *to = index + frames;
-    return true;
-}
-
-/* Take the block at index out of the free block that holds it. Returns whether that
- * was reported. Nobody uses it yet, so it does not count as refaulted. */
-static bool carve(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
-{
-    uint64_t refaulted = zone->refaulted;
-    bool reported = ebb__load_state(zone, head) & EBB__REPORTED;
-
-    ebb__take_at(zone, head, index, order);
-    zone->refaulted = refaulted;
-    return reported;
-}
-
-static void set_filling(struct ebb_zone *zone, uint32_t index, unsigned order)
-{
-    ebb__store_state(zone, index, ebb__state_word(EBB__FILLING, order, 0));
-}
-
-/* Fill and free a block of the state FILLING. With no lock held. */
-static void fill_and_free(struct ebb_zone *zone, uint32_t index, unsigned order,
-                          enum ebb__where where, bool *wanted)
-{
-    ebb__fill(zone, index, order);
-    ebb_port_lock(&zone->lock);
-    if (ebb__report_screen(zone, ebb__free_block(zone, index, order, false, where)))
-        *wanted = true;
-    ebb_port_unlock(&zone->lock);
-}
-
-static void count_frees(struct ebb_zone *zone, uint64_t blocks)
-{
-    ebb_port_lock(&zone->lock);
-    zone->frees += blocks;
-    ebb_port_unlock(&zone->lock);
-}
-
-bool ebb__free_past_caches(struct ebb_zone *zone, uint32_t index, unsigned order,
-                           enum ebb__where where, bool *wanted)
-{
-    if (!ebb__release(zone, index, order, ebb__state_word(EBB__FILLING, order, 0)))
-        return false;
-    fill_and_free(zone, index, order, where, wanted);
-    count_frees(zone, 1);
-    return true;
-}
-
-/* ---- moving ---- */
-
-void ebb__migrate_broken(struct ebb_zone *zone, uint32_t index, unsigned order)
-{
-    const struct ebb_misuse misuse = {
-        .kind = EBB_MISUSE_DOUBLE_FREE,
-        .pfn = zone->base + index,
-        .order = order,
-        .what = "the owner of a block freed what a migration had left to its caller",
-    };
-
-    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
-    ebb_port_misuse(&misuse);
-}
-
-bool ebb__migrate(struct ebb_zone *zone, const struct ebb_migrate_ops *ops, uint32_t from,
-                  uint32_t to, unsigned order, bool *wanted)
-{
-    if (zone->verify && zone->fill_policy != EBB_FILL_NONE)
-        ebb__verify_fill(zone, to, order);
-    if (ops->migrate(ops->ctx, zone->base + from, zone->base + to, order) >= 0)
-        return true;
-    if (!ebb__free_past_caches(zone, to, order, EBB__HEAD, wanted))
-        ebb__migrate_broken(zone, to, order);
-    return false;
-}
-
-/* ---- removing ---- */
-
+/* Is some pageblock that [from, to) touches isolated? */
 static bool any_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to)
 {
     uint64_t step = (uint64_t)1 << zone->pageblock_order;
@@ -132,103 +31,6 @@ static bool any_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to
     }
     return false;
 }
-
-static bool all_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to)
-{
-    uint64_t step = (uint64_t)1 << zone->pageblock_order;
-
-    for (uint64_t at = from & ~(step - 1); at < to; at += step) {
-        if (ebb__pageblock_type(zone, (uint32_t)at) != EBB_ISOLATE)
-            return false;
-    }
-    return true;
-}
-
-/* Can a range in isolated pageblocks be taken away? */
-static int removable(const struct ebb_zone *zone, uint64_t from, uint64_t to)
-{
-    bool busy = false;
-    bool again = false;
-    uint32_t head;
-    uint16_t state;
-
-    for (uint64_t at = from; at < to; at = block_end(head, state)) {
-        if (!ebb__find_block(zone, (uint32_t)at, &head, &state))
-            return -EBB_ENOENT;
-        if (ebb__state_of(state) == EBB__IN_FLIGHT)
-            again = true;
-        else if (ebb__state_of(state) != EBB__FREE)
-            busy = true;
-    }
-    if (busy)
-        return -EBB_EBUSY;
-    return again ? -EBB_EAGAIN : 0;
-}
-
-/* Is a frame of [from, to) managed, apart from blocks that begin before it? */
-static bool any_block(const struct ebb_zone *zone, uint64_t from, uint64_t to)
-{
-    for (uint64_t at = from; at < to; at++) {
-        if (ebb__load_state(zone, (uint32_t)at) != EBB__NONE)
-            return true;
-    }
-    return false;
-}
-
-/* Pageblocks that nothing is left of are as they were in the beginning. */
-static void forget_pageblocks(struct ebb_zone *zone, uint64_t from, uint64_t to)
-{
-    uint64_t step = (uint64_t)1 << zone->pageblock_order;
-    uint32_t head;
-    uint16_t state;
-
-    for (uint64_t at = from & ~(step - 1); at < to; at += step) {
-        uint64_t end = lower(at + step, zone->span);
-        /* All between from and to is gone. */
-        bool left = (at < from && (ebb__find_block(zone, (uint32_t)at, &head, &state) ||
-                                   any_block(zone, at, from))) ||
-                    (end > to && any_block(zone, to, end));
-
-        if (!left)
-            ebb__set_pageblock_type(zone, (uint32_t)at, EBB_MOVABLE);
-    }
-}
-
-static void take_out(struct ebb_zone *zone, uint64_t from, uint64_t to)
-{
-    uint32_t head;
-    uint16_t state;
-
-    for (uint64_t at = from; at < to;) {
-        EBB__ASSERT(ebb__find_block(zone, (uint32_t)at, &head, &state));
-        unsigned order = ebb__largest_order(zone, at, lower(to, block_end(head, state)));
-
-        carve(zone, head, (uint32_t)at, order);
-        zone->present[at >> zone->max_order] -= 1u << order;
-        zone->managed -= (uint64_t)1 << order;
-        at += (uint64_t)1 << order;
-    }
-    forget_pageblocks(zone, from, to);
-}
-
-int ebb_zone_remove(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
-{
-    int err = -EBB_EINVAL;
-    uint64_t from;
-    uint64_t to;
-
-    if (!range_of(zone, pfn, frames, &from, &to))
-        return -EBB_EINVAL;
-    ebb_port_lock(&zone->lock);
-    if (all_isolated(zone, from, to))
-        err = removable(zone, from, to);
-    if (!err)
-        take_out(zone, from, to);
-    ebb_port_unlock(&zone->lock);
-    return err;
-}
-
-/* ---- gathering a range ---- */
 
 /* An attempt to have all of a range. */
 struct gather {
@@ -278,23 +80,19 @@ static void claim(struct gather *gather, uint32_t index, unsigned order, uintptr
     set_name(gather->zone, index, (uintptr_t)gather | flags);
 }
 
-/* There are too few frames: altogether, or until the host answers? Under the zone's
- * lock. */
+/* There are too few frames. Under the zone's lock. */
 static int starve(struct gather *gather, uint64_t frames)
 {
-    const struct ebb_zone *zone = gather->zone;
-    uint64_t there = zone->free - zone->isolated + zone->in_flight;
-
     gather->starved = true;
-    return zone->in_flight > 0 && there >= zone->watermark_min + frames ? -EBB_EAGAIN : -EBB_ENOMEM;
+    return ebb__short_of(gather->zone, frames);
 }
 
 /* Claim what a free block holds of the range. */
 static int claim_free(struct gather *gather, uint32_t head, uint16_t state)
 {
     struct ebb_zone *zone = gather->zone;
-    uint64_t from = higher(head, gather->from);
-    uint64_t to = lower(block_end(head, state), gather->to);
+    uint64_t from = ebb__higher(head, gather->from);
+    uint64_t to = ebb__lower(ebb__block_end(head, state), gather->to);
 
     if (!ebb__above_min(zone, to - from))
         return starve(gather, to - from);
@@ -302,7 +100,7 @@ static int claim_free(struct gather *gather, uint32_t head, uint16_t state)
         unsigned order = ebb__largest_order(zone, at, to);
 
         EBB__ASSERT(ebb__find_block(zone, (uint32_t)at, &head, &state));
-        bool reported = carve(zone, head, (uint32_t)at, order);
+        bool reported = ebb__carve(zone, head, (uint32_t)at, order);
 
         claim(gather, (uint32_t)at, order, WAS_FREE | (reported ? WAS_REPORTED : 0));
         at += (uint64_t)1 << order;
@@ -320,20 +118,20 @@ static int visit(struct gather *gather, uint32_t head, uint16_t state)
 {
     if (is_claimed(gather, head, state))
         return VISITED;
-    if (any_isolated(gather->zone, higher(head, gather->from),
-                     lower(block_end(head, state), gather->to)))
+    if (any_isolated(gather->zone, ebb__higher(head, gather->from),
+                     ebb__lower(ebb__block_end(head, state), gather->to)))
         return -EBB_EBUSY;
     switch (ebb__state_of(state)) {
     case EBB__FREE:
         return claim_free(gather, head, state);
     case EBB__IN_FLIGHT:
         gather->again = true;
-        gather->hindered = higher(head, gather->from);
+        gather->hindered = ebb__higher(head, gather->from);
         return VISITED;
     case EBB__ALLOCATED:
         return ebb__type_of(state) == EBB_MOVABLE && gather->ops ? VISIT_MOVE : -EBB_EBUSY;
     default: /* on its way to the lists */
-        gather->hindered = higher(head, gather->from);
+        gather->hindered = ebb__higher(head, gather->from);
         gather->missing++;
         return VISITED;
     }
@@ -357,7 +155,7 @@ static int visit_some(struct gather *gather, uint64_t *at, uint32_t *head, uint1
             gather->hindered = *at;
             break;
         }
-        *at = block_end(*head, *state);
+        *at = ebb__block_end(*head, *state);
         if (result == VISIT_MOVE)
             break;
     }
@@ -379,8 +177,7 @@ static int take_target(struct gather *gather, unsigned order, uint32_t *to)
         if (!ebb__above_min(zone, frames) || !ebb__take_block(zone, order, EBB_MOVABLE, to))
             return starve(gather, frames);
         if (*to + frames <= gather->from || *to >= gather->to) {
-            ebb__store_state(zone, *to, ebb__state_word(EBB__ALLOCATED, order, EBB_MOVABLE));
-            zone->allocs++;
+            ebb__set_target(zone, *to, order);
             return 0;
         }
         ebb__free_block(zone, *to, order, false, EBB__HEAD);
@@ -401,9 +198,9 @@ static unsigned next_part(const struct gather *gather, uint64_t at, uint64_t end
 
     *inside = at >= gather->from && at < gather->to;
     if (at < gather->from)
-        limit = lower(gather->from, end);
+        limit = ebb__lower(gather->from, end);
     else if (*inside)
-        limit = lower(gather->to, end);
+        limit = ebb__lower(gather->to, end);
     return ebb__largest_order(gather->zone, at, limit);
 }
 
@@ -424,14 +221,14 @@ static bool claim_moved(struct gather *gather, uint32_t head, unsigned order)
         if (inside)
             claim(gather, (uint32_t)at, part, 0);
         else
-            set_filling(zone, (uint32_t)at, part);
+            ebb__set_filling(zone, (uint32_t)at, part);
     }
     ebb_port_unlock(&zone->lock);
 
     for (uint64_t at = head; released && at < end; at += (uint64_t)1 << part) {
         part = next_part(gather, at, end, &inside);
         if (!inside)
-            fill_and_free(zone, (uint32_t)at, part, EBB__COLD, &gather->wanted);
+            ebb__fill_and_free(zone, (uint32_t)at, part, EBB__COLD, 0, &gather->wanted);
     }
     return released;
 }
@@ -487,7 +284,7 @@ static int go_over(struct gather *gather, bool first)
         int err = first ? -EBB_EBUSY : move(gather, head, state);
 
         if (err == -EBB_EBUSY) {
-            gather->hindered = higher(head, gather->from);
+            gather->hindered = ebb__higher(head, gather->from);
             gather->missing++;
         } else if (err) {
             return err;
@@ -517,7 +314,7 @@ static bool complete_block(struct gather *gather, uint32_t index, unsigned order
     zone->allocs++;
     if (name & WAS_REPORTED)
         zone->refaulted += (uint64_t)1 << order;
-    return (name & WAS_FREE) && zone->verify && zone->fill_policy != EBB_FILL_NONE;
+    return (name & WAS_FREE) && ebb__must_verify(zone);
 }
 
 /* A claimed block goes back; false if it has to be filled first (and is FILLING). */
@@ -528,7 +325,7 @@ static bool return_block(struct gather *gather, uint32_t index, unsigned order)
     bool reported = name & WAS_REPORTED;
 
     if (!(name & WAS_FREE)) {
-        set_filling(zone, index, order);
+        ebb__set_filling(zone, index, order);
         return false;
     }
     if (ebb__report_screen(
@@ -551,7 +348,7 @@ static void settle(struct gather *gather, bool success)
         for (unsigned n = 0; n < BLOCKS_PER_HOLD && at < gather->to && !unfinished; n++) {
             bool found = ebb__find_block(zone, (uint32_t)at, &head, &state);
 
-            at = found ? block_end(head, state) : at + 1;
+            at = found ? ebb__block_end(head, state) : at + 1;
             if (!found || !is_claimed(gather, head, state))
                 continue;
             unfinished = success ? complete_block(gather, head, ebb__order_of(state))
@@ -561,7 +358,7 @@ static void settle(struct gather *gather, bool success)
         if (unfinished && success)
             ebb__verify_fill(zone, head, ebb__order_of(state));
         else if (unfinished)
-            fill_and_free(zone, head, ebb__order_of(state), EBB__COLD, &gather->wanted);
+            ebb__fill_and_free(zone, head, ebb__order_of(state), EBB__COLD, 0, &gather->wanted);
     }
 }
 
@@ -588,94 +385,12 @@ int ebb_alloc_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
     struct gather gather = {.zone = zone, .ops = ops};
     int err;
 
-    if (!range_of(zone, pfn, frames, &gather.from, &gather.to))
+    if ((ops && !ops->migrate) || !ebb__range_of(zone, pfn, frames, &gather.from, &gather.to))
         return -EBB_EINVAL;
     ebb_zone_drain(zone);
     err = alloc_range(&gather);
     if (err == -EBB_ENOMEM)
         count_failure(zone);
-    return err;
-}
-
-/* ---- emptying ---- */
-
-/* Have a block of an isolated range moved, and free it. The gather is one of an empty
- * range: nothing is claimed. */
-static int evacuate(struct gather *gather, uint32_t head, uint16_t state)
-{
-    struct ebb_zone *zone = gather->zone;
-    unsigned order = ebb__order_of(state);
-    uint32_t to;
-    int err = take_room(gather, head, state, &to);
-
-    if (err)
-        return err;
-    if (!ebb__migrate(zone, gather->ops, head, to, order, &gather->wanted))
-        return -EBB_EBUSY;
-    if (!ebb__free_past_caches(zone, head, order, EBB__COLD, &gather->wanted))
-        ebb__migrate_broken(zone, head, order);
-    return 0;
-}
-
-/* The next block from *at on that is neither free nor with the host. */
-static bool next_in_use(struct ebb_zone *zone, uint64_t *at, uint64_t to, uint32_t *head,
-                        uint16_t *state)
-{
-    bool in_use = false;
-
-    while (*at < to && !in_use) {
-        ebb_port_lock(&zone->lock);
-        for (unsigned n = 0; n < BLOCKS_PER_HOLD && *at < to && !in_use; n++) {
-            bool found = ebb__find_block(zone, (uint32_t)*at, head, state);
-
-            *at = found ? block_end(*head, *state) : *at + 1;
-            in_use = found && ebb__state_of(*state) != EBB__FREE &&
-                     ebb__state_of(*state) != EBB__IN_FLIGHT;
-        }
-        ebb_port_unlock(&zone->lock);
-    }
-    return in_use;
-}
-
-static int evacuate_all(struct gather *gather, uint64_t from, uint64_t to)
-{
-    uint64_t at = from;
-    uint32_t head;
-    uint16_t state;
-    int err = 0;
-
-    while (next_in_use(gather->zone, &at, to, &head, &state)) {
-        bool movable = ebb__state_of(state) == EBB__ALLOCATED && ebb__type_of(state) == EBB_MOVABLE;
-        int moved = movable ? evacuate(gather, head, state) : -EBB_EBUSY;
-
-        if (moved && moved != -EBB_EBUSY)
-            return moved;
-        if (moved)
-            err = moved;
-    }
-    return err;
-}
-
-int ebb_evacuate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
-                       const struct ebb_migrate_ops *ops)
-{
-    struct gather gather = {.zone = zone, .ops = ops};
-    int err = -EBB_EBUSY;
-    bool isolated;
-    uint64_t from;
-    uint64_t to;
-
-    if (!ops || !ops->migrate || !range_of(zone, pfn, frames, &from, &to))
-        return -EBB_EINVAL;
-    ebb_port_lock(&zone->lock);
-    isolated = all_isolated(zone, from, to);
-    ebb_port_unlock(&zone->lock);
-    if (!isolated)
-        return -EBB_EINVAL;
-    for (unsigned n = 0; err == -EBB_EBUSY && n < ATTEMPTS; n++)
-        err = evacuate_all(&gather, from, to);
-    if (gather.wanted)
-        ebb__report_request(zone);
     return err;
 }
 
@@ -709,7 +424,7 @@ static void start_at(struct search *search, uint64_t index)
 static bool acceptable(const struct search *search, uint32_t head, uint16_t state)
 {
     if (!(search->states & 1u << ebb__state_of(state)) ||
-        any_isolated(search->zone, head, block_end(head, state)))
+        any_isolated(search->zone, head, ebb__block_end(head, state)))
         return false;
     return ebb__state_of(state) != EBB__ALLOCATED || ebb__type_of(state) == EBB_MOVABLE;
 }
@@ -727,11 +442,11 @@ static void step(struct search *search)
     } else if (!ebb__find_block(zone, (uint32_t)search->at, &head, &state)) {
         start_at(search, search->at + 1);
     } else if (acceptable(search, head, state)) {
-        search->at = block_end(head, state);
+        search->at = ebb__block_end(head, state);
         if (ebb__state_of(state) == EBB__IN_FLIGHT)
             search->host = search->at;
     } else {
-        start_at(search, block_end(head, state));
+        start_at(search, ebb__block_end(head, state));
     }
 }
 
@@ -744,7 +459,7 @@ static bool is_run(struct search *search)
     if (!(search->states & 1u << EBB__IN_FLIGHT) || search->host > search->start)
         return true;
     search->start = aligned(search, search->at - search->frames + 1);
-    search->at = higher(search->at, search->start);
+    search->at = ebb__higher(search->at, search->start);
     return false;
 }
 
@@ -798,7 +513,8 @@ int ebb_alloc_contiguous(struct ebb_zone *zone, uint64_t frames, uint64_t align,
     struct search search = {.zone = zone, .frames = frames, .align = align ? align : 1};
     int err;
 
-    if (frames == 0 || frames > zone->span || (align & (align - 1)) || align > (uint64_t)1 << 52)
+    if ((ops && !ops->migrate) || frames == 0 || frames > zone->span || (align & (align - 1)) ||
+        align > (uint64_t)1 << 52)
         return -EBB_EINVAL;
     ebb_zone_drain(zone);
     err = take_run(&search, NULL, fixed);
@@ -836,7 +552,7 @@ static bool all_complete(struct ebb_zone *zone, uint64_t *at, uint64_t to)
             complete = ebb__find_block(zone, (uint32_t)*at, &head, &state) &&
                        is_complete(zone, head, state);
             if (complete)
-                *at = block_end(head, state);
+                *at = ebb__block_end(head, state);
         }
         ebb_port_unlock(&zone->lock);
     }
@@ -859,7 +575,7 @@ static bool release_part(struct ebb_zone *zone, uint32_t head, uint32_t index, u
         if (index >= middle)
             head = middle;
     }
-    set_filling(zone, index, order);
+    ebb__set_filling(zone, index, order);
     return true;
 }
 
@@ -873,13 +589,12 @@ static uint64_t free_part(struct ebb_zone *zone, uint64_t at, uint64_t to, bool 
 
     ebb_port_lock(&zone->lock);
     if (ebb__find_block(zone, (uint32_t)at, &head, &state) && is_complete(zone, head, state)) {
-        order = ebb__largest_order(zone, at, lower(to, block_end(head, state)));
+        order = ebb__largest_order(zone, at, ebb__lower(to, ebb__block_end(head, state)));
         released = release_part(zone, head, (uint32_t)at, ebb__order_of(state), order);
-        zone->frees += released;
     }
     ebb_port_unlock(&zone->lock);
     if (released)
-        fill_and_free(zone, (uint32_t)at, order, EBB__HEAD, wanted);
+        ebb__fill_and_free(zone, (uint32_t)at, order, EBB__HEAD, 1, wanted);
     return at + ((uint64_t)1 << order);
 }
 
@@ -909,7 +624,7 @@ int ebb_free_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
     uint64_t from;
     uint64_t to;
 
-    if (!range_of(zone, pfn, frames, &from, &to))
+    if (!ebb__range_of(zone, pfn, frames, &from, &to))
         return refuse(zone, pfn);
     uint64_t at = from;
 

@@ -1,11 +1,36 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Between those who work on ranges of frames: range.c, compact.c, zone.c. */
+/* Between those who work on ranges of frames, and those who move blocks. */
 #ifndef EBB_CORE_RANGE_H
 #define EBB_CORE_RANGE_H
 
 #include "core.h"
 
 #include <ebb/range.h>
+
+/* ---- ranges ---- */
+
+static inline uint64_t ebb__lower(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint64_t ebb__higher(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* [pfn, pfn + frames) as indices; false if that is not a range of the zone. */
+static inline bool ebb__range_of(const struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                                 uint64_t *from, uint64_t *to)
+{
+    uint64_t index = pfn - zone->base;
+
+    if (pfn < zone->first || index >= zone->span || frames == 0 || frames > zone->span - index)
+        return false;
+    *from = index;
+    *to = index + frames;
+    return true;
+}
 
 /* The largest order of a block that begins at `from` and ends at or before `to`. */
 static inline unsigned ebb__largest_order(const struct ebb_zone *zone, uint64_t from, uint64_t to)
@@ -19,21 +44,64 @@ static inline unsigned ebb__largest_order(const struct ebb_zone *zone, uint64_t 
     return order;
 }
 
-/* Free an allocated block: filled, if the zone wants that, and past the caches. *wanted
- * is set, never cleared, if a pass is wanted. False, and nothing changes: it is no such
- * block. With no lock held. */
+static inline uint64_t ebb__block_end(uint32_t head, uint16_t state)
+{
+    return (uint64_t)head + ((uint64_t)1 << ebb__order_of(state));
+}
+
+/* ---- blocks ---- */
+
+/* Take the block at index out of the free block that holds it. Returns whether that
+ * was reported. Nobody uses it yet, so it does not count as refaulted. Under the zone's
+ * lock. */
+static inline bool ebb__carve(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
+{
+    uint64_t refaulted = zone->refaulted;
+    bool reported = ebb__load_state(zone, head) & EBB__REPORTED;
+
+    ebb__take_at(zone, head, index, order);
+    zone->refaulted = refaulted;
+    return reported;
+}
+
+static inline void ebb__set_filling(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    ebb__store_state(zone, index, ebb__state_word(EBB__FILLING, order, 0));
+}
+
+/* Do blocks that are allocated have to be looked at (ebb__verify_fill())? */
+static inline bool ebb__must_verify(const struct ebb_zone *zone)
+{
+    return zone->verify && zone->fill_policy != EBB_FILL_NONE;
+}
+
+/* ---- migrate.c: with no lock held, but where it says so ---- */
+
+/* Fill and free a block of the state FILLING, which counts as so many frees. *wanted is
+ * set, never cleared, if a pass is wanted. */
+void ebb__fill_and_free(struct ebb_zone *zone, uint32_t index, unsigned order,
+                        enum ebb__where where, unsigned frees, bool *wanted);
+
+/* The same for an allocated block. False, and nothing changes: it is no such block. */
 bool ebb__free_past_caches(struct ebb_zone *zone, uint32_t index, unsigned order,
                            enum ebb__where where, bool *wanted);
 
+/* A block that was taken off the lists is to be moved to. Under the zone's lock. */
+void ebb__set_target(struct ebb_zone *zone, uint32_t index, unsigned order);
+
 /*
- * Let the owner of `from` move it to `to`, which was just allocated for this. True: `from` is
- * the caller's, an allocated block. False: `to` is free again. With no lock held.
+ * Let the owner of `from` move it to `to`, a target. True: `from` is the caller's, an
+ * allocated block. False: `to` is free again.
  */
 bool ebb__migrate(struct ebb_zone *zone, const struct ebb_migrate_ops *ops, uint32_t from,
                   uint32_t to, unsigned order, bool *wanted);
 
-/* A block that its former owner must not have touched, by the contract of migrate, is no
- * longer there: tell the port. With no lock held. */
+/* A block that nobody else must have touched, by the contract of migrate, is no longer
+ * there: tell the port. */
 void ebb__migrate_broken(struct ebb_zone *zone, uint32_t index, unsigned order);
+
+/* So many frames could not be had: -EBB_ENOMEM, or -EBB_EAGAIN if the host has enough of
+ * them. Under the zone's lock. */
+int ebb__short_of(const struct ebb_zone *zone, uint64_t frames);
 
 #endif

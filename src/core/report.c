@@ -682,6 +682,16 @@ static bool enter(struct ebb_report *report)
     return seen == RUN_FREE;
 }
 
+/* Become the runner if nobody is, for those who come again by themselves: to tell
+ * the runner each time would keep it running. */
+static bool enter_once(struct ebb_report *report)
+{
+    uint32_t expected = RUN_FREE;
+
+    return __atomic_compare_exchange_n(&report->running, &expected, RUN_TAKEN, false,
+                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
 /* Returns whether somebody came meanwhile and this caller has to see to it. */
 static bool leave(struct ebb_report *report)
 {
@@ -928,7 +938,7 @@ int ebb_report_unregister(struct ebb_report *report)
 
     if (!begin_unregister(report))
         return -EBB_ENODEV;
-    while (!enter(report))
+    while (!enter_once(report))
         ebb_port_relax();
     for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next)
         screen_off(zone);

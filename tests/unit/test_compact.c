@@ -219,6 +219,52 @@ static void test_goes_on_where_it_stopped(void **state)
     free_scene(scene);
 }
 
+/* Blocks much larger than what is looked at in one hold of the lock. */
+static void test_large_blocks(void **state)
+{
+    struct rig_config config = {.frames = 1u << 15, .max_order = 13, .pageblock_order = 11};
+    struct scene *scene = new_scene(config, 12);
+
+    (void)state;
+    for (unsigned i = 0; i < 16; i++)
+        own_at(scene, BASE + i * 2048, i % 3);
+    own_at(scene, BASE + 1024, 9);
+    begin(scene, 0, 0);
+    go_on(scene);
+    assert_int_equal(scene->compact.made, 15);
+    begin(scene, 13, 0);
+    go_on(scene);
+    assert_int_equal(scene->compact.migrated, 0);
+    assert_int_equal(rig_zone_stats(scene->rig, 0).lists[13][EBB_MOVABLE].blocks, 3);
+    /* Of the largest order, with room between larger blocks. */
+    for (unsigned i = 0; i < 3; i++)
+        own_at(scene, BASE + i * 8192 + 5000, 3);
+    begin(scene, 13, 2);
+    go_on(scene);
+    assert_int_equal(scene->compact.made, 2);
+    free_scene(scene);
+}
+
+/* What it has made whole is not what is allocated next. (With a divider, unreported
+ * blocks come before reported ones all the same.) */
+static void test_what_it_makes_is_cold(void **state)
+{
+    struct scene *scene = new_scene((struct rig_config){0}, 13);
+
+    (void)state;
+    own_at(scene, BASE, 0);
+    own_at(scene, BASE + 5 * BLOCK, 0);
+    compact_all(scene);
+    assert_int_equal(scene->compact.migrated, 1);
+    assert_int_equal(rig_block(scene->rig, 0, BASE).order, MAX_ORDER);
+    for (unsigned i = 0; i < FRAMES / BLOCK - 2; i++) {
+        assert_int_equal(owner_alloc(&scene->owner, MAX_ORDER, EBB_MOVABLE, 0), 0);
+        assert_true(scene->owner.owned[scene->owner.count - 1].pfn != BASE);
+    }
+    assert_int_equal(rig_block(scene->rig, 0, BASE).state, EBB_BLOCK_FREE);
+    free_scene(scene);
+}
+
 /* ---- what it leaves alone ---- */
 
 static void test_leaves_what_cannot_become_whole(void **state)
@@ -417,7 +463,12 @@ static void churn(struct scene *scene, unsigned steps)
 static void run_random(uint64_t seed, bool quiet)
 {
     struct rig_config config = {
-        .min_order = EBB_REPORT_ORDER((unsigned)(seed % 6)), .capacity = 7, .cpus = 2};
+        .min_order = EBB_REPORT_ORDER((unsigned)(seed % 6)),
+        .capacity = 7,
+        .cpus = 2,
+        .report.split = seed % 2 ? EBB_SPLIT_INHERIT : EBB_SPLIT_CLEAR,
+        .report.merge = seed % 3 ? EBB_MERGE_BOTH : EBB_MERGE_NEVER,
+    };
     struct scene *scene = new_scene(config, seed);
     uint64_t gained = 0;
 
@@ -499,6 +550,9 @@ int main(void)
         each(test_moves_blocks_of_all_orders),
         each(test_stops_at_the_goal),
         each(test_other_orders),
+        each(test_large_blocks),
+        {"test_what_it_makes_is_cold", test_what_it_makes_is_cold, with_tracker, rig_group_teardown,
+         (void *)(uintptr_t)&trackers[0]},
         each(test_goes_on_where_it_stopped),
         each(test_leaves_what_cannot_become_whole),
         each(test_leaves_the_pinned),
