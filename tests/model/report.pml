@@ -36,9 +36,10 @@
  *   rest                          nobody: looks at what is left once nothing moves
  *
  * Abstracted:
- *   - Blocks are counted, not told apart; each zone has one order above the reported
- *     one and one list, so trackers, directions, splits, merges and types are not
- *     here. A hold takes one block: a longer hold is an interleaving less.
+ *   - Blocks are counted, not told apart; each zone has one reported order and one
+ *     list, so trackers, directions, splits, merges and types are not here, nor is
+ *     the room of a batch. A hold takes one block: a longer hold is among the
+ *     interleavings too.
  *   - Time: `due` is NEVER, LATER or PAST. LATER may have come whenever somebody
  *     looks, and has come when the worker's timer fires. due_new: `due` was set after
  *     the runner read the clock, so the runner may see PAST as still to come. The
@@ -46,7 +47,7 @@
  *   - A CPU that spins (ebb_port_relax()) waits until what it looks at has changed.
  *     The loop around enter() in ebb_report_unregister() sees a gap between two
  *     runners sooner or later: stated by a progress label, not shown.
- *   - statistics, but for completions that nobody waited for.
+ *   - Statistics. A completion that nobody waits for is an error unless STRAYS > 0.
  *
  * Checked:
  *   assertions     one runner; a batch is filled, sent and drained only while no
@@ -54,14 +55,14 @@
  *                  of unregister; at that return no batch in flight, no block out, no
  *                  zone open; the batch's state changes only as its owner may; with
  *                  FREED: complete() does not touch the engine after its exchange, if
- *                  there is a worker
+ *                  there is a worker (inline it does: it is the next runner)
  *   rest           when nothing moves and a device is registered: nothing running, no
  *                  block out, no zone that believes it has asked (it would never ask
  *                  again), no block left that fits and is not below the threshold
- *                  (I11), idle caches empty
+ *                  (I11), idle caches empty. Inline, a failed batch may leave blocks
  *   non-progress   no run is infinite, so every pass ends (I9): all counts are finite,
  *   cycles         so there is no cycle of states at all. With FOREVER (a device that
- *                  never recovers) each cycle goes through the worker's timer.
+ *                  never recovers) each cycle goes through the beginning of a pass.
  *
  * Configuration (-D; defaults below): INLINED; NZ zones of BLOCKS blocks; CPUS CPUs
  * with OPS operations each; CAP blocks in a batch; THRESHOLD; LOW, the low watermark;
@@ -452,6 +453,8 @@ inline close_zone()
         zone_open = false;
 #ifdef M_CLOSE_NO_LOOK
         again = false;
+#elif defined(M_LOW_IGNORED)
+        again = (unreported[zone] > 0);
 #else
         again = FITS(zone) && (!IS_INLINED || OVER_THRESHOLD(zone));
 #endif
@@ -743,7 +746,12 @@ inline advance()
 {
     go = in_pass;
     if
-    :: !go -> begin_pass()
+    :: !go ->
+        begin_pass();
+#ifdef FOREVER
+progress_begun:
+        skip
+#endif
     :: else
     fi;
     do
@@ -874,17 +882,8 @@ inline unregister()
         changing = true
     };
 #ifndef M_UNREGISTER_NO_ENTER
-    do
-    :: true ->
-        enter();
-        if
-        :: got -> break
-        :: else ->
-progress_spin:
-            running != RUN_WANTED
-        fi
-    od;
-    got = false;
+    /* enter_once() in a loop: it comes again by itself and tells nobody. */
+    atomic { running == RUN_FREE -> running = RUN_TAKEN; runners++ };
 #endif
     screens_off();
 #ifndef M_UNREGISTER_NO_WAIT
@@ -1009,22 +1008,22 @@ active proctype worker()
     LOCALS;
 
 end_asleep:
-    do
-    :: atomic { woken -> woken = false; timer = false };
-        report_run();
-        atomic { timer = wanted; wanted = false }
+    if
+    :: atomic { woken -> woken = false; timer = false }
     :: atomic {
-            timer && !woken && running != RUN_WANTED -> /* else it comes back at once: spins */
+            /* While there is another runner it comes back at once: it spins. */
+            timer && !woken && running != RUN_WANTED ->
             timer = false;
             due_new = false;
             due = (due == LATER -> PAST : due)
-        };
-#ifdef FOREVER
-progress_timer:
-#endif
-        report_run();
-        atomic { timer = wanted; wanted = false }
-    od
+        }
+    fi;
+    report_run();
+    atomic {
+        timer = wanted;
+        wanted = false
+    };
+    goto end_asleep
 }
 #endif
 
