@@ -187,6 +187,19 @@ static void do_pass(struct bench *bench, struct bench_row *row, unsigned shape, 
                                   bench_gib[size], pass));
 }
 
+static void do_pass_count(struct bench *bench, struct bench_row *row, unsigned shape, unsigned size)
+{
+    struct bench_pass *pass = &row->passes[shape][size];
+
+    if (bench->run.counting.method || bench->dry) {
+        if (step(bench, 2, "instructions of a pass", row->subject->name)) {
+            pass->instructions = bench_count_pass(bench->program, row->subject,
+                                                  (enum bench_shape)shape, bench_gib[size]);
+            done(bench, 2, true);
+        }
+    }
+}
+
 static void do_memory(struct bench *bench, struct bench_row *row)
 {
     if (step(bench, 0.1, "memory", row->subject->name))
@@ -248,6 +261,13 @@ static void all_passes(struct bench *bench)
                     do_pass(bench, &run->rows[t], shape, size);
                 do_pass(bench, run->naive, shape, size);
             }
+        }
+    }
+    /* The shortest lists and the longest; shuffled ones are walked for too long. */
+    for (unsigned shape = 0; shape < BENCH_SHUFFLED; shape++) {
+        for (unsigned t = 0; t < (run->quick ? 1 : run->n_trackers); t++) {
+            do_pass_count(bench, &run->rows[t], shape, 0);
+            do_pass_count(bench, &run->rows[t], shape, run->sizes - 1);
         }
     }
     for (unsigned t = 0; t < run->n_trackers; t++)
@@ -342,6 +362,10 @@ static void make_rows(struct bench_run *run)
         for (unsigned mode = 0; mode < BENCH_MODES; mode++) {
             for (unsigned path = 0; path < BENCH_PATHS; path++)
                 rows[i].paths.instructions[mode][path] = (double)NAN;
+        }
+        for (unsigned shape = 0; shape < BENCH_SHAPES; shape++) {
+            for (unsigned size = 0; size < BENCH_SIZES; size++)
+                rows[i].passes[shape][size].instructions = (double)NAN;
         }
     }
 }

@@ -121,6 +121,7 @@ extern const unsigned bench_gib[BENCH_SIZES];
 struct bench_pass {
     double blocks, reported, looked; /* looked at, per reported block */
     struct bench_samples ns;         /* per reported block */
+    double instructions;             /* the same, NaN: not counted */
     /* Of a hold of the zone's lock. */
     struct bench_samples worst_ns, p99_ns;
     double worst_touched, holds;
@@ -129,6 +130,11 @@ struct bench_pass {
 struct bench_memory {
     double bytes_per_frame, metadata_resident, tracker_bytes, tracker_resident, frames;
 };
+
+/* Instructions per block, always by single steps: of the first batches only, that is few. NaN:
+ * it failed, it has been said why. */
+double bench_count_pass(const char *program, const struct bench_subject *subject,
+                        enum bench_shape shape, unsigned gib);
 
 bool bench_pass_time(const char *program, const struct bench_subject *subject,
                      enum bench_shape shape, unsigned gib, struct bench_pass *pass);
@@ -144,8 +150,9 @@ struct bench_load {
     struct bench_samples resident_mib, live_mib; /* averages over time */
     struct bench_samples peak_mib;
     struct bench_samples refaulted_mib;
-    struct bench_samples all_ms;   /* until all is reported that can be; none: never */
-    struct bench_samples left_mib; /* what was free and not reported in the end */
+    struct bench_samples page_faults; /* of the thread that makes the load */
+    struct bench_samples all_ms;      /* until all is reported that can be; none: never */
+    struct bench_samples left_mib;    /* what was free and not reported in the end */
     struct bench_samples operations_per_s;
     struct bench_samples engine_cpu_ms;
     struct bench_samples batches;

@@ -6,16 +6,20 @@
  * itself is counted first, between two marks with nothing in between, and subtracted.
  */
 #include "bench.h"
+#include "child.h"
 #include "cmd.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <linux/perf_event.h>
 #include <math.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -100,6 +104,7 @@ static _Noreturn void be_counted(const struct bench_subject *subject, enum bench
 {
     struct counter counter = {{count_begin, count_end}, board, perf ? open_perf() : -1};
 
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a stopped process would stay for good */
     if (perf ? counter.perf < 0 : ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
         _exit(1);
     /* The first use of anything binds its symbols. */
@@ -315,4 +320,58 @@ void bench_count(const struct bench_subject *subject, enum bench_mode mode,
             instructions[i] = totals[i] / operations[i];
     }
     munmap(board, sizeof(*board));
+}
+
+/* ---- passes ---- */
+
+/* The program stops itself around what is to be counted. */
+static const char *step_program(char *const *argv, int out, uint64_t *instructions)
+{
+    const struct child_config config = {.argv = argv, .in = -1, .out = out, .err = STDERR_FILENO};
+    uint64_t counts[STRETCHES + 2];
+    const char *problem;
+    cpu_set_t before;
+    unsigned n = 0;
+    pid_t pid;
+
+    one_cpu(&before);
+    pid = child_start(&config);
+    problem = pid > 0 ? step_all(pid, counts, &n) : "it does not start";
+    if (problem && pid > 0) {
+        kill(pid, SIGKILL);
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+            continue;
+    }
+    if (CPU_COUNT(&before) > 0)
+        (void)sched_setaffinity(0, sizeof(before), &before);
+    if (!problem && n != 3)
+        problem = "stretches were lost";
+    if (!problem)
+        *instructions = counts[2] - counts[1];
+    return problem;
+}
+
+double bench_count_pass(const char *program, const struct bench_subject *subject,
+                        enum bench_shape shape, unsigned gib)
+{
+    char *size = cmd_format("%u", gib), text[64] = "";
+    char *argv[] = {(char *)program,
+                    (char *)"count",
+                    size,
+                    (char *)bench_shape_names[shape],
+                    (char *)subject->settings[0],
+                    NULL};
+    int out = child_temporary(NULL);
+    uint64_t instructions = 0, blocks = 0;
+    const char *problem = out < 0 ? "no file" : step_program(argv, out, &instructions);
+
+    if (!problem && (pread(out, text, sizeof(text) - 1, 0) <= 0 ||
+                     sscanf(text, "{\"reported\": %" SCNu64, &blocks) != 1 || blocks == 0))
+        problem = "it said nothing";
+    if (problem)
+        cmd_error("instructions of a pass, %s: %s", subject->name, problem);
+    if (out >= 0)
+        close(out);
+    free(size);
+    return problem ? (double)NAN : (double)instructions / (double)blocks;
 }

@@ -44,7 +44,8 @@ static struct json_object *number(double value)
     if (isnan(value))
         return NULL;
     snprintf(text, sizeof(text), "%.*f", fabs(value) < 100 ? 3 : 1, value);
-    return json_object_new_double_s(value, text);
+    /* The same for who reads it from a file. */
+    return json_object_new_double_s(strtod(text, NULL), text);
 }
 
 static void add_number(struct json_object *json, const char *key, double value)
@@ -122,6 +123,7 @@ static struct json_object *pass_json(const struct bench_pass *pass, unsigned sha
     add_number(json, "blocks", pass->blocks);
     add_number(json, "reported", pass->reported);
     add_samples(json, "ns_per_block", &pass->ns);
+    add_number(json, "instructions_per_block", pass->instructions);
     add_number(json, "looked_per_block", pass->looked);
     add_number(json, "holds", pass->holds);
     add_number(json, "worst_hold_blocks", pass->worst_touched);
@@ -158,6 +160,13 @@ static double flatness(const struct bench_run *run, const struct bench_row *row,
     return high / low;
 }
 
+/* Instructions with the longest lists over those with the shortest; NaN: not counted. */
+static double counted_growth(const struct bench_run *run, const struct bench_row *row,
+                             unsigned shape)
+{
+    return row->passes[shape][run->sizes - 1].instructions / row->passes[shape][0].instructions;
+}
+
 static struct json_object *flat_json(const struct bench_run *run, const struct bench_row *row)
 {
     struct json_object *json = json_object_new_object();
@@ -191,6 +200,7 @@ static struct json_object *load_json(const struct bench_load *load, const char *
     add_samples(json, "live_mib", &load->live_mib);
     add_samples(json, "peak_mib", &load->peak_mib);
     add_samples(json, "refaulted_mib", &load->refaulted_mib);
+    add_samples(json, "page_faults", &load->page_faults);
     add_samples(json, "all_ms", &load->all_ms);
     add_samples(json, "left_mib", &load->left_mib);
     add_samples(json, "operations_per_s", &load->operations_per_s);
@@ -291,7 +301,8 @@ static struct json_object *verdict_json(const struct bench_run *run)
     const struct bench_row *row = &run->rows[0];
     struct json_object *json = json_object_new_object(), *each = json_object_new_object();
     struct json_object *touched = json_object_new_array();
-    double flat = (double)NAN, shortest = worst_touched(run, 0), longest = shortest;
+    double flat = (double)NAN, counted = (double)NAN, shortest = worst_touched(run, 0),
+           longest = shortest;
 
     add_text(json, "default", row->subject->name);
     add_number(json, "idle_percent", idle_percent(row, each));
@@ -300,8 +311,10 @@ static struct json_object *verdict_json(const struct bench_run *run)
     for (unsigned shape = 0; shape < BENCH_SHAPES; shape++) {
         if (shape != BENCH_SHUFFLED)
             flat = fmax(flat, flatness(run, row, shape));
+        counted = fmax(counted, counted_growth(run, row, shape));
     }
     add_number(json, "flat", flat);
+    add_number(json, "flat_instructions", counted);
     add_number(json, "flat_shuffled", flatness(run, row, BENCH_SHUFFLED));
     add_number(json, "flat_limit", FLAT_FACTOR);
     for (unsigned size = 0; size < run->sizes; size++) {

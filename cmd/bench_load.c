@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #define MIB          ((double)(1 << 20))
@@ -39,7 +40,7 @@ struct load {
     uint64_t n_blocks, frames_used;
     uint64_t random;
     uint64_t operations, busy_ns;
-    uint64_t wrong;
+    uint64_t wrong, page_faults;
 
     /* Residency, over time. */
     uint64_t last_ns, last_resident, peak, span_ns;
@@ -164,10 +165,19 @@ static void churn(struct load *load, uint64_t frames, unsigned rounds)
     }
 }
 
+static uint64_t page_faults(void)
+{
+    struct rusage usage = {0};
+
+    (void)getrusage(RUSAGE_THREAD, &usage);
+    return (uint64_t)usage.ru_minflt;
+}
+
 static void play(struct load *load, const struct bench_load_scale *scale)
 {
     uint64_t frames = scale->bytes >> EBB_FRAME_SHIFT, start, end = 0;
 
+    load->page_faults = page_faults();
     load->last_ns = cmd_now_ns();
     for (unsigned i = 0; i < scale->bursts; i++) {
         start = cmd_now_ns();
@@ -181,6 +191,7 @@ static void play(struct load *load, const struct bench_load_scale *scale)
     empty(load, 0);
     end = cmd_now_ns();
     load->busy_ns += end - start;
+    load->page_faults = page_faults() - load->page_faults;
 }
 
 /* ---- until all is reported ---- */
@@ -288,6 +299,7 @@ static void note(struct load *load, uint64_t took, uint64_t cpu, struct bench_lo
     bench_add(&out->live_mib, load->live_ns / (double)load->span_ns / MIB);
     bench_add(&out->peak_mib, (double)load->peak / MIB);
     bench_add(&out->refaulted_mib, (double)(zone.refaulted << EBB_FRAME_SHIFT) / MIB);
+    bench_add(&out->page_faults, (double)load->page_faults);
     bench_add(&out->left_mib,
               (double)((zone.managed - zone.allocated - zone.reported) << EBB_FRAME_SHIFT) / MIB);
     bench_add(&out->operations_per_s, (double)load->operations * 1e9 / (double)load->busy_ns);

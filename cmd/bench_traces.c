@@ -72,6 +72,7 @@ static void note(const struct replay_result *result, bool off, struct bench_load
     bench_add(&load->live_mib, result->live_mean / MIB);
     bench_add(&load->peak_mib, (double)result->resident_peak / MIB);
     bench_add(&load->refaulted_mib, (double)result->refaulted / MIB);
+    bench_add(&load->page_faults, (double)result->faults);
     bench_add(&load->operations_per_s, result->records_per_s);
     bench_add(&load->engine_cpu_ms, (double)result->engine_cpu_ns / 1e6);
     bench_add(&load->batches, (double)result->report.batches);

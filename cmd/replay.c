@@ -84,10 +84,10 @@ static void set(struct argp_state *state, struct replay_report *report, const ch
     char *key;
     int err;
 
-    if (!equals || strncmp(arg, PREFIX, strlen(PREFIX)) != 0)
-        argp_error(state, "--set is report.KEY=VALUE, e.g. report.delay_ms=2000, not '%s'", arg);
-    if (!equals)
+    if (!equals || strncmp(arg, PREFIX, strlen(PREFIX)) != 0) {
+        argp_error(state, "--set is report.KEY=VALUE, e.g. report.delay_ms=2000");
         return;
+    }
     if (report->n_settings == REPLAY_SETTINGS) {
         argp_error(state, "--set: at most %u settings", REPLAY_SETTINGS);
         return;

@@ -5,9 +5,10 @@
  * each hold of the zone's lock and on which time passes only when it is told to. The zone
  * is metadata alone: its frames do not exist, and the device completes every batch at once.
  *
- *   ebb-passes time|holds|memory GIB SHAPE [KEY=VALUE...]
+ *   ebb-passes time|holds|memory|count GIB SHAPE [KEY=VALUE...]
  *
- * Prints one JSON object. Keys are those of ebb_report_config_set(); besides,
+ * Prints one JSON object; count stops itself (SIGSTOP) before and after what its parent is to
+ * count the steps of. Keys are those of ebb_report_config_set(); besides,
  * tracker=naive is a walk from the head of the list for each batch, with nothing to
  * remember where the last one ended.
  */
@@ -15,11 +16,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <time.h>
 
 #define GIB_LIMIT 1024u
@@ -30,8 +33,9 @@
 #define BLOCKS_WANTED 40000u /* reported in all rounds */
 #define HOLDS_MAX     ((size_t)1 << 21)
 #define CLOCK_LOOPS   2000u
+#define COUNT_BLOCKS  128u /* of a pass that is counted */
 
-enum mode { TIME, HOLDS, MEMORY };
+enum mode { TIME, HOLDS, MEMORY, COUNT };
 
 enum shape {
     UNREPORTED, /* nothing is reported */
@@ -40,7 +44,7 @@ enum shape {
     SHUFFLED,   /* as HEAD, but freed to the head or the tail at random */
 };
 
-static const char *const mode_names[] = {"time", "holds", "memory", NULL};
+static const char *const mode_names[] = {"time", "holds", "memory", "count", NULL};
 static const char *const shape_names[] = {"unreported", "head", "mixed", "shuffled", NULL};
 
 static struct {
@@ -58,6 +62,8 @@ static struct {
     struct ebb_report_device device;
     bool alternate; /* refuse every other batch */
     uint64_t batches;
+    bool keep;     /* complete no batch inside submit */
+    unsigned kept; /* ranges of the one that waits */
 
     /* Counting what is looked at. */
     struct ebb_tracker_ops counting;
@@ -168,9 +174,11 @@ static int submit(struct ebb_report_device *device, const struct ebb_range *rang
 {
     (void)device;
     (void)ranges;
-    (void)n;
     bench.batches++;
-    ebb_report_complete(bench.report, bench.alternate && bench.batches % 2 == 0 ? -EBB_EIO : 0);
+    if (bench.keep)
+        bench.kept = n;
+    else
+        ebb_report_complete(bench.report, bench.alternate && bench.batches % 2 == 0 ? -EBB_EIO : 0);
     return 0;
 }
 
@@ -392,7 +400,7 @@ static uint64_t rounds_of(enum shape shape)
     uint64_t each = shape == UNREPORTED ? bench.blocks : shape == MIXED ? bench.blocks / 2 : FEW;
     uint64_t rounds = BLOCKS_WANTED / each;
 
-    return rounds < 3 ? 3 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
+    return rounds < 7 ? 7 : rounds > ROUNDS_MAX ? ROUNDS_MAX : rounds;
 }
 
 static void measure_time(enum shape shape)
@@ -473,6 +481,32 @@ static uint64_t resident(const void *start, uint64_t bytes)
     return held * EBB_FRAME_SIZE;
 }
 
+/* The first batches of a pass, or all of it. The blocks of the last one are not put back. */
+static void measure_count(enum shape shape)
+{
+    uint64_t reported = 0;
+
+    prepare(shape);
+    instrument(false);
+    bench.keep = true;
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
+        die("ptrace: %s", strerror(errno));
+    for (unsigned i = 0; i < 4; i++)
+        raise(SIGSTOP); /* twice nothing: what the marks themselves cost */
+    raise(SIGSTOP);
+    ebb_report_now(bench.report);
+    while (reported < COUNT_BLOCKS && ebb_report_phase(bench.report) != EBB_REPORT_IDLE) {
+        step();
+        if (bench.kept == 0)
+            continue;
+        reported += bench.kept;
+        bench.kept = 0;
+        ebb_report_complete(bench.report, 0);
+    }
+    raise(SIGSTOP);
+    printf("{\"reported\": %" PRIu64 "}\n", reported);
+}
+
 /* Of an untouched zone, all of it reported: what is free was never used. */
 static void measure_memory(void)
 {
@@ -533,7 +567,7 @@ int main(int argc, char **argv)
     enum shape shape;
 
     if (argc < 4)
-        die("usage: ebb-passes time|holds|memory GIB SHAPE [KEY=VALUE...]");
+        die("usage: ebb-passes time|holds|memory|count GIB SHAPE [KEY=VALUE...]");
     mode = (enum mode)choice(mode_names, argv[1]);
     gib = (unsigned)strtoul(argv[2], NULL, 10);
     shape = (enum shape)choice(shape_names, argv[3]);
@@ -552,7 +586,9 @@ int main(int argc, char **argv)
     drive();
     if (mode == TIME)
         measure_time(shape);
-    else
+    else if (mode == HOLDS)
         measure_holds(shape);
+    else
+        measure_count(shape);
     return 0;
 }
