@@ -198,7 +198,7 @@ static enum ebb__found naive_next(struct ebb_report *report, unsigned *steps, ui
     for (; *steps > 0; (*steps)--) {
         uint32_t at = bench.cursor;
 
-        bench.cursor = zone->links[at].next;
+        bench.cursor = ebb__link_of(zone, report->order, at)->next;
         if (!ebb__is_reported(zone, at)) {
             (*steps)--;
             *index = at;

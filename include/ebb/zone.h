@@ -158,6 +158,7 @@ struct ebb_zone {
     uint64_t span;   /* frames from base to the end: descriptors */
     uint8_t max_order;
     uint8_t pageblock_order;
+    uint8_t large_order; /* see core/core.h */
     uint16_t cpus;
     uint16_t pcp_high;
     uint16_t pcp_batch;
@@ -170,11 +171,12 @@ struct ebb_zone {
     uint32_t fill_value;
 
     /* Metadata, in the caller's memory. */
-    uint16_t *state;        /* per frame */
-    struct ebb_link *links; /* per frame */
-    uint8_t *pageblocks;    /* per pageblock: migratetype */
-    uint32_t *present;      /* per block of the largest order: frames managed in it */
-    struct ebb_pcp *pcps;   /* per CPU */
+    uint16_t *state;              /* per frame */
+    struct ebb_link *links;       /* per frame: of blocks that begin there */
+    struct ebb_link *large_links; /* per 2^large_order frames: of larger blocks */
+    uint8_t *pageblocks;          /* per pageblock: migratetype */
+    uint32_t *present;            /* per block of the largest order: frames managed in it */
+    struct ebb_pcp *pcps;         /* per CPU */
 
     /* See struct ebb_zone_config. */
     void (*clear)(void *ctx, ebb_pfn_t pfn, uint64_t frames);

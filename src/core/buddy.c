@@ -18,49 +18,65 @@ static const uint8_t fallbacks[3][2] = {
 
 /* ---- the free lists ---- */
 
-static void ring_insert(struct ebb_zone *zone, struct ebb_free_list *list, uint32_t index,
-                        enum ebb__where where)
+/* On the array that holds the links of a list: see ebb__link_of(). */
+static inline __attribute__((always_inline)) void
+insert_between(struct ebb_link *links, unsigned shift, struct ebb_free_list *list, uint32_t index)
 {
-    struct ebb_link *links = zone->links;
-
     if (list->blocks == 0) {
-        links[index] = (struct ebb_link){index, index};
+        links[index >> shift] = (struct ebb_link){index, index};
         list->head = index;
         return;
     }
     uint32_t head = list->head;
-    uint32_t tail = links[head].prev;
+    uint32_t tail = links[head >> shift].prev;
 
-    links[index].next = head;
-    links[head].prev = index;
-    links[index].prev = tail;
-    links[tail].next = index;
-    if (where == EBB__HEAD)
-        list->head = index;
+    links[index >> shift].next = head;
+    links[head >> shift].prev = index;
+    links[index >> shift].prev = tail;
+    links[tail >> shift].next = index;
 }
 
-static void ring_remove(struct ebb_zone *zone, struct ebb_free_list *list, uint32_t index)
+static inline __attribute__((always_inline)) void
+remove_from(struct ebb_link *links, unsigned shift, struct ebb_free_list *list, uint32_t index)
 {
-    struct ebb_link *links = zone->links;
-    uint32_t next = links[index].next;
-    uint32_t prev = links[index].prev;
+    uint32_t next = links[index >> shift].next;
+    uint32_t prev = links[index >> shift].prev;
 
-    links[prev].next = next;
-    links[next].prev = prev;
+    links[prev >> shift].next = next;
+    links[next >> shift].prev = prev;
     if (list->head == index)
         list->head = next;
 }
 
-/* Right before a block: at its place if that is the head. */
-static void ring_insert_before(struct ebb_zone *zone, struct ebb_free_list *list, uint32_t before,
+/* Between tail and head: at the tail, unless the caller makes it the head. */
+static inline void ring_insert(struct ebb_zone *zone, struct ebb_free_list *list, unsigned order,
                                uint32_t index)
 {
-    struct ebb_link *links = zone->links;
-    uint32_t above = links[before].prev;
+    if (EBB_LIKELY(order < zone->large_order))
+        insert_between(zone->links, 0, list, index);
+    else
+        insert_between(zone->large_links, zone->large_order, list, index);
+}
 
-    links[index] = (struct ebb_link){.next = before, .prev = above};
-    links[above].next = index;
-    links[before].prev = index;
+static inline void ring_remove(struct ebb_zone *zone, struct ebb_free_list *list, unsigned order,
+                               uint32_t index)
+{
+    if (EBB_LIKELY(order < zone->large_order))
+        remove_from(zone->links, 0, list, index);
+    else
+        remove_from(zone->large_links, zone->large_order, list, index);
+}
+
+/* Right before a block: at its place if that is the head. */
+static void ring_insert_before(struct ebb_zone *zone, struct ebb_free_list *list, unsigned order,
+                               uint32_t before, uint32_t index)
+{
+    struct ebb_link *below = ebb__link_of(zone, order, before);
+    uint32_t above = below->prev;
+
+    *ebb__link_of(zone, order, index) = (struct ebb_link){.next = before, .prev = above};
+    ebb__link_of(zone, order, above)->next = index;
+    below->prev = index;
     if (list->head == before)
         list->head = index;
 }
@@ -76,9 +92,9 @@ __attribute__((noinline)) static void insert_cold(struct ebb_zone *zone, uint32_
     /* Nothing unreported goes below a divider. */
     if ((where == EBB__COLD || !reported) && tracker->place &&
         tracker->place(zone, index, order, type, reported, &before))
-        ring_insert_before(zone, list, before, index);
+        ring_insert_before(zone, list, order, before, index);
     else
-        ring_insert(zone, list, index, EBB__TAIL);
+        ring_insert(zone, list, order, index);
 }
 
 /* A random bit: 64 of them are made at once, and used one by one. */
@@ -110,10 +126,12 @@ static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
     uint64_t frames = (uint64_t)1 << order;
     uint64_t reported_mask = -(uint64_t)reported;
 
-    if (EBB_LIKELY(where == EBB__HEAD))
-        ring_insert(zone, list, index, EBB__HEAD);
-    else
+    if (EBB_LIKELY(where == EBB__HEAD)) {
+        ring_insert(zone, list, order, index);
+        list->head = index;
+    } else {
         insert_cold(zone, index, order, type, reported, where);
+    }
     list->blocks++;
     list->reported += reported;
     zone->nonempty[type] |= 1u << order;
@@ -139,7 +157,7 @@ static inline bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t 
 
     if (reported && ebb__tracker(zone)->leave)
         ebb__tracker(zone)->leave(zone, index, order, type);
-    ring_remove(zone, list, index);
+    ring_remove(zone, list, order, index);
     list->blocks--;
     list->reported -= reported;
     if (list->blocks == 0)

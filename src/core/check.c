@@ -175,7 +175,7 @@ static bool check_list(struct walk *walk, unsigned order, unsigned type)
         if (index >= zone->span)
             return broken(walk, 13, 0, "a list leaves the zone");
         uint16_t state = ebb__load_state(zone, index);
-        uint32_t next = zone->links[index].next;
+        uint32_t next = ebb__link_of(zone, order, index)->next;
 
         if (ebb__state_of(state) == EBB__IN_FLIGHT)
             return broken(walk, 3, index, "a block in flight is on a free list");
@@ -183,7 +183,7 @@ static bool check_list(struct walk *walk, unsigned order, unsigned type)
             return broken(walk, 10, index, "a list's head is not a block of that list");
         if ((state & ~EBB__REPORTED) != expected)
             return broken(walk, 13, index, "a list runs into what is no block of that list");
-        if (next >= zone->span || zone->links[next].prev != index)
+        if (next >= zone->span || ebb__link_of(zone, order, next)->prev != index)
             return broken(walk, 13, index, "the next block on a list does not point back");
         if ((next == list->head) != (seen + 1 == list->blocks))
             return broken(walk, 13, index, "a list has not as many blocks as it counts");

@@ -50,6 +50,19 @@ struct ebb_link {
     uint32_t prev;
 };
 
+/*
+ * Large blocks, those of a pageblock and more, have their links in an array of
+ * their own, one for 2^large_order frames. A pass walks the lists of such blocks; in the array of
+ * all frames each of their links would lie in another page, which thrashes caches and TLB in large
+ * zones.
+ */
+static inline struct ebb_link *ebb__link_of(const struct ebb_zone *zone, unsigned order,
+                                            uint32_t index)
+{
+    return order < zone->large_order ? &zone->links[index]
+                                     : &zone->large_links[index >> zone->large_order];
+}
+
 static inline unsigned ebb__order_of(uint16_t state)
 {
     return state & EBB__ORDER_MASK;
@@ -182,8 +195,13 @@ uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted);
 
 /* ---- report.c, for the free path ---- */
 
-/* The slow half of the screener: enough unreported blocks of this order? Then
- * set report_requested and return true. Under the zone's lock. */
+static inline bool ebb__report_requested(const struct ebb_zone *zone)
+{
+    return __atomic_load_n(&zone->report_requested, __ATOMIC_RELAXED);
+}
+
+/* The slow half of the screener, if nobody has asked yet: enough unreported blocks of
+ * this order? Then set report_requested and return true. Under the zone's lock. */
 bool ebb__report_wanted(struct ebb_zone *zone, unsigned order);
 
 /* A cache has come into use: what it holds keeps blocks from merging, so a pass
@@ -195,11 +213,11 @@ bool ebb__report_cache_used(struct ebb_zone *zone);
 void ebb__report_request(struct ebb_zone *zone);
 
 /* The screener: one predicted branch while reporting is off or the block is
- * small. Returns true if the caller must call ebb__report_request() once it
- * has dropped its locks. */
+ * small, two while a pass is due. Returns true if the caller must call ebb__report_request() once
+ * it has dropped its locks. */
 static inline bool ebb__report_screen(struct ebb_zone *zone, unsigned order)
 {
-    if (EBB_LIKELY(order < zone->report_order))
+    if (EBB_LIKELY(order < zone->report_order) || ebb__report_requested(zone))
         return false;
     return ebb__report_wanted(zone, order);
 }

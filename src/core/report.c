@@ -67,11 +67,6 @@ static void set_requested(struct ebb_zone *zone, bool requested)
     __atomic_store_n(&zone->report_requested, requested, __ATOMIC_RELAXED);
 }
 
-static bool is_requested(const struct ebb_zone *zone)
-{
-    return __atomic_load_n(&zone->report_requested, __ATOMIC_RELAXED);
-}
-
 /* Is there an unreported block that the watermark lets go? */
 static bool something_fits(const struct ebb_zone *zone)
 {
@@ -98,8 +93,6 @@ static void set_gate(struct ebb_zone *zone, bool gated)
 
 bool ebb__report_wanted(struct ebb_zone *zone, unsigned order)
 {
-    if (is_requested(zone))
-        return false;
     if (zone->report_gated) {
         if (!something_fits(zone))
             return false;
@@ -112,7 +105,7 @@ bool ebb__report_wanted(struct ebb_zone *zone, unsigned order)
 
 bool ebb__report_cache_used(struct ebb_zone *zone)
 {
-    if (is_requested(zone) || !zone->report_caches)
+    if (ebb__report_requested(zone) || !zone->report_caches)
         return false;
     set_requested(zone, true);
     return true;
@@ -386,7 +379,7 @@ static bool take_request(struct ebb_zone *zone)
     /* Under the lock: a free that asks after this finds the engine active,
      * whatever this CPU and that one see of each other's memory. */
     ebb_port_lock(&zone->lock);
-    asked = is_requested(zone);
+    asked = ebb__report_requested(zone);
     set_requested(zone, false);
     ebb_port_unlock(&zone->lock);
     return asked;

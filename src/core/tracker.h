@@ -195,20 +195,23 @@ static inline bool ebb__divider_place(struct ebb_divider *divider, uint32_t inde
 
 /* A reported block leaves the divider's list. */
 static inline void ebb__divider_leave(const struct ebb_zone *zone, struct ebb_divider *divider,
-                                      const struct ebb_free_list *list, uint32_t index)
+                                      unsigned order, unsigned type, uint32_t index)
 {
     if (EBB_LIKELY(!divider->set || divider->block != index))
         return;
-    divider->block = zone->links[index].next;
-    divider->set = divider->block != list->head; /* the next of the tail is the head */
+    divider->block = ebb__link_of(zone, order, index)->next;
+    divider->set =
+        divider->block != zone->lists[order][type].head; /* the next of the tail is the head */
 }
 
 /* The block above the divider, or the tail if that is not set. */
 static inline uint32_t ebb__divider_above(const struct ebb_zone *zone,
-                                          const struct ebb_divider *divider,
-                                          const struct ebb_free_list *list)
+                                          const struct ebb_divider *divider, unsigned order,
+                                          unsigned type)
 {
-    return zone->links[divider->set ? divider->block : list->head].prev;
+    uint32_t below = divider->set ? divider->block : zone->lists[order][type].head;
+
+    return ebb__link_of(zone, order, below)->prev;
 }
 
 static inline bool ebb__is_reported(const struct ebb_zone *zone, uint32_t index)
@@ -230,7 +233,7 @@ static inline bool ebb__divider_check(const struct ebb_zone *zone,
     for (uint64_t seen = 0; seen < list->blocks; seen++) {
         if (*index >= zone->span || ebb__load_state(zone, *index) != wanted)
             return false;
-        *index = zone->links[*index].next;
+        *index = ebb__link_of(zone, order, *index)->next;
         if (*index == list->head)
             return true;
     }

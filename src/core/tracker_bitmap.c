@@ -151,7 +151,8 @@ bool ebb__bitmap_check(const struct ebb_zone *zone, uint32_t *index)
             const struct ebb_free_list *list = &zone->lists[order][type];
 
             *index = list->head;
-            for (uint64_t i = 0; i < list->blocks; i++, *index = zone->links[*index].next) {
+            for (uint64_t i = 0; i < list->blocks;
+                 i++, *index = ebb__link_of(zone, order, *index)->next) {
                 uint64_t unit = *index >> zone->report_min_order;
                 uint64_t word = unit / WORD_BITS;
 

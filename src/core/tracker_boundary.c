@@ -39,7 +39,7 @@ enum ebb__found ebb__boundary_next(struct ebb_report *report, unsigned *steps, u
     if (ebb__unreported(list) == 0)
         return EBB__NOTHING;
     while (*steps > 0) {
-        uint32_t above = ebb__divider_above(zone, boundary, list);
+        uint32_t above = ebb__divider_above(zone, boundary, report->order, report->type);
 
         (*steps)--;
         if (!ebb__is_reported(zone, above)) {
@@ -73,7 +73,7 @@ void ebb__boundary_leave(struct ebb_zone *zone, uint32_t index, unsigned order, 
     struct ebb_divider *boundary = of_list(zone, order, type);
 
     if (boundary)
-        ebb__divider_leave(zone, boundary, &zone->lists[order][type], index);
+        ebb__divider_leave(zone, boundary, order, type, index);
 }
 
 void ebb__boundary_reset(struct ebb_zone *zone, unsigned order, unsigned type)

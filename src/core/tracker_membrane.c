@@ -48,7 +48,7 @@ enum ebb__found ebb__membrane_next(struct ebb_report *report, unsigned *steps, u
         *membrane = (struct ebb_divider){.type = (uint8_t)report->type, .settled = true};
     }
     while (*steps > 0) {
-        uint32_t above = ebb__divider_above(zone, membrane, list);
+        uint32_t above = ebb__divider_above(zone, membrane, report->order, report->type);
         uint32_t head = list->head;
 
         (*steps)--;
@@ -56,7 +56,7 @@ enum ebb__found ebb__membrane_next(struct ebb_report *report, unsigned *steps, u
             return found(membrane, above, index);
         if (!ebb__is_reported(zone, head))
             return found(membrane, head, index);
-        list->head = zone->links[head].next;
+        list->head = ebb__link_of(zone, report->order, head)->next;
         if (!membrane->set) {
             membrane->block = head;
             membrane->set = true;
@@ -86,7 +86,7 @@ void ebb__membrane_leave(struct ebb_zone *zone, uint32_t index, unsigned order, 
     struct ebb_divider *membrane = on_list(zone, order, type);
 
     if (membrane)
-        ebb__divider_leave(zone, membrane, &zone->lists[order][type], index);
+        ebb__divider_leave(zone, membrane, order, type, index);
 }
 
 void ebb__membrane_reset(struct ebb_zone *zone, unsigned order, unsigned type)

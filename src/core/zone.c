@@ -20,6 +20,7 @@ struct geometry {
     uint64_t span;
     /* Metadata: offsets of the arrays, and the end. */
     uint64_t links;
+    uint64_t large_links;
     uint64_t present;
     uint64_t state;
     uint64_t pageblocks;
@@ -85,6 +86,12 @@ static bool fill_span(struct geometry *geometry)
     return true;
 }
 
+/* From here on blocks are large (core.h). Not much smaller, to bound their memory. */
+static uint8_t large_order(const struct ebb_zone_config *config)
+{
+    return config->pageblock_order > 4 ? config->pageblock_order : 4;
+}
+
 static uint64_t place(uint64_t *offset, uint64_t count, unsigned shift, size_t size)
 {
     uint64_t at = *offset;
@@ -104,6 +111,8 @@ static bool measure(const struct ebb_zone_config *config, struct geometry *geome
     config = &geometry->config;
     offset = config->cpus * sizeof(struct ebb_pcp);
     geometry->links = place(&offset, geometry->span, 0, sizeof(struct ebb_link));
+    geometry->large_links =
+        place(&offset, geometry->span, large_order(config), sizeof(struct ebb_link));
     geometry->present = place(&offset, geometry->span, config->max_order, sizeof(uint32_t));
     geometry->state = place(&offset, geometry->span, 0, sizeof(uint16_t));
     geometry->pageblocks = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
@@ -142,6 +151,7 @@ int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, v
         .span = geometry.span,
         .max_order = config->max_order,
         .pageblock_order = config->pageblock_order,
+        .large_order = large_order(config),
         .cpus = config->cpus,
         .pcp_high = config->pcp_high,
         .pcp_batch = config->pcp_batch,
@@ -159,6 +169,7 @@ int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, v
         .node = config->node,
         .pcps = (struct ebb_pcp *)(void *)metadata,
         .links = (struct ebb_link *)(void *)(metadata + geometry.links),
+        .large_links = (struct ebb_link *)(void *)(metadata + geometry.large_links),
         .present = (uint32_t *)(void *)(metadata + geometry.present),
         .state = (uint16_t *)(void *)(metadata + geometry.state),
         .pageblocks = metadata + geometry.pageblocks,

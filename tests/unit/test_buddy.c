@@ -213,7 +213,7 @@ static void parts_are_linked_by_their_mark(void **state)
     assert_int_equal(ebb_alloc_at(zone, BASE + 16, 1, 0), 0);
     assert_int_equal(zone->lists[1][EBB_MOVABLE].head, 18);
     assert_int_equal(zone->lists[2][EBB_MOVABLE].head, 20);
-    assert_int_equal(zone->links[18].prev, 10);
+    assert_int_equal(ebb__link_of(zone, 1, 18)->prev, 10);
     rig_check();
     release(BASE, 1);
     release(BASE + 8, 1);
