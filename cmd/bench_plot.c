@@ -71,7 +71,9 @@ static void put_pass_data(FILE *file, struct json_object *row, const char *name)
 static void put_panel(FILE *file, struct json_object *trackers, unsigned shape)
 {
     fprintf(file, "set title ");
-    plot_put_string(file, bench_shape_texts[shape]);
+    plot_put_string(file, shape == BENCH_SHUFFLED
+                              ? "64 freed to either end at random, others reported"
+                              : bench_shape_texts[shape]);
     fprintf(file, " font ',12'\n%s\n", shape == 0 ? "set key top left" : "unset key");
     for (size_t i = 0; i < length(trackers) && i < COLORS; i++) {
         const char *name = result_text(json_object_array_get_idx(trackers, i), "name");
@@ -179,7 +181,7 @@ static void put_loads(FILE *file, struct json_object *json, const char *path)
     plot_put_string(file, machine);
     fprintf(file, " font ',13'\nset style data histograms\nset style histogram clustered gap 1\n"
                   "set style fill solid 0.8 noborder\nset yrange [0:*]\nset tics font ',10'\n"
-                  "unset xlabel\nset key top left font ',10' samplen 2\n"
+                  "unset xlabel\nset xtics scale 0\nset key top right font ',10' samplen 2\n"
                   "set title 'resident above what is live, average over time' font ',12'\n"
                   "set ylabel 'MiB' font ',11'\n");
     put_bars(file, trackers, 0, true);

@@ -429,6 +429,7 @@ static void put_load(struct table *table, const char *name, struct json_object *
     put(table, spread(get(load, "all_ms")));
     put(table, figure(median_of(load, "left_mib")));
     put(table, thousands(median_of(load, "operations_per_s")));
+    put(table, figure(median_of(load, "batches")));
     put(table, spread(get(load, "engine_cpu_ms")));
 }
 
@@ -443,6 +444,7 @@ static void put_load_heads(struct table *table, const char *first)
     put_text(table, "all reported, ms");
     put_text(table, "left MiB");
     put_text(table, "1000 op/s");
+    put_text(table, "batches");
     put_text(table, "engine CPU ms");
 }
 

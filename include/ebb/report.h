@@ -225,6 +225,7 @@ struct ebb_report {
     /* The pass under way: where it stands. Only its runner touches these. */
     struct ebb_zone *first; /* where passes begin */
     struct ebb_zone *zone;
+    unsigned passes_left; /* that this call may begin; counts inline */
     bool zone_open;
     bool lists_left;
     bool list_open;

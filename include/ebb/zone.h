@@ -205,6 +205,7 @@ struct ebb_zone {
 
     /* What the tracker keeps; see core/tracker.h. */
     const struct ebb_tracker_ops *tracker;
+    bool tracker_ready; /* ebb_zone_check() may look at it */
     struct ebb_divider membrane[EBB_ORDERS];
     bool boundary_active; /* the engine's boundaries are this zone's */
     uint64_t *bits;       /* per block of report_min_order: might be free and unreported */

@@ -227,7 +227,7 @@ static bool check_tracker(struct walk *walk)
     const struct ebb_tracker_ops *tracker = ebb__tracker(walk->zone);
     uint32_t index = 0;
 
-    if (tracker->check && !tracker->check(walk->zone, &index))
+    if (tracker->check && walk->zone->tracker_ready && !tracker->check(walk->zone, &index))
         return broken(walk, 10, index, "what the tracker keeps of a block is wrong");
     return true;
 }

@@ -27,6 +27,10 @@ void *memset(void *to, int byte, size_t n);
 /* Blocks looked at in one hold of a zone's lock. */
 #define STEPS_PER_HOLD 64u
 
+/* Passes that one call runs for others who ask meanwhile, inline: enough that what one
+ * thread leaves is done, few enough that a free ends. */
+#define INLINE_PASSES 16u
+
 /* zone->report_order: no block is that large. */
 #define SCREEN_OFF 0xffu
 
@@ -476,8 +480,9 @@ static bool begin_pass(struct ebb_report *report)
 
     ebb_port_lock(&report->lock);
     begin = is_attached(report) && ebb_report_phase(report) == EBB_REPORT_REQUESTED &&
-            now >= report->due;
+            now >= report->due && report->passes_left > 0;
     if (begin) {
+        report->passes_left -= report->inlined;
         set_phase(report, EBB_REPORT_ACTIVE);
         report->in_pass = true;
         report->due = EBB_NEVER;
@@ -727,18 +732,45 @@ static uint64_t deadline(struct ebb_report *report)
     return due;
 }
 
+/* Inline, enough for one call: whoever frees next may ask anew. */
+static void put_off(struct ebb_report *report)
+{
+    ebb_port_lock(&report->lock);
+    if (ebb_report_phase(report) == EBB_REPORT_REQUESTED) {
+        set_phase(report, EBB_REPORT_IDLE);
+        report->due = EBB_NEVER;
+    }
+    ebb_port_unlock(&report->lock);
+    forget_requests(report);
+}
+
+/* Inline: also what was asked for meanwhile; nobody else will come for it. */
+static uint64_t advance_all(struct ebb_report *report)
+{
+    uint64_t due;
+
+    do {
+        advance(report);
+        due = deadline(report);
+    } while (report->inlined && due != EBB_NEVER && report->passes_left > 0);
+    if (report->inlined && due != EBB_NEVER) {
+        put_off(report);
+        due = EBB_NEVER;
+    }
+    return due;
+}
+
 uint64_t ebb_report_run(struct ebb_report *report)
 {
+    unsigned passes = INLINE_PASSES;
     uint64_t due;
 
     do {
         if (!enter(report))
             return deadline(report);
-        do {
-            advance(report);
-            due = deadline(report);
-            /* What was asked for meanwhile; nobody else will come for it. */
-        } while (report->inlined && due != EBB_NEVER);
+        report->passes_left = passes;
+        due = advance_all(report);
+        passes = report->passes_left;
     } while (leave(report));
     return due;
 }
@@ -829,9 +861,14 @@ static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
     zone->report_caches = on && zone->report_threshold == 1 && !report->inlined;
     set_gate(zone, false);
     set_requested(zone, on);
+    zone->tracker_ready = !tracker->attach;
     ebb_port_unlock(&zone->lock);
-    if (on && tracker->attach)
-        tracker->attach(zone);
+    if (!on || !tracker->attach)
+        return;
+    tracker->attach(zone);
+    ebb_port_lock(&zone->lock);
+    zone->tracker_ready = true;
+    ebb_port_unlock(&zone->lock);
 }
 
 static void screen_off(struct ebb_zone *zone)

@@ -5,10 +5,44 @@
  * with them, on a virtual clock, and with the worker called by the test.
  *
  * The rows F1 to F66 are those of the feature table drawn from the kernel list's
- * threads of 2019 and later; a test is named after its row. Those that are not
- * here and why:
+ * threads of 2019 and later; a test is named after its row.
  *
-INDEX */
+ *   F1 F2 F3 F4 F5           marks and counts               rows_engine.c
+ *   F6 F7 F8 F9 F10 F11 F12  dividers: membrane, boundary   rows_tracker.c
+ *   F13                      mixed lists                    rows_tracker.c, and step by step
+ *                                                           tests/unit/test_report_tracker.c
+ *   F14 F15 F16 F17 F18 F19  batches, the cycle             rows_engine.c; F15 also
+ *                                                           tests/unit/test_report.c
+ *   F20 F21 F22 F23          threshold, order, delay        rows_pacing.c
+ *   F24 F25 F26 F27 F28 F29  phases, registration           rows_engine.c
+ *   F30                      unregister                     rows_faults.c, rows_steps.c
+ *   F31                      free while (un)registering     threads.c
+ *   F32 F33 F34 F35          split, merge, move             rows_allocator.c
+ *   F36 F37 F38              isolation                      rows_allocator.c
+ *   F39                      shuffled lists                 rows_allocator.c
+ *   F40 F41                  the screener (locks, not time) rows_pacing.c; time: ebb bench
+ *   F42                      warm blocks first              rows_pacing.c
+ *   F43                      rotation                       rows_tracker.c
+ *   F44 F45                  budget, watermarks             rows_pacing.c
+ *   F46                      errors                         rows_faults.c
+ *   F47 F48                  one zone a batch; its ranges   rows_engine.c
+ *   F49 F50                  encodings of early versions    none: a batch is ranges (CAVEATS)
+ *   F51                      device blind to the allocator  tests/checks/layering
+ *   F52                      the host drops the data        threads.c (holes punched),
+ *                                                           tests/e2e/test_return.py
+ *   F53 F54 F55              lazy, inhibited, misaligned    none: the host's half (CAVEATS)
+ *   F56                      poison, init on free           tests/unit/test_fill.c
+ *   F57 F58                  virtio numbers, configuration  tests/loop/test_balloon.c
+ *   F59                      known-zero blocks              none (CAVEATS)
+ *   F60                      frames taken away              tests/unit/test_range.c
+ *   F61                      every zone                     rows_engine.c;
+ *                                                           tests/unit/test_zonelist.c
+ *   F62                      bitmap against the others      differential.c, rows_tracker.c
+ *   F63                      with the host is not in use    rows_allocator.c
+ *   F64                      performance                    none: ebb bench trackers
+ *   F65                      worker or freeing context      differential.c, every row
+ *   F66                      FREE_PAGE_HINT                 none (CAVEATS)
+ */
 #include "rows.h"
 
 #include <stdio.h>
@@ -62,8 +96,8 @@ static void add(const struct setting *setting, const struct row *row, const char
     }
     test->setting = *setting;
     test->row = row;
-    snprintf(test->name, sizeof(test->name), "%s %s",
-             setting_name(setting, text, sizeof(text)), name);
+    snprintf(test->name, sizeof(test->name), "%s %s", setting_name(setting, text, sizeof(text)),
+             name);
     units[nr_tests++] = (struct CMUnitTest){
         .name = test->name,
         .test_func = run,

@@ -330,8 +330,8 @@ static void f37_isolated_while_with_the_host(const struct setting *setting)
     assert_int_equal(stats.lists[C_ORDER][EBB_ISOLATE].blocks, C_BLOCKS);
     assert_int_equal(rig->submits, 1);
 
-    assert_int_equal(ebb_putback_range(&rig->zones[0], RIG_BASE, C_BLOCKS * C_FRAMES, EBB_UNMOVABLE),
-                     0);
+    assert_int_equal(
+        ebb_putback_range(&rig->zones[0], RIG_BASE, C_BLOCKS * C_FRAMES, EBB_UNMOVABLE), 0);
     rig_settle(rig);
     assert_int_equal(rig_stats(rig).reported_blocks, C_BLOCKS);
     assert_int_equal(rig_zone_stats(rig, 0).lists[C_ORDER][EBB_UNMOVABLE].reported, C_BLOCKS);

@@ -315,8 +315,8 @@ static void f18_a_device_that_completes_inside_submit_is_driven_on(const struct 
 
 static void f19_it_goes_on_until_all_is_reported(const struct setting *setting)
 {
-    struct rig *rig = rig_with(
-        setting, &(struct rig_config){.capacity = 64, .frames = 4096, .max_order = 2});
+    struct rig *rig =
+        rig_with(setting, &(struct rig_config){.capacity = 64, .frames = 4096, .max_order = 2});
     unsigned passes;
 
     rig_register(rig);
@@ -335,8 +335,8 @@ static void f19_it_goes_on_until_all_is_reported(const struct setting *setting)
 
 static void f47_a_batch_never_mixes_zones(const struct setting *setting)
 {
-    struct rig *rig =
-        rig_with(setting, &(struct rig_config){.zones = 2, .frames = 32 * C_FRAMES, .capacity = 14});
+    struct rig *rig = rig_with(
+        setting, &(struct rig_config){.zones = 2, .frames = 32 * C_FRAMES, .capacity = 14});
     unsigned full = 0, rest = 0;
 
     rig_register(rig);

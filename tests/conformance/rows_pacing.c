@@ -137,8 +137,8 @@ static void f22_where_the_smallest_order_comes_from(const struct setting *settin
 
 static void f22_an_order_above_the_largest_turns_a_zone_off(const struct setting *setting)
 {
-    struct rig *rig = rig_with(
-        setting, &(struct rig_config){.report.order = EBB_REPORT_ORDER(C_ORDER + 1)});
+    struct rig *rig =
+        rig_with(setting, &(struct rig_config){.report.order = EBB_REPORT_ORDER(C_ORDER + 1)});
     ebb_pfn_t pfns[C_BLOCKS];
     unsigned n = need(rig);
 
@@ -158,8 +158,7 @@ static void f23_a_pass_comes_after_the_delay(const struct setting *setting)
     static const uint32_t delays[] = {0, 1, 200, 2000, 3600000};
 
     for (unsigned i = 0; i < sizeof(delays) / sizeof(delays[0]); i++) {
-        struct rig *rig =
-            rig_with(setting, &(struct rig_config){.report.delay_ms = delays[i]});
+        struct rig *rig = rig_with(setting, &(struct rig_config){.report.delay_ms = delays[i]});
         uint64_t delay = (delays[i] ? delays[i] : EBB_REPORT_DELAY_MS) * MS;
         uint64_t due = port_virtual.now + delay;
         ebb_pfn_t pfns[C_BLOCKS];
@@ -332,8 +331,7 @@ static void f44_a_sixteenth_of_a_list_in_a_pass(const struct setting *setting)
 
 static void f44_a_list_gives_at_least_two_batches(const struct setting *setting)
 {
-    struct rig *rig =
-        rig_with(setting, &(struct rig_config){.capacity = 8, .report.budget = 1024});
+    struct rig *rig = rig_with(setting, &(struct rig_config){.capacity = 8, .report.budget = 1024});
 
     rig_register(rig);
     for (unsigned i = 1; i <= 3; i++) {
@@ -483,12 +481,12 @@ static void f45_a_zone_smaller_than_a_batch_is_reported(const struct setting *se
     rig_free(rig);
 }
 
-static void f45_a_block_that_the_watermark_needs_does_not_make_it_spin(
-    const struct setting *setting)
+static void
+f45_a_block_that_the_watermark_needs_does_not_make_it_spin(const struct setting *setting)
 {
     /* One free block, none of whose frames may go. */
-    struct rig *rig =
-        rig_with(setting, &(struct rig_config){.capacity = 1, .watermark_min = 5, .watermark_low = 5});
+    struct rig *rig = rig_with(
+        setting, &(struct rig_config){.capacity = 1, .watermark_min = 5, .watermark_low = 5});
     ebb_pfn_t pfns[C_BLOCKS + 1];
 
     assert_int_equal(rig_alloc_all(rig, 0, C_ORDER, pfns), C_BLOCKS);
@@ -619,10 +617,10 @@ static void split_something(struct rig *rig)
 static void what_is_split_off_behind_the_pass_is_reported_too(const struct setting *setting)
 {
     for (unsigned budget = 1; budget <= (is_worker(setting) ? 1024u : 1u); budget += 1023) {
-        struct rig *rig =
-            rig_with(setting, &(struct rig_config){.capacity = 1,
-                                                   .report = {.budget = budget,
-                                                              .order = EBB_REPORT_ORDER(1)}});
+        struct rig *rig = rig_with(
+            setting,
+            &(struct rig_config){.capacity = 1,
+                                 .report = {.budget = budget, .order = EBB_REPORT_ORDER(1)}});
         ebb_pfn_t pfn = 0;
 
         rig->on_submit = split_something;
@@ -640,7 +638,8 @@ static void what_is_split_off_behind_the_pass_is_reported_too(const struct setti
 static void new_frames_are_reported(const struct setting *setting)
 {
     struct rig *rig = rig_with(
-        setting, &(struct rig_config){.max_order = MAX_ORDER, .frames = 40 << MAX_ORDER, .hole = true});
+        setting,
+        &(struct rig_config){.max_order = MAX_ORDER, .frames = 40 << MAX_ORDER, .hole = true});
 
     register_and_flush(rig);
     assert_int_equal(rig_stats(rig).reported_blocks, 39);

@@ -159,9 +159,13 @@ static void check_step(void)
     uint64_t locks = port_virtual.locks;
     struct ebb_violation violation = {0};
 
-    /* What a tracker keeps of a zone is made while the device is registered. */
-    if (checked->report.changing)
+#ifdef __SANITIZE_THREAD__
+    /* Here one thread is slow, and the other builds look at each step. */
+    static unsigned steps;
+
+    if (steps++ % 5 != 0)
         return;
+#endif
     for (unsigned i = 0; i < checked->zone_count; i++) {
         if (ebb_zone_check(&checked->zones[i], EBB_CHECK_FRAMES, &violation) != 0)
             fail_msg("between two steps: zone %u: I%u at pfn %#llx: %s", i, violation.invariant,

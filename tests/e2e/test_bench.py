@@ -79,6 +79,7 @@ class Bench(e2e.Case):
         # What every free of a frame costs, of the default: a promise.
         self.assertLessEqual(self.json["verdict"]["idle_percent"],
                              self.json["verdict"]["idle_limit_percent"])
+        self.assertLessEqual(self.json["verdict"]["flat_instructions"], 1.1)
 
     def test_passes(self):
         for row in self.json["trackers"] + [self.json["naive"]]:

@@ -23,6 +23,9 @@
 #define ZONE_STRIDE  0x100000u
 #define SETTLE_LIMIT 10000u /* calls of the worker until it has to be at rest */
 #define RELAX_LIMIT  1000u  /* rounds of a wait that nothing can end */
+/* Operations beside one. Inline a free goes on while others give it more to do, and
+ * here the others are driven by what it does. */
+#define PATIENCE 1000u
 /* The thread sanitizer slows it down by twenty, and there is one thread. */
 #ifdef __SANITIZE_THREAD__
 #define DEFAULT_RUNS 400u
@@ -72,6 +75,7 @@ static struct {
     unsigned disturbed; /* percent of the unlocks that another CPU uses */
     bool beside;        /* that other CPU is at work */
     bool undisturbed;   /* it is kept out, whatever `disturbed` says */
+    unsigned patience;  /* operations that it may still do beside this one */
 
     struct site sites[ZONES];
     unsigned nr_sites;
@@ -139,6 +143,7 @@ static void operate_beside(void)
     unsigned cpu = run.cpu;
 
     run.beside = true;
+    run.patience--;
     total.beside++;
     operate();
     run.beside = false;
@@ -160,7 +165,8 @@ void ebb_port_unlock(struct ebb_lock *lock)
     CHECK(lock->word);
     lock->word = 0;
     run.locks_held--;
-    if (run.locks_held == 0 && !run.beside && !run.undisturbed && percent(run.disturbed))
+    if (run.locks_held == 0 && !run.beside && !run.undisturbed && run.patience > 0 &&
+        percent(run.disturbed))
         operate_beside();
 }
 
@@ -540,10 +546,10 @@ static void settle(void)
 
     run.undisturbed = true;
     run.failing = 0;
-    for (unsigned calls = 0; due != EBB_NEVER || run.woken; calls++) {
+    for (unsigned calls = 0; due != EBB_NEVER || run.woken || run.batch_ranges > 0; calls++) {
         if (calls == SETTLE_LIMIT)
             fail("the worker never comes to rest");
-        if (!run.woken && due > run.now)
+        if (!run.woken && due != EBB_NEVER && due > run.now)
             run.now = due;
         run.woken = false;
         due = ebb_report_run(&run.report);
@@ -583,6 +589,17 @@ static void check_left(const struct ebb_zone *zone, bool fitting)
     }
 }
 
+/* Some of what is unreported waits for a free that asks: inline what a failure left,
+ * and what is in a cache; what an allocation made so, by splitting a block or by
+ * stealing its pageblock, where policy clears marks then. */
+static bool is_lazy(void)
+{
+    const struct ebb_report_config *config = &run.report.config;
+
+    return config->execution == EBB_EXECUTION_INLINE || config->split == EBB_SPLIT_CLEAR ||
+           config->move == EBB_MOVE_DEMOTE;
+}
+
 static void check_zone_at_rest(const struct ebb_zone *zone, bool fitting)
 {
     uint64_t cached = 0;
@@ -590,7 +607,7 @@ static void check_zone_at_rest(const struct ebb_zone *zone, bool fitting)
     CHECK(zone->in_flight == 0);
     CHECK(!zone->report_requested);
     /* With a threshold a pass comes for enough blocks, not for each one. */
-    if (!reports(zone) || zone->report_threshold > 1)
+    if (!reports(zone) || zone->report_threshold > 1 || is_lazy())
         return;
     for (unsigned cpu = 0; cpu < zone->cpus; cpu++)
         cached += ebb__pcp_held(&zone->pcps[cpu]);
@@ -627,10 +644,36 @@ static void nudge_gated(void)
     run.undisturbed = false;
 }
 
+/* Where somebody has to ask: then, too, nothing that could be reported is left. */
+static void ask(void)
+{
+    run.undisturbed = true;
+    for (unsigned n = 0; n < 3 && run.attached; n++) {
+        unsigned failing = run.failing;
+
+        run.failing = 0;
+        for (unsigned i = 0; i < run.nr_sites; i++)
+            ebb_zone_drain(&run.sites[i].zone);
+        ebb_report_now(&run.report);
+        settle();
+        run.undisturbed = true;
+        run.failing = failing;
+    }
+    for (unsigned i = 0; i < run.nr_sites && run.attached; i++) {
+        const struct ebb_zone *zone = &run.sites[i].zone;
+
+        if (reports(zone) && zone->report_threshold == 1)
+            check_left(zone, true);
+    }
+    run.undisturbed = false;
+}
+
 static void come_to_rest(void)
 {
     total.rests++;
     settle();
+    if (is_lazy())
+        ask();
     check_rest(false);
     nudge_gated();
     settle();
@@ -690,16 +733,38 @@ static void open_site(struct site *site, const struct ebb_zone_config *config)
     CHECK(ebb_report_add_zone(&run.report, &site->zone) == 0);
 }
 
+/* Any that go together. */
+static void some_policies(struct ebb_report_config *config)
+{
+    bool dividers;
+
+    config->tracker = (uint8_t)below(EBB_TRACKERS);
+    config->split = (uint8_t)below(EBB_SPLIT_CLEAR + 1u);
+    config->merge = (uint8_t)below(EBB_MERGE_NEVER + 1u);
+    dividers = config->tracker == EBB_TRACKER_MEMBRANE || config->tracker == EBB_TRACKER_BOUNDARY;
+    config->move = (uint8_t)below(dividers ? EBB_MOVE_FOLLOW + 1u : EBB_MOVE_DEMOTE + 1u);
+    if (config->tracker != EBB_TRACKER_BITMAP)
+        config->direction = (uint8_t)below(EBB_DIRECTION_DESCENDING + 1u);
+    config->execution = (uint8_t)below(EBB_EXECUTION_INLINE + 1u);
+    if (config->execution == EBB_EXECUTION_INLINE)
+        return;
+    config->delay_ms = one_in(2) ? 0 : (uint32_t)(1 + below(100));
+    config->budget = one_in(2) ? 0 : (uint32_t)(1 + below(16));
+    config->backoff_ms = (uint32_t)(1 + below(50));
+    config->backoff_max_ms = 100;
+}
+
 static void open_engine(void)
 {
     static const struct ebb_report_device_ops ops = {.submit = submit, .poll = poll_device};
-    struct ebb_report_config config = {.backoff_max_ms = 100, .worker = &run};
+    struct ebb_report_config config = {.worker = &run};
 
-    config.delay_ms = one_in(2) ? 0 : (uint32_t)(1 + below(100));
     config.capacity = (uint32_t)(1 + below(8));
-    config.budget = one_in(2) ? 0 : (uint32_t)(1 + below(16));
     config.threshold = one_in(4) ? (uint32_t)below(6) : 0;
-    config.backoff_ms = (uint32_t)(1 + below(50));
+    if (one_in(16))
+        config.threshold = EBB_REPORT_TWICE_CAPACITY;
+    some_policies(&config);
+    CHECK(!ebb_report_config_problem(&config));
     CHECK(ebb_report_init(&run.report, &config) == 0);
     run.device.ops = &ops;
     run.device.capacity = (unsigned)(1 + below(10));
@@ -745,11 +810,13 @@ static void detach(void)
 static void operate_for_a_while(void)
 {
     for (uint64_t n = below(20); n > 0; n--) {
+        run.patience = PATIENCE;
         operate();
         if (one_in(3))
             run.now += below(100000000);
         if (run.woken || one_in(4)) {
             run.woken = false;
+            run.patience = PATIENCE;
             ebb_report_run(&run.report);
         }
     }
@@ -758,6 +825,7 @@ static void operate_for_a_while(void)
 static void one_round(void)
 {
     run.disturbed = one_in(3) ? 0 : (unsigned)below(60);
+    run.patience = PATIENCE;
     if (!run.attached && one_in(4))
         attach();
     else if (run.attached && one_in(25))

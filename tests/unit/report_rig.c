@@ -68,6 +68,9 @@ static void log_batch(struct rig *rig, const struct ebb_range *ranges, unsigned 
     rig->batch = &rig->log[rig->submits++];
     rig->batch->at = port_virtual.now;
     rig->batch->n = n;
+    free(rig->batch->ranges); /* of before it was forgotten */
+    rig->batch->ranges = malloc(n * sizeof(*ranges));
+    assert_non_null(rig->batch->ranges);
     memcpy(rig->batch->ranges, ranges, n * sizeof(*ranges));
 }
 
@@ -214,6 +217,8 @@ void rig_free(struct rig *rig)
         free(rig->told[i]);
     }
     assert_int_equal(port_virtual.misuses, 0);
+    for (unsigned i = 0; i < RIG_LOG; i++)
+        free(rig->log[i].ranges);
     free(rig);
     if (--rigs == 0)
         port_virtual_reset();

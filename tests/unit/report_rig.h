@@ -32,7 +32,7 @@
 struct rig_batch {
     uint64_t at; /* ns */
     unsigned n;
-    struct ebb_range ranges[EBB_REPORT_CAPACITY_LIMIT];
+    struct ebb_range *ranges;
 };
 
 struct rig {
