@@ -219,6 +219,13 @@ static inline bool ebb__is_reported(const struct ebb_zone *zone, uint32_t index)
     return ebb__load_state(zone, index) & EBB__REPORTED;
 }
 
+/* The states of a long list lie far apart: have that of the block after this one on its
+ * way. */
+static inline void ebb__look_ahead(const struct ebb_zone *zone, uint32_t next)
+{
+    __builtin_prefetch(&zone->state[next]);
+}
+
 /* From the divider to the tail: free, on this list, and reported. */
 static inline bool ebb__divider_check(const struct ebb_zone *zone,
                                       const struct ebb_divider *divider, unsigned order,

@@ -42,6 +42,7 @@ enum ebb__found ebb__boundary_next(struct ebb_report *report, unsigned *steps, u
         uint32_t above = ebb__divider_above(zone, boundary, report->order, report->type);
 
         (*steps)--;
+        ebb__look_ahead(zone, ebb__link_of(zone, report->order, above)->prev);
         if (!ebb__is_reported(zone, above)) {
             *index = above;
             return EBB__FOUND;

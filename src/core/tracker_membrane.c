@@ -52,6 +52,7 @@ enum ebb__found ebb__membrane_next(struct ebb_report *report, unsigned *steps, u
         uint32_t head = list->head;
 
         (*steps)--;
+        ebb__look_ahead(zone, ebb__link_of(zone, report->order, above)->prev);
         if (!ebb__is_reported(zone, above))
             return found(membrane, above, index);
         if (!ebb__is_reported(zone, head))

@@ -7,15 +7,6 @@
  */
 #include "tracker.h"
 
-/* The states of a long list lie far apart: have one on its way some blocks ahead. The
- * links lie close together. */
-static void look_ahead(const struct ebb_zone *zone, unsigned order, uint32_t index)
-{
-    for (unsigned n = 0; n < 3; n++)
-        index = ebb__link_of(zone, order, index)->next;
-    __builtin_prefetch(&zone->state[index]);
-}
-
 enum ebb__found ebb__rotation_next(struct ebb_report *report, unsigned *steps, uint32_t *index)
 {
     struct ebb_zone *zone = report->zone;
@@ -25,14 +16,15 @@ enum ebb__found ebb__rotation_next(struct ebb_report *report, unsigned *steps, u
         return EBB__NOTHING;
     while (*steps > 0) {
         uint32_t head = list->head;
+        uint32_t next = ebb__link_of(zone, report->order, head)->next;
 
         (*steps)--;
-        look_ahead(zone, report->order, head);
+        ebb__look_ahead(zone, next);
         if (!ebb__is_reported(zone, head)) {
             *index = head;
             return EBB__FOUND;
         }
-        list->head = ebb__link_of(zone, report->order, head)->next;
+        list->head = next;
     }
     return EBB__PAUSE;
 }

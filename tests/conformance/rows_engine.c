@@ -680,6 +680,30 @@ static void inline_needs_no_worker(const struct setting *setting)
     rig_free(rig);
 }
 
+/* Another CPU takes and frees a block while each batch is out, for ever. */
+static void take_and_free_one(struct rig *rig)
+{
+    rig_release(rig, 0, rig_alloc(rig, 0, C_ORDER), C_ORDER);
+}
+
+static void inline_a_free_ends_whatever_others_do(const struct setting *setting)
+{
+    struct rig *rig = rig_with(setting, &(struct rig_config){0});
+    ebb_pfn_t pfn;
+
+    register_and_flush(rig);
+    pfn = rig_alloc(rig, 0, C_ORDER);
+    rig->on_submit = take_and_free_one;
+    rig_release(rig, 0, pfn, C_ORDER);
+    assert_in_range(rig->submits, 2, 40);
+    assert_int_equal(ebb_report_phase(&rig->report), EBB_REPORT_IDLE);
+    /* What is left is for the next one that frees. */
+    rig->on_submit = NULL;
+    rig_release(rig, 0, rig_alloc(rig, 0, C_ORDER), C_ORDER);
+    assert_int_equal(rig_unreported_frames(rig, 0, 0), 0);
+    rig_free(rig);
+}
+
 static void only_zones_that_asked_are_visited(const struct setting *setting)
 {
     struct rig *rig = rig_with(setting, &(struct rig_config){.zones = 2});
@@ -819,6 +843,7 @@ const struct row rows_engine[] = {
     {"without_a_device_nothing_is_asked_for", without_a_device_nothing_is_asked_for, NULL},
     {"the_worker_is_woken_once_for_many_frees", the_worker_is_woken_once_for_many_frees, is_worker},
     {"inline_needs_no_worker", inline_needs_no_worker, is_inline},
+    {"inline_a_free_ends_whatever_others_do", inline_a_free_ends_whatever_others_do, is_all_inline},
     {"only_zones_that_asked_are_visited", only_zones_that_asked_are_visited, is_all},
     {"report_now_does_not_wait", report_now_does_not_wait, is_not_budget},
     {"report_now_during_a_pass_is_a_pass_right_after",
