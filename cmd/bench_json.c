@@ -146,16 +146,26 @@ static struct json_object *passes_json(const struct bench_run *run, const struct
     return json;
 }
 
+/* A size over the shortest, measured right before it: the median of all repetitions. */
+static double growth(const struct bench_row *row, unsigned shape, unsigned size)
+{
+    const struct bench_samples *shortest = &row->passes[shape][0].ns;
+    const struct bench_samples *these = &row->passes[shape][size].ns;
+    struct bench_samples ratios = {.n = 0};
+
+    for (unsigned i = 0; i < these->n; i++)
+        bench_add(&ratios, these->values[i] / shortest->values[i]);
+    return bench_median(&ratios);
+}
+
 /* The dearest size over the cheapest; NaN: not measured. */
 static double flatness(const struct bench_run *run, const struct bench_row *row, unsigned shape)
 {
     double low = (double)NAN, high = (double)NAN;
 
     for (unsigned size = 0; size < run->sizes; size++) {
-        double ns = bench_median(&row->passes[shape][size].ns);
-
-        low = fmin(low, ns);
-        high = fmax(high, ns);
+        low = fmin(low, growth(row, shape, size));
+        high = fmax(high, growth(row, shape, size));
     }
     return high / low;
 }

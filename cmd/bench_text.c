@@ -514,15 +514,18 @@ static void print_verdict(struct json_object *json, bool markdown, FILE *out)
     else
         fprintf(out,
                 "%sidle reporting costs the free path at most %.0f %% of its instructions: "
-                "%+.2f %%: %s (a block of order 9: %+.2f %%)\n",
+                "%+.2f %%: %s (order 9: a pair %+.2f %%; a burst of frees, its one request "
+                "included, %+.2f %%)\n",
                 bullet, limit, idle, held(idle <= limit),
+                number_of(get(verdict, "idle_percent_of"), bench_path_names[BENCH_PAIR9]),
                 number_of(get(verdict, "idle_percent_of"), bench_path_names[BENCH_FREE9]));
     fprintf(out, "%sthe cost of a pass per block is flat within %.1f, by ns:", bullet, factor);
     for (unsigned shape = 0; shape < BENCH_SHUFFLED; shape++)
-        fprintf(out, " %s %.2f,", bench_shape_names[shape],
+        fprintf(out, "%s %s %.2f", shape > 0 ? "," : "", bench_shape_names[shape],
                 number_of(get(row_of(json, 0), "flat"), bench_shape_names[shape]));
-    fprintf(out, " and shuffled %.2f: %s but for shuffled\n", number_of(verdict, "flat_shuffled"),
-            held(flat <= factor));
+    fprintf(out, ": %s (with shuffled lists %.2f: %s)\n", held(flat <= factor),
+            number_of(verdict, "flat_shuffled"),
+            held(number_of(verdict, "flat_shuffled") <= factor));
     if (!isnan(counted))
         fprintf(out, "%s  by instructions, which no cache and no neighbour can change: %.2f: %s\n",
                 bullet, counted, held(counted <= factor));

@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -560,6 +561,18 @@ static void set(const char *text)
         die("'%s': wanted is %s", text, wanted ? wanted : "another key");
 }
 
+/* On the CPU where it is: a move to another one in the middle would cost it its caches. */
+static void stay(void)
+{
+    cpu_set_t here;
+    int cpu = sched_getcpu();
+
+    CPU_ZERO(&here);
+    if (cpu >= 0)
+        CPU_SET((unsigned)cpu, &here);
+    (void)sched_setaffinity(0, sizeof(here), &here);
+}
+
 int main(int argc, char **argv)
 {
     unsigned gib;
@@ -576,6 +589,7 @@ int main(int argc, char **argv)
     for (int i = 4; i < argc; i++)
         set(argv[i]);
 
+    stay();
     make_zone(gib, shape == SHUFFLED, mode == MEMORY ? 10 : ORDER, mode != MEMORY);
     attach(&bench.config);
     if (mode == MEMORY) {
