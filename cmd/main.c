@@ -24,7 +24,8 @@ static const struct command {
     {"run", ebb_cmd_run, "boot the reference guest in QEMU and watch its memory come back"},
     {"demo", ebb_cmd_demo, "the same in one process, without a virtual machine"},
     {"replay", ebb_cmd_replay, "play a recorded allocation trace, and tell what stays resident"},
-    {"bench", ebb_cmd_bench, "measure: `ebb bench trackers` compares the ways of finding free blocks"},
+    {"bench", ebb_cmd_bench,
+     "measure: `ebb bench trackers` compares the ways of finding free blocks"},
     {"plot", ebb_cmd_plot, "draw the results of one or more runs into one picture"},
 };
 
