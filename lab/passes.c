@@ -200,7 +200,7 @@ static enum ebb__found naive_next(struct ebb_report *report, unsigned *steps, ui
         uint32_t at = bench.cursor;
 
         bench.cursor = ebb__link_of(zone, report->order, at)->next;
-        if (!ebb__is_reported(zone, at)) {
+        if (!ebb__is_reported(zone, report->order, at)) {
             (*steps)--;
             *index = at;
             return EBB__FOUND;

@@ -174,6 +174,7 @@ struct ebb_zone {
     uint16_t *state;              /* per frame */
     struct ebb_link *links;       /* per frame: of blocks that begin there */
     struct ebb_link *large_links; /* per 2^large_order frames: of larger blocks */
+    bool *large_marks;            /* and whether such a block, if free, is reported */
     uint8_t *pageblocks;          /* per pageblock: migratetype */
     uint32_t *present;            /* per block of the largest order: frames managed in it */
     struct ebb_pcp *pcps;         /* per CPU */

@@ -142,6 +142,10 @@ static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
     ebb__store_state(
         zone, index,
         (uint16_t)(ebb__state_word(EBB__FREE, order, type) | (EBB__REPORTED & reported_mask)));
+    /* Seldom written: where nothing was ever reported it stays unbacked. */
+    if (EBB_UNLIKELY(order >= zone->large_order) &&
+        zone->large_marks[index >> zone->large_order] != reported)
+        zone->large_marks[index >> zone->large_order] = reported;
     if (EBB_UNLIKELY(order >= zone->track_order) && !reported && type != EBB_ISOLATE &&
         ebb__tracker(zone)->mark)
         ebb__tracker(zone)->mark(zone, index);

@@ -170,6 +170,7 @@ static bool check_list(struct walk *walk, unsigned order, unsigned type)
     uint16_t expected = ebb__state_word(EBB__FREE, order, type);
     uint32_t index = list->head;
     uint64_t reported = 0;
+    bool marks_agree = true;
 
     for (uint64_t seen = 0; seen < list->blocks; seen++) {
         if (index >= zone->span)
@@ -190,10 +191,13 @@ static bool check_list(struct walk *walk, unsigned order, unsigned type)
         if (!check_free_block(walk, index, state))
             return false;
         reported += (state & EBB__REPORTED) != 0;
+        marks_agree &= ebb__is_reported(zone, order, index) == ((state & EBB__REPORTED) != 0);
         index = next;
     }
     if (reported != list->reported)
         return broken_count(walk, 5, "a list does not count its reported blocks right");
+    if (!marks_agree)
+        return broken_count(walk, 10, "a large block has another mark than its state");
     return true;
 }
 

@@ -54,7 +54,8 @@ struct ebb_link {
  * Large blocks, those of a pageblock and more, have their links in an array of
  * their own, one for 2^large_order frames. A pass walks the lists of such blocks; in the array of
  * all frames each of their links would lie in another page, which thrashes caches and TLB in large
- * zones.
+ * zones. Their marks are there as well as in their states, for those who only pass by:
+ * ebb__is_reported().
  */
 static inline struct ebb_link *ebb__link_of(const struct ebb_zone *zone, unsigned order,
                                             uint32_t index)

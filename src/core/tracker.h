@@ -214,9 +214,11 @@ static inline uint32_t ebb__divider_above(const struct ebb_zone *zone,
     return ebb__link_of(zone, order, below)->prev;
 }
 
-static inline bool ebb__is_reported(const struct ebb_zone *zone, uint32_t index)
+/* Of a free block. */
+static inline bool ebb__is_reported(const struct ebb_zone *zone, unsigned order, uint32_t index)
 {
-    return ebb__load_state(zone, index) & EBB__REPORTED;
+    return order < zone->large_order ? ebb__load_state(zone, index) & EBB__REPORTED
+                                     : zone->large_marks[index >> zone->large_order];
 }
 
 /* The states of a long list lie far apart: have that of the block after this one on its

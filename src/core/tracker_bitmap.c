@@ -156,7 +156,7 @@ bool ebb__bitmap_check(const struct ebb_zone *zone, uint32_t *index)
                 uint64_t unit = *index >> zone->report_min_order;
                 uint64_t word = unit / WORD_BITS;
 
-                if (!ebb__is_reported(zone, *index) &&
+                if (!ebb__is_reported(zone, order, *index) &&
                     (!(zone->bits[word] >> unit % WORD_BITS & 1) ||
                      !(zone->bit_words[word / WORD_BITS] >> word % WORD_BITS & 1)))
                     return false;

@@ -43,7 +43,7 @@ enum ebb__found ebb__boundary_next(struct ebb_report *report, unsigned *steps, u
 
         (*steps)--;
         ebb__look_ahead(zone, ebb__link_of(zone, report->order, above)->prev);
-        if (!ebb__is_reported(zone, above)) {
+        if (!ebb__is_reported(zone, report->order, above)) {
             *index = above;
             return EBB__FOUND;
         }

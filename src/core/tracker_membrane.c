@@ -53,9 +53,9 @@ enum ebb__found ebb__membrane_next(struct ebb_report *report, unsigned *steps, u
 
         (*steps)--;
         ebb__look_ahead(zone, ebb__link_of(zone, report->order, above)->prev);
-        if (!ebb__is_reported(zone, above))
+        if (!ebb__is_reported(zone, report->order, above))
             return found(membrane, above, index);
-        if (!ebb__is_reported(zone, head))
+        if (!ebb__is_reported(zone, report->order, head))
             return found(membrane, head, index);
         list->head = ebb__link_of(zone, report->order, head)->next;
         if (!membrane->set) {

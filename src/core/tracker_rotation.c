@@ -20,7 +20,7 @@ enum ebb__found ebb__rotation_next(struct ebb_report *report, unsigned *steps, u
 
         (*steps)--;
         ebb__look_ahead(zone, next);
-        if (!ebb__is_reported(zone, head)) {
+        if (!ebb__is_reported(zone, report->order, head)) {
             *index = head;
             return EBB__FOUND;
         }

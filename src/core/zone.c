@@ -21,6 +21,7 @@ struct geometry {
     /* Metadata: offsets of the arrays, and the end. */
     uint64_t links;
     uint64_t large_links;
+    uint64_t large_marks;
     uint64_t present;
     uint64_t state;
     uint64_t pageblocks;
@@ -113,6 +114,7 @@ static bool measure(const struct ebb_zone_config *config, struct geometry *geome
     geometry->links = place(&offset, geometry->span, 0, sizeof(struct ebb_link));
     geometry->large_links =
         place(&offset, geometry->span, large_order(config), sizeof(struct ebb_link));
+    geometry->large_marks = place(&offset, geometry->span, large_order(config), sizeof(bool));
     geometry->present = place(&offset, geometry->span, config->max_order, sizeof(uint32_t));
     geometry->state = place(&offset, geometry->span, 0, sizeof(uint16_t));
     geometry->pageblocks = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
@@ -169,6 +171,7 @@ int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, v
         .node = config->node,
         .pcps = (struct ebb_pcp *)(void *)metadata,
         .links = (struct ebb_link *)(void *)(metadata + geometry.links),
+        .large_marks = (bool *)(void *)(metadata + geometry.large_marks),
         .large_links = (struct ebb_link *)(void *)(metadata + geometry.large_links),
         .present = (uint32_t *)(void *)(metadata + geometry.present),
         .state = (uint16_t *)(void *)(metadata + geometry.state),

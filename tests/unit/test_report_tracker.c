@@ -117,7 +117,7 @@ static uint64_t collect(struct rig *rig, unsigned steps, unsigned *looked_at)
         *looked_at += steps - left;
         if (found == EBB__FOUND) {
             assert_int_equal(blocks >> (index >> ORDER) & 1, 0);
-            assert_false(ebb__is_reported(zone, index));
+            assert_false(ebb__is_reported(zone, ORDER, index));
             assert_true(ebb__isolate_block(zone, index));
             blocks |= (uint64_t)1 << (index >> ORDER);
         } else if (found == EBB__PAUSE) {
@@ -217,7 +217,7 @@ static void test_lists_that_change_under_the_tracker(void **state)
             ebb_port_lock(&zone->lock);
             if (tracker->next(&rig->report, &left, &index) == EBB__FOUND) {
                 assert_int_equal(ebb__state_of(ebb__load_state(zone, index)), EBB__FREE);
-                assert_false(ebb__is_reported(zone, index));
+                assert_false(ebb__is_reported(zone, ORDER, index));
                 assert_true(ebb__isolate_block(zone, index));
                 tell(rig, index);
                 ebb__put_back(zone, index, true);
