@@ -301,7 +301,7 @@ static void put_sizes(struct table *table, const char *first)
 
 static void put_passes(struct table *table, struct json_object *row, unsigned shape)
 {
-    double low = (double)NAN, high = (double)NAN;
+    double flat = number_of(get(row, "flat"), bench_shape_names[shape]);
 
     new_row(table);
     put_text(table, result_text(row, "name"));
@@ -314,10 +314,8 @@ static void put_passes(struct table *table, struct json_object *row, unsigned sh
         put(table, isnan(ns) ? cmd_format("-") : cmd_format("%s; %s", text, looked));
         free(text);
         free(looked);
-        low = fmin(low, ns);
-        high = fmax(high, ns);
     }
-    put(table, isnan(low) ? cmd_format("-") : cmd_format("%.2f", high / low));
+    put(table, isnan(flat) ? cmd_format("-") : cmd_format("%.2f", flat));
 }
 
 static void print_shape(struct json_object *json, unsigned shape, bool markdown, FILE *out)
@@ -551,8 +549,10 @@ bool bench_print(struct json_object *json, bool markdown, FILE *out)
     print_title("Nanoseconds on the allocator's paths",
                 "median (range); busy: another thread runs pass after pass", markdown, out);
     print_paths(json, false, markdown, out);
-    print_title("A pass", "ns per reported block; blocks looked at per reported block", markdown,
-                out);
+    print_title("A pass",
+                "ns per reported block; blocks looked at per reported block; dearest/cheapest: of "
+                "the medians of each length's ratio to 1 GiB, measured right before",
+                markdown, out);
     for (unsigned shape = 0; shape < BENCH_SHAPES; shape++)
         print_shape(json, shape, markdown, out);
     print_pass_counts(json, markdown, out);
