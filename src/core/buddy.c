@@ -97,7 +97,7 @@ __attribute__((noinline)) static void insert_cold(struct ebb_zone *zone, uint32_
         ring_insert(zone, list, order, index);
 }
 
-/* A random bit: 64 of them are made at once, and used one by one. */
+/* A random bit: 63 of them are made at once, and used one by one. */
 static bool random_bit(struct ebb_zone *zone)
 {
     bool bit;
