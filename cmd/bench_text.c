@@ -107,7 +107,10 @@ static void print_table(struct table *table, bool markdown, FILE *out)
 
 static void print_title(const char *title, const char *what, bool markdown, FILE *out)
 {
-    fprintf(out, "%s%s%s%s\n\n", markdown ? "### " : "", title, markdown ? "\n\n" : " - ", what);
+    fprintf(out, "%s%s", markdown ? "### " : "", title);
+    if (*what)
+        fprintf(out, "%s%s", markdown ? "\n\n" : " - ", what);
+    fputs("\n\n", out);
 }
 
 /* ---- JSON ---- */
@@ -505,6 +508,7 @@ static void print_verdict(struct json_object *json, bool markdown, FILE *out)
     double limit = number_of(verdict, "idle_limit_percent");
     double counted = number_of(verdict, "flat_instructions");
     double factor = number_of(verdict, "flat_limit");
+    bool quick = flag(json, "quick");
 
     if (isnan(idle))
         fprintf(out, "%sidle reporting costs the free path at most %.0f %%: NOT COUNTED\n", bullet,
@@ -521,9 +525,10 @@ static void print_verdict(struct json_object *json, bool markdown, FILE *out)
     for (unsigned shape = 0; shape < BENCH_SHUFFLED; shape++)
         fprintf(out, "%s %s %.2f", shape > 0 ? "," : "", bench_shape_names[shape],
                 number_of(get(row_of(json, 0), "flat"), bench_shape_names[shape]));
-    fprintf(out, ": %s (with shuffled lists %.2f: %s)\n", held(flat <= factor),
+    fprintf(out, ": %s (with shuffled lists %.2f: %s)\n",
+            quick ? "a QUICK run cannot say" : held(flat <= factor),
             number_of(verdict, "flat_shuffled"),
-            held(number_of(verdict, "flat_shuffled") <= factor));
+            quick ? "nor this" : held(number_of(verdict, "flat_shuffled") <= factor));
     if (!isnan(counted))
         fprintf(out, "%s  by instructions, which no cache and no neighbour can change: %.2f: %s\n",
                 bullet, counted, held(counted <= factor));
