@@ -27,9 +27,9 @@ void *memset(void *to, int byte, size_t n);
 /* Blocks looked at in one hold of a zone's lock. */
 #define STEPS_PER_HOLD 64u
 
-/* Passes that one call runs for others who ask meanwhile, inline: enough that what one
- * thread leaves is done, few enough that a free ends. */
-#define INLINE_PASSES 16u
+/* Passes that one call runs for others who ask meanwhile, inline. It has to end; but what
+ * is freed during the last of them waits for a later free, so that should be rare. */
+#define INLINE_PASSES 256u
 
 /* zone->report_order: no block is that large. */
 #define SCREEN_OFF 0xffu

@@ -47,7 +47,8 @@ class Return(e2e.Case):
                     workload="churn 60% 1; memhog 75%; idle 1",
                     extra=("--set", f"report.tracker={tracker}",
                            "--set", f"report.execution={execution}"))
-                self.check_returned(run, d)
+                # Inline nobody empties idle caches, and a frame in one pins its block.
+                self.check_returned(run, d, least=0.5 if execution == "inline" else 0.98)
 
     def test_policies(self):
         """Together they say the opposite of every default."""
