@@ -18,8 +18,9 @@ class Return(e2e.Case):
         self.assertGreaterEqual(d["returned_mib"], least * d["freed_mib"], run.describe())
         self.assertEqual(d["failed_reports"], 0)
         self.assertEqual(d["malformed_lines"], 0)
-        for key in ("first_ms", "t50_ms", "t90_ms"):
-            self.assertIsNotNone(d[key], run.describe())
+        for key, share in (("first_ms", 0), ("t50_ms", 0.5), ("t90_ms", 0.9)):
+            if share < least:
+                self.assertIsNotNone(d[key], run.describe())
 
     def check(self, **keywords):
         if keywords.get("backing") == "thp" and not e2e.thp_available():
