@@ -141,9 +141,10 @@ enum ebb_execution {
     EBB_EXECUTION_DEFAULT = 0, /* worker */
     EBB_EXECUTION_WORKER,      /* ebb_report_run(), called by the worker */
     /* The free that asks for it, at its end and with no lock held; each completion
-     * then sends the next batch (RFC). Needs no worker and no timer, so there is no delay and no
-     * budget, a failed pass is tried again by a later free, and what is below the threshold stays.
-     */
+     * then sends the next batch (RFC). Needs no worker and no timer, so there is no
+     * delay and no budget, a failed pass is tried again by a later free, and what is
+     * below the threshold stays. One call runs at most 256 passes for others that free
+     * meanwhile; what is freed during the last of them waits for a later free. */
     EBB_EXECUTION_INLINE,
 };
 
