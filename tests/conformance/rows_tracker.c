@@ -5,12 +5,9 @@
  */
 #include "rows.h"
 
-#include "tracker.h"
+#include "marks.h"
 
 #include <stdlib.h>
-
-#define BLOCKS 64u
-#define ORDER  2u
 
 static struct rig *flat_rig(const struct setting *setting, unsigned capacity)
 {
@@ -28,38 +25,6 @@ static bool marked(const struct rig *rig, uint32_t index)
 {
     return ebb__load_state(&rig->zones[0], index) & EBB__REPORTED;
 }
-
-/* Relink all blocks, block i marked if bit i says so. */
-static void mark(struct rig *rig, uint64_t marks)
-{
-    struct ebb_zone *zone = &rig->zones[0];
-
-    rig->marked_by_hand = true;
-    ebb_port_lock(&zone->lock);
-    ebb__tracker_reset(zone, ORDER, EBB_MOVABLE);
-    for (uint32_t i = 0; i < BLOCKS; i++) {
-        ebb__unlink(zone, i << ORDER);
-        ebb__link(zone, i << ORDER, ORDER, EBB_MOVABLE, marks >> i & 1, EBB__TAIL);
-    }
-    ebb_port_unlock(&zone->lock);
-}
-
-static const uint64_t patterns[] = {
-    0,
-    UINT64_MAX,
-    1,
-    UINT64_MAX - 1,
-    (uint64_t)1 << 63,
-    UINT64_MAX >> 1,
-    0x5555555555555555,
-    0xaaaaaaaaaaaaaaaa,
-    0x00000000ffffffff,
-    0xffffffff00000000,
-    0x0f0f0f0f0f0f0f0f,
-    0x8000000000000001,
-    0x7ffffffffffffffe,
-};
-#define N_PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
 
 static void f13_each_unreported_block_of_a_mixed_list_once(const struct setting *setting)
 {

@@ -5,15 +5,10 @@
  * leaves. F13: each unreported block of a mixed list exactly once. Through the engine:
  * tests/conformance/rows_tracker.c.
  */
-#include "report_rig.h"
-
-#include "tracker.h"
+#include "marks.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-
-#define BLOCKS 64u
-#define ORDER  2u
 
 static const uint8_t trackers[] = {EBB_TRACKER_ROTATION, EBB_TRACKER_MEMBRANE, EBB_TRACKER_BOUNDARY,
                                    EBB_TRACKER_BITMAP};
@@ -56,46 +51,6 @@ static void end_pass(struct rig *rig)
     zone->report_min_order = 0xff;
     zone->track_order = 0xff;
 }
-
-/* Make the rig believe that the host was told of a block. */
-static void tell(struct rig *rig, uint32_t index)
-{
-    memset(rig->told[0] + index, 1, 1u << ORDER);
-}
-
-/* Relink all blocks, block i marked if bit i says so. */
-static void mark(struct rig *rig, uint64_t marks)
-{
-    struct ebb_zone *zone = &rig->zones[0];
-
-    ebb_port_lock(&zone->lock);
-    ebb__tracker_reset(zone, ORDER,
-                       EBB_MOVABLE); /* this makes what it may not be asked to cope with */
-    for (uint32_t i = 0; i < BLOCKS; i++) {
-        ebb__unlink(zone, i << ORDER);
-        if (marks >> i & 1)
-            tell(rig, i << ORDER);
-        ebb__link(zone, i << ORDER, ORDER, EBB_MOVABLE, marks >> i & 1, EBB__TAIL);
-    }
-    ebb_port_unlock(&zone->lock);
-}
-
-static const uint64_t patterns[] = {
-    0,
-    UINT64_MAX,
-    1,
-    UINT64_MAX - 1,
-    (uint64_t)1 << 63,
-    UINT64_MAX >> 1,
-    0x5555555555555555,
-    0xaaaaaaaaaaaaaaaa,
-    0x00000000ffffffff,
-    0xffffffff00000000,
-    0x0f0f0f0f0f0f0f0f,
-    0x8000000000000001,
-    0x7ffffffffffffffe,
-};
-#define N_PATTERNS (sizeof(patterns) / sizeof(patterns[0]))
 
 /* Collect what the tracker yields, `steps` at a time, until it is done. */
 static uint64_t collect(struct rig *rig, unsigned steps, unsigned *looked_at)
