@@ -46,12 +46,12 @@ struct ebb_report_device;
  */
 struct ebb_report_device_ops {
     /*
-     * Take n (1 to capacity) ranges, each 2^order frames, naturally aligned,
-     * all of one zone, in no particular order. Called with no lock held, from
-     * wherever ebb_report_run() was called; must not wait for the host.
-     * `ranges` stays valid and unchanged until the completion.
-     * 0: ebb_report_complete() will be called exactly once, from any context,
-     * perhaps before submit returns. Negative: the batch was not taken and no
+     * Take n (1 to capacity) ranges of whole frames, all of one zone, in no particular order,
+     * none overlapping another. One block each, 2^order frames and naturally aligned; but
+     * neighbouring blocks within one pageblock may come as one range. Called with no lock held,
+     * from wherever ebb_report_run() was called; must not wait for the host. `ranges` stays valid
+     * and unchanged until the completion. 0: ebb_report_complete() will be called exactly once,
+     * from any context, perhaps before submit returns. Negative: the batch was not taken and no
      * completion follows.
      */
     int (*submit)(struct ebb_report_device *device, const struct ebb_range *ranges, unsigned n);
@@ -65,6 +65,9 @@ struct ebb_report_device_ops {
 enum ebb_content {
     EBB_CONTENT_ANY = 0,       /* nobody knows */
     EBB_CONTENT_KEPT_OR_VALUE, /* what it held, or the device's value, repeated */
+    /* The device's value, repeated, whatever it held. With value 0 an allocation with
+     * EBB_ALLOC_ZERO clears no frame that it takes from a reported block. */
+    EBB_CONTENT_VALUE,
 };
 
 /* Caller-owned; stays in place from register to unregister. */
@@ -82,12 +85,12 @@ struct ebb_report_device {
 };
 
 /*
- * How unreported blocks are found. All four find the same blocks; they differ in
+ * How unreported blocks are found. All find the same blocks; they differ in
  * what they cost, and whom (docs/approaches.md has the measurements). Sources: the
  * threads on linux-mm named with each.
  */
 enum ebb_tracker {
-    EBB_TRACKER_DEFAULT = 0, /* rotation */
+    EBB_TRACKER_DEFAULT = 0, /* sorted with surplus pacing, else rotation */
     /* The mark alone; a list is left rotated to where the search stopped ("mm /
      * virtio: Provide support for free page reporting", v14 to v17, November 2019 to
      * February 2020; merged in Linux 5.7). */
@@ -102,6 +105,10 @@ enum ebb_tracker {
     /* A bit per block of the smallest reported order says "might be free and
      * unreported" ("mm: Support for page hinting/reporting", v10 to v12, 2019). */
     EBB_TRACKER_BITMAP,
+    /* A divider per list, kept at all times: unreported blocks above, reported ones below.
+     * The coldest unreported block is right above it, so nothing is ever searched. Ours; what
+     * surplus pacing is built on. */
+    EBB_TRACKER_SORTED,
     EBB_TRACKERS
 };
 
@@ -148,6 +155,27 @@ enum ebb_execution {
     EBB_EXECUTION_INLINE,
 };
 
+/*
+ * When a block is reported.
+ *
+ * Surplus: a guest that will need a block again soon gains nothing by giving it back, and
+ * pays for a fault. So report only what stayed free and unreported for a whole *window*,
+ * coldest first; keep the rest warm. The window adapts between window_min_ms and window_max_ms:
+ * a reported frame taken into use again within window_max_ms of the time it was freed (a *refault*,
+ * if there are more than cost 1 % of the time) makes it as long as would have avoided that, and it
+ * is halved while half of it would have done as well. Blocks below the pageblock order wait longer,
+ * in proportion to what reporting them costs per frame. DESIGN.md has the rules and why.
+ *
+ * Delay: everything, a fixed delay after the request (Linux).
+ */
+enum ebb_pacing {
+    /* Surplus, unless something was asked for that it does not have: another tracker than sorted,
+     * execution=inline, delay_ms, budget, threshold or a direction. */
+    EBB_PACING_DEFAULT = 0,
+    EBB_PACING_SURPLUS,
+    EBB_PACING_DELAY,
+};
+
 /* For config.threshold: twice the capacity in use, as the RFC had it. */
 #define EBB_REPORT_TWICE_CAPACITY UINT32_MAX
 
@@ -160,7 +188,13 @@ struct ebb_report_config {
     uint8_t move;      /* enum ebb_move */
     uint8_t direction; /* enum ebb_direction */
     uint8_t execution; /* enum ebb_execution */
-    /* Milliseconds from a request to its pass, at most 3,600,000. Default
+    uint8_t pacing;    /* enum ebb_pacing */
+    /* Surplus pacing: the shortest and the longest window, in milliseconds, 1 to 3,600,000, the
+     * first no more than the second. Defaults EBB_REPORT_WINDOW_MIN_MS and
+     * EBB_REPORT_WINDOW_MAX_MS. */
+    uint32_t window_min_ms;
+    uint32_t window_max_ms;
+    /* Delay pacing: milliseconds from a request to its pass, at most 3,600,000. Default
      * EBB_REPORT_DELAY_MS. Merged kernel: 2000. */
     uint32_t delay_ms;
     /* Ranges in a batch, 1 to EBB_REPORT_CAPACITY_LIMIT; the device's capacity
@@ -168,8 +202,8 @@ struct ebb_report_config {
      * its low watermark (but always one block). Default 32, as in the merged kernel. */
     uint32_t capacity;
     /* Smallest order reported, as EBB_REPORT_ORDER(n). Default: what the device
-     * prefers, else the pageblock order of each zone. An order above a zone's
-     * largest turns reporting off there. */
+     * prefers, else order 0 with surplus pacing and the pageblock order of each zone with
+     * delay pacing. An order above a zone's largest turns reporting off there. */
     uint8_t order;
     /* Report 1/budget of a free list in one pass, in whole batches rounded up,
      * and one batch more; 1 to 1024. Default 1: all of it. Merged kernel: 16. */
@@ -187,6 +221,8 @@ struct ebb_report_config {
     void *worker;
 };
 
+#define EBB_REPORT_WINDOW_MIN_MS  50u
+#define EBB_REPORT_WINDOW_MAX_MS  2500u
 #define EBB_REPORT_DELAY_MS       100u
 #define EBB_REPORT_BACKOFF_MS     1000u
 #define EBB_REPORT_BACKOFF_MAX_MS 60000u
@@ -200,6 +236,12 @@ struct ebb_report_stats {
     uint64_t stray_completes; /* completions without a batch in flight: ignored */
     uint64_t requests;        /* requests that the screener passed on */
     int last_error;           /* of the last failed batch, negative; 0: none yet */
+    /* Surplus pacing. */
+    uint64_t window_ns;      /* the window now; 0 with delay pacing */
+    uint64_t window_grown;   /* times it was lengthened */
+    uint64_t window_shrunk;  /* times it was halved */
+    uint64_t refaulted_soon; /* reported frames in use again within window_max_ms of their free */
+    uint64_t surplus_frames; /* what the last pass found to be surplus */
 };
 
 /* What a device was handed, for the engine's own use. */
