@@ -6,7 +6,9 @@
  * A lock taken and released by a call costs as much as the rest of an allocation
  * from a cache. So whoever compiles ebb for one port may let EBB_PORT_INLINE name
  * a header (as #include takes it) that defines ebb_port_lock, ebb_port_unlock and
- * ebb_port_cpu as static inline; they are then not looked for when linking.
+ * ebb_port_cpu as static inline, and bool ebb_port_trylock(lock), which is
+ * ebb_port_lock() unless somebody holds the lock, when it returns false and changes
+ * nothing. They are then not looked for when linking.
  *
  * Blanket preconditions: every function may be called from interrupt context
  * and from any CPU or thread, none may allocate from an ebb zone, none may

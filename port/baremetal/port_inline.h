@@ -44,6 +44,18 @@ static inline void ebb_port_lock(struct ebb_lock *lock)
     ebb__baremetal_lock(lock);
 }
 
+static inline bool ebb_port_trylock(struct ebb_lock *lock)
+{
+    uint64_t saved = ebb__irq_save();
+
+    if (EBB_UNLIKELY(__atomic_exchange_n(&lock->word, 1u, __ATOMIC_ACQUIRE))) {
+        ebb__irq_restore(saved);
+        return false;
+    }
+    lock->saved = saved;
+    return true;
+}
+
 static inline void ebb_port_unlock(struct ebb_lock *lock)
 {
     ebb__baremetal_unlock(lock);

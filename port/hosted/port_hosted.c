@@ -35,15 +35,8 @@ void ebb__hosted_lock_slow(struct ebb_lock *lock)
     } while (__atomic_exchange_n(&lock->word, 1, __ATOMIC_ACQUIRE) != 0);
 }
 
+unsigned ebb__hosted_threads;
 _Thread_local unsigned ebb__hosted_thread;
-
-unsigned ebb__hosted_new_thread(void)
-{
-    static unsigned threads;
-
-    ebb__hosted_thread = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
-    return ebb__hosted_thread;
-}
 
 /* For what is not compiled with port_inline.h: the driver, say. */
 

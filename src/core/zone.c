@@ -381,8 +381,9 @@ static void prepare(struct ebb_zone *zone, uint64_t index, unsigned order, unsig
         zone->clear(zone->clear_ctx, zone->base + index, (uint64_t)1 << order);
 }
 
-int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
-              ebb_pfn_t *pfn)
+__attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned order,
+                                                enum ebb_migratetype type, unsigned flags,
+                                                ebb_pfn_t *pfn)
 {
     uint64_t index = EBB__NO_FRAME;
     bool wanted = false;
@@ -405,6 +406,19 @@ int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, 
     if (EBB_UNLIKELY(flags & (EBB_ALLOC_ZERO | ALLOC_VERIFY)))
         prepare(zone, index, order, flags);
     return 0;
+}
+
+int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
+              ebb_pfn_t *pfn)
+{
+    uint32_t index;
+
+    if (EBB_LIKELY((order | flags | zone->alloc_flags) == 0 && (unsigned)type < EBB_ISOLATE &&
+                   ebb__pcp_pop(zone, (unsigned)type, &index))) {
+        *pfn = zone->base + index;
+        return 0;
+    }
+    return alloc_slow(zone, order, type, flags, pfn);
 }
 
 /* Why the block at index cannot be had. */
@@ -518,7 +532,7 @@ static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block was free a moment ago");
 }
 
-static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+__attribute__((noinline)) static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
 {
     struct ebb_misuse misuse = {.pfn = pfn, .order = order};
 
@@ -582,7 +596,7 @@ __attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pf
     return free_block(zone, index, order, true);
 }
 
-int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+__attribute__((noinline)) static int free_slow(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
 {
     uint64_t index = pfn - zone->base;
 
@@ -591,6 +605,21 @@ int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
     if (EBB_UNLIKELY(index >= zone->span || order >= zone->plain_orders))
         return fill_and_free(zone, pfn, order);
     return free_block(zone, index, order, false);
+}
+
+int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+{
+    uint64_t index = pfn - zone->base;
+
+    if (EBB_LIKELY(order == 0 && index < zone->span && zone->plain_orders > 0)) {
+        enum ebb__pcp_free freed = ebb__pcp_push(zone, (uint32_t)index);
+
+        if (EBB_LIKELY(freed == EBB__PCP_FREED))
+            return 0;
+        if (freed == EBB__PCP_REFUSED)
+            return refuse(zone, pfn, order);
+    }
+    return free_slow(zone, pfn, order);
 }
 
 /* ---- isolating ranges ---- */
