@@ -152,7 +152,6 @@ struct ebb_divider {
 
 /* Caller-owned; to be treated as opaque. Zero-fill before ebb_zone_init(). */
 struct ebb_zone {
-    struct ebb_lock lock;
     ebb_pfn_t base;  /* config.base rounded down to a block of the largest order */
     ebb_pfn_t first; /* config.base */
     uint64_t span;   /* frames from base to the end: descriptors */
@@ -185,6 +184,11 @@ struct ebb_zone {
     bool (*verify)(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value);
     void *clear_ctx;
     uint16_t node;
+
+    /* All above is constant, and read by every CPU on the cached path; what is below
+     * is on other cache lines, wherever the zone begins. */
+    uint8_t apart[64];
+    struct ebb_lock lock;
 
     /* Under the lock. */
     struct ebb_free_list lists[EBB_ORDERS][EBB_MIGRATETYPES];
