@@ -300,6 +300,174 @@ unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, 
     return merge_and_link(zone, index, order, reported, where);
 }
 
+/* ---- many frames at once ---- */
+
+/* So few blocks are faster one by one. */
+#define FEW 2u
+
+/* Blocks of one order on their way up, or the buddies they merge with. */
+struct blocks {
+    uint32_t n;
+    uint32_t index[EBB__FREE_AT_ONCE];
+};
+
+/* Of blocks below the pageblock's order, some stay: they get their state. The others merge, and
+ * are named by their buddies; true if one of these is reported. What is far away is on its
+ * way then. No branch depends on which are which: nobody could predict it. */
+static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
+                     const struct blocks *blocks, struct blocks *staying, struct blocks *buddies)
+{
+    const uint16_t word = ebb__state_word(EBB__FREE, order, type);
+    const uint64_t span = zone->span;
+    uint16_t *const states = zone->state;
+    struct ebb_link *const links = zone->links;
+    const uint32_t n = blocks->n;
+    uint32_t stay = 0;
+    uint32_t merge = 0;
+    unsigned marks = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index = blocks->index[i];
+        uint32_t buddy = index ^ (1u << order);
+        /* The last pageblock may be cut off. */
+        uint16_t state =
+            EBB_LIKELY(buddy < span) ? __atomic_load_n(&states[buddy], __ATOMIC_RELAXED) : 0;
+        bool merges = (state & ~EBB__REPORTED) == word;
+
+        __builtin_prefetch(&links[buddy], 1);
+        staying->index[stay] = index;
+        buddies->index[merge] = buddy;
+        stay += !merges;
+        merge += merges;
+        marks |= state & -(unsigned)merges;
+        __atomic_store_n(&states[index], (uint16_t)(word & (merges - 1u)), __ATOMIC_RELAXED);
+    }
+    staying->n = stay;
+    buddies->n = merge;
+    return marks & EBB__REPORTED;
+}
+
+/* link_block() for many: small, unreported, to the head, where nobody but the list
+ * takes note. */
+static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
+                     const struct blocks *blocks)
+{
+    struct ebb_free_list *list = &zone->lists[order][type];
+    struct ebb_link *links = zone->links;
+    const uint32_t *index = blocks->index;
+    const uint32_t n = blocks->n;
+    uint32_t first = index[n - 1];
+    uint32_t last = index[0];
+    uint32_t head = list->blocks > 0 ? list->head : first;
+    uint32_t tail = list->blocks > 0 ? links[head].prev : last;
+
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        links[index[i + 1]].next = index[i];
+        links[index[i]].prev = index[i + 1];
+    }
+    links[last].next = head;
+    links[head].prev = last;
+    links[first].prev = tail;
+    links[tail].next = first;
+    list->head = first;
+    list->blocks += n;
+    zone->nonempty[type] |= 1u << order;
+    zone->free += (uint64_t)n << order;
+}
+
+/* unlink_block() for many: small and unreported. */
+static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
+                       const struct blocks *blocks)
+{
+    struct ebb_free_list *list = &zone->lists[order][type];
+    struct ebb_link *const links = zone->links;
+    uint16_t *const states = zone->state;
+    const uint32_t n = blocks->n;
+    uint32_t head = list->head;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index = blocks->index[i];
+        struct ebb_link link = links[index];
+
+        links[link.prev].next = link.next;
+        links[link.next].prev = link.prev;
+        head = head == index ? link.next : head;
+        __atomic_store_n(&states[index], EBB__NONE, __ATOMIC_RELAXED);
+    }
+    list->head = head;
+    list->blocks -= n;
+    if (list->blocks == 0)
+        zone->nonempty[type] &= ~(1u << order);
+    zone->free -= (uint64_t)n << order;
+}
+
+static void prefetch_neighbours(const struct ebb_zone *zone, const struct blocks *blocks)
+{
+    for (uint32_t i = 0; i < blocks->n; i++) {
+        struct ebb_link link = zone->links[blocks->index[i]];
+
+        __builtin_prefetch(&zone->links[link.next], 1);
+        __builtin_prefetch(&zone->links[link.prev], 1);
+    }
+}
+
+/* Are they all in pageblocks of this type? Their states are on their way then. */
+static bool all_of_type(const struct ebb_zone *zone, const uint32_t *frames, uint32_t n,
+                        unsigned type)
+{
+    unsigned differ = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        __builtin_prefetch(&zone->state[frames[i]], 1);
+        differ |= ebb__pageblock_type(zone, frames[i]) ^ type;
+    }
+    return differ == 0;
+}
+
+/*
+ * Order by order: at each, all blocks are looked at, then all that stay are linked, then
+ * the buddies of all others unlinked. Of two frames that are each other's buddies the one is
+ * linked, and unlinked again.
+ */
+uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n)
+{
+    unsigned type = ebb__pageblock_type(zone, frames[0]);
+    unsigned limit = zone->pageblock_order;
+    struct blocks blocks = {.n = n};
+    struct blocks staying;
+    struct blocks buddies;
+    uint32_t orders = 0;
+    unsigned order = 0;
+
+    __builtin_memcpy(blocks.index, frames, n * sizeof(*frames));
+    if (limit > zone->track_order)
+        limit = zone->track_order;
+    if (limit > zone->shuffle_order)
+        limit = zone->shuffle_order;
+    if (EBB_UNLIKELY(type == EBB_ISOLATE || !all_of_type(zone, frames, n, type)))
+        limit = 0;
+    for (; order < limit && blocks.n > FEW; order++) {
+        bool marks = sort_out(zone, order, type, &blocks, &staying, &buddies);
+
+        prefetch_neighbours(zone, &buddies);
+        if (staying.n > 0) {
+            link_all(zone, order, type, &staying);
+            orders |= 1u << order;
+        }
+        if (EBB_LIKELY(!marks))
+            unlink_all(zone, order, type, &buddies);
+        blocks.n = buddies.n;
+        for (uint32_t i = 0; i < buddies.n; i++) {
+            if (EBB_UNLIKELY(marks))
+                unlink_block(zone, buddies.index[i], ebb__load_state(zone, buddies.index[i]));
+            blocks.index[i] = buddies.index[i] & ~(1u << order);
+        }
+    }
+    for (uint32_t i = 0; i < blocks.n; i++)
+        orders |= 1u << merge_and_link(zone, blocks.index[i], order, false, EBB__HEAD);
+    return orders;
+}
+
 /* ---- taking a block from another type ---- */
 
 /* Frames of the pageblock at first that a request of this type would not be at

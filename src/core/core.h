@@ -106,6 +106,17 @@ static inline bool ebb__release(struct ebb_zone *zone, uint32_t index, unsigned 
            __atomic_compare_exchange_n(&zone->state[index], &seen, to, false, __ATOMIC_RELAXED,
                                        __ATOMIC_RELAXED);
 }
+/* ebb__release() of a single frame that was most likely asked for as this type: the same, without
+ * waiting for the state before the exchange. */
+static inline bool ebb__release_frame(struct ebb_zone *zone, uint32_t index, unsigned type,
+                                      uint16_t to)
+{
+    uint16_t seen = ebb__state_word(EBB__ALLOCATED, 0, type);
+
+    return EBB_LIKELY(__atomic_compare_exchange_n(&zone->state[index], &seen, to, false,
+                                                  __ATOMIC_RELAXED, __ATOMIC_RELAXED)) ||
+           ebb__release(zone, index, 0, to);
+}
 static inline unsigned ebb__pageblock_type(const struct ebb_zone *zone, uint32_t index)
 {
     return __atomic_load_n(&zone->pageblocks[index >> zone->pageblock_order], __ATOMIC_RELAXED);
@@ -141,6 +152,12 @@ bool ebb__unlink(struct ebb_zone *zone, uint32_t index);
  * pageblock now. Returns the order of the block it ended in, 0 if it is isolated. */
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                          enum ebb__where where);
+
+/* The same for up to EBB__FREE_AT_ONCE unreported frames in state CACHED, order by order, so that
+ * what is far away is fetched for all of them at once. Returns a bit for each order
+ * that a block ended in. */
+#define EBB__FREE_AT_ONCE 64u
+uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
 
 /* Take one block of 2^order frames off the lists, splitting as needed, by type
  * with fallback. The block's state becomes EBB__NONE. False: there is none. */

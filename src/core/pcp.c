@@ -72,12 +72,16 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
                                             unsigned type, uint32_t n, bool *wanted)
 {
     uint32_t *frames = pcp->frames[type];
+    uint32_t orders = 0;
 
     ebb_port_lock(&zone->lock);
-    for (uint32_t i = 0; i < n; i++) {
-        unsigned order = ebb__free_block(zone, frames[i], 0, false, EBB__HEAD);
+    for (uint32_t done = 0; done < n; done += EBB__FREE_AT_ONCE) {
+        uint32_t now = n - done < EBB__FREE_AT_ONCE ? n - done : EBB__FREE_AT_ONCE;
 
-        if (wanted && ebb__report_screen(zone, order))
+        orders |= ebb__free_frames(zone, frames + done, now);
+    }
+    for (; wanted && orders; orders &= orders - 1) {
+        if (ebb__report_screen(zone, (unsigned)__builtin_ctz(orders)))
             *wanted = true;
     }
     ebb_port_unlock(&zone->lock);

@@ -110,7 +110,7 @@ ALWAYS_INLINE enum ebb__pcp_free ebb__pcp_push(struct ebb_zone *zone, uint32_t i
 
         if (EBB_LIKELY(count < zone->pcp_high && pcp->used)) {
             result = EBB__PCP_REFUSED;
-            if (EBB_LIKELY(ebb__release(zone, index, 0, EBB__CACHED_FRAME))) {
+            if (EBB_LIKELY(ebb__release_frame(zone, index, type, EBB__CACHED_FRAME))) {
                 pcp->frames[type][count] = index;
                 pcp->count[type] = count + 1;
                 pcp->frees++;
