@@ -118,8 +118,9 @@ static bool random_bit(struct ebb_zone *zone)
     return bit;
 }
 
-/* These two are inlined where it counts: in merging. */
-static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
+/* These two are inlined where it counts, in taking, splitting and merging, for blocks that
+ * are not reported. */
+ALWAYS_INLINE void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
                               bool reported, enum ebb__where where)
 {
     struct ebb_free_list *list = &zone->lists[order][type];
@@ -151,7 +152,7 @@ static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
         ebb__tracker(zone)->mark(zone, index);
 }
 
-static inline bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t state)
+ALWAYS_INLINE bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t state)
 {
     unsigned order = ebb__order_of(state);
     unsigned type = ebb__type_of(state);
@@ -196,6 +197,12 @@ void ebb__tracker_reset(struct ebb_zone *zone, unsigned order, unsigned type)
         tracker->reset(zone, order, type);
 }
 
+/* An unreported block, to the head. */
+ALWAYS_INLINE void link_warm(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type)
+{
+    link_block(zone, index, order, type, false, EBB__HEAD);
+}
+
 /* ---- looking around ---- */
 
 bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head, uint16_t *state)
@@ -235,6 +242,12 @@ static void link_part(struct ebb_zone *zone, uint32_t index, unsigned order, boo
               reported ? EBB__COLD : EBB__HEAD);
 }
 
+/* So many frames of a reported block go into use. */
+static inline void count_refault(struct ebb_zone *zone, unsigned order)
+{
+    zone->refaulted += (uint64_t)1 << order;
+}
+
 void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
 {
     unsigned from = ebb__order_of(ebb__load_state(zone, head));
@@ -252,52 +265,89 @@ void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
         }
     }
     if (reported)
-        zone->refaulted += (uint64_t)1 << order;
+        count_refault(zone, order);
 }
 
 /* ---- merge ---- */
+
+/* A buddy that a block of this order can merge with. */
+static inline bool can_merge(const struct ebb_zone *zone, uint32_t buddy, unsigned order,
+                             bool isolated, uint16_t *state)
+{
+    if (buddy >= zone->span)
+        return false;
+    *state = ebb__load_state(zone, buddy);
+    return (*state & (EBB__STATE_MASK | EBB__ORDER_MASK)) == ebb__state_word(EBB__FREE, order, 0) &&
+           (ebb__type_of(*state) == EBB_ISOLATE) == isolated;
+}
 
 static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                                enum ebb__where where)
 {
     bool isolated = ebb__pageblock_type(zone, index) == EBB_ISOLATE;
     unsigned freed_order = order;
+    uint16_t state;
 
     ebb__store_state(zone, index, EBB__NONE);
     for (; order < zone->max_order; order++) {
         uint32_t buddy = index ^ (1u << order);
 
-        if (buddy >= zone->span)
-            break;
-        uint16_t state = ebb__load_state(zone, buddy);
-
-        if ((state & (EBB__STATE_MASK | EBB__ORDER_MASK)) != ebb__state_word(EBB__FREE, order, 0) ||
-            (ebb__type_of(state) == EBB_ISOLATE) != isolated)
+        if (!can_merge(zone, buddy, order, isolated, &state))
             break;
         /* Both marks count, whichever half came last: `state` was read before this. */
-        reported &= unlink_block(zone, buddy, state);
+        reported &= ebb__unlink(zone, buddy);
         index &= buddy;
     }
     if (zone->merge == EBB_MERGE_NEVER && order > freed_order)
         reported = false;
     if (EBB_UNLIKELY(order >= zone->shuffle_order) && where == EBB__HEAD && random_bit(zone))
         where = EBB__COLD;
-    link_block(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
+    ebb__link(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
     return isolated ? 0 : order; /* what is isolated is nothing to report */
+}
+
+/* Part of it was isolated while it was out: split along that line. */
+__attribute__((noinline)) static unsigned free_mixed(struct ebb_zone *zone, uint32_t index,
+                                                     unsigned order, bool reported,
+                                                     enum ebb__where where)
+{
+    ebb__store_state(zone, index, EBB__NONE);
+    order--;
+    unsigned lower = ebb__free_block(zone, index, order, reported, where);
+    unsigned upper = ebb__free_block(zone, index + (1u << order), order, reported, where);
+    return lower > upper ? lower : upper;
 }
 
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                          enum ebb__where where)
 {
-    /* Part of it was isolated while it was out: split along that line. */
-    if (EBB_UNLIKELY(order > zone->pageblock_order) && mixed(zone, index, order)) {
-        ebb__store_state(zone, index, EBB__NONE);
-        order--;
-        unsigned lower = ebb__free_block(zone, index, order, reported, where);
-        unsigned upper = ebb__free_block(zone, index + (1u << order), order, reported, where);
-        return lower > upper ? lower : upper;
-    }
+    if (EBB_UNLIKELY(order > zone->pageblock_order) && mixed(zone, index, order))
+        return free_mixed(zone, index, order, reported, where);
     return merge_and_link(zone, index, order, reported, where);
+}
+
+unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    unsigned type = ebb__pageblock_type(zone, index);
+    bool isolated = type == EBB_ISOLATE;
+    uint16_t state;
+
+    if (EBB_UNLIKELY(order > zone->pageblock_order || zone->shuffle_order < EBB_ORDERS))
+        return ebb__free_block(zone, index, order, false, EBB__HEAD);
+    ebb__store_state(zone, index, EBB__NONE);
+    for (; order < zone->max_order; order++) {
+        uint32_t buddy = index ^ (1u << order);
+
+        if (!can_merge(zone, buddy, order, isolated, &state))
+            break;
+        if (EBB_UNLIKELY(state & EBB__REPORTED))
+            (void)ebb__unlink(zone, buddy);
+        else
+            unlink_block(zone, buddy, ebb__state_word(EBB__FREE, order, ebb__type_of(state)));
+        index &= buddy;
+    }
+    link_warm(zone, index, order, ebb__pageblock_type(zone, index));
+    return isolated ? 0 : order;
 }
 
 /* ---- many frames at once ---- */
@@ -459,12 +509,12 @@ uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_
         blocks.n = buddies.n;
         for (uint32_t i = 0; i < buddies.n; i++) {
             if (EBB_UNLIKELY(marks))
-                unlink_block(zone, buddies.index[i], ebb__load_state(zone, buddies.index[i]));
+                (void)ebb__unlink(zone, buddies.index[i]);
             blocks.index[i] = buddies.index[i] & ~(1u << order);
         }
     }
     for (uint32_t i = 0; i < blocks.n; i++)
-        orders |= 1u << merge_and_link(zone, blocks.index[i], order, false, EBB__HEAD);
+        orders |= 1u << ebb__free_warm(zone, blocks.index[i], order);
     return orders;
 }
 
@@ -566,15 +616,48 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
     return false;
 }
 
+/* The lower end of an unreported block. All that its state says follows from its list, so that
+ * nothing waits for it. */
+static inline void take_warm(struct ebb_zone *zone, uint32_t head, unsigned from, unsigned type,
+                             unsigned order)
+{
+    unlink_block(zone, head, ebb__state_word(EBB__FREE, from, type));
+    while (from > order) {
+        uint32_t middle = head + (1u << --from);
+
+        link_warm(zone, middle, from, ebb__pageblock_type(zone, middle));
+    }
+}
+
+/* Whoever takes a block off this list next finds it in the cache. */
+static inline void fetch_head(const struct ebb_zone *zone, unsigned order, unsigned type)
+{
+    uint32_t head = zone->lists[order][type].head;
+    uint32_t next = ebb__link_of(zone, order, head)->next;
+
+    __builtin_prefetch(&zone->state[head], 1);
+    __builtin_prefetch(ebb__link_of(zone, order, next), 1);
+}
+
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
     uint32_t orders = zone->nonempty[type] & (~0u << order);
 
-    if (EBB_LIKELY(orders))
-        *index = zone->lists[__builtin_ctz(orders)][type].head;
-    else if (!steal(zone, order, type, index))
-        return false;
-    ebb__take_at(zone, *index, *index, order);
+    if (EBB_UNLIKELY(!orders)) {
+        if (!steal(zone, order, type, index))
+            return false;
+        ebb__take_at(zone, *index, *index, order);
+        return true;
+    }
+    unsigned from = (unsigned)__builtin_ctz(orders);
+    uint32_t head = zone->lists[from][type].head;
+
+    if (EBB_UNLIKELY(ebb__load_state(zone, head) & EBB__REPORTED))
+        ebb__take_at(zone, head, head, order);
+    else
+        take_warm(zone, head, from, type, order);
+    fetch_head(zone, from, type);
+    *index = head;
     return true;
 }
 

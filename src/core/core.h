@@ -9,6 +9,8 @@
 #include <ebb/report.h>
 #include <ebb/zone.h>
 
+#define ALWAYS_INLINE __attribute__((always_inline)) static inline
+
 /*
  * Per-frame state, 16 bits. Zero is "inside a larger block, or not managed":
  * only the first frame of a block (its head) has a state. Kept apart from the
@@ -152,6 +154,9 @@ bool ebb__unlink(struct ebb_zone *zone, uint32_t index);
  * pageblock now. Returns the order of the block it ended in, 0 if it is isolated. */
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                          enum ebb__where where);
+
+/* The same for an unreported block, to the head. */
+unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order);
 
 /* The same for up to EBB__FREE_AT_ONCE unreported frames in state CACHED, order by order, so that
  * what is far away is fetched for all of them at once. Returns a bit for each order

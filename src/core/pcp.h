@@ -8,8 +8,6 @@
 
 #include "core.h"
 
-#define ALWAYS_INLINE __attribute__((always_inline)) static inline
-
 /* ISOLATE has no stack: what is freed there goes to the free lists at once. */
 #define EBB__PCP_TYPES 3u
 

@@ -339,8 +339,8 @@ static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned 
 }
 
 /* One attempt at the free lists. */
-static int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags, bool last,
-                uint32_t *index)
+ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags,
+                       bool last, uint32_t *index)
 {
     int err = 0;
 
@@ -357,15 +357,19 @@ static int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned f
 }
 
 /* From the lists, with the frames in caches as the last resort. */
-static int alloc_uncached(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags,
-                          uint64_t *index)
+__attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsigned order,
+                                                    unsigned type, unsigned flags, uint64_t *index)
 {
+    bool last = false;
     uint32_t taken;
-    int err = take(zone, order, type, flags, false, &taken);
+    int err;
 
-    if (EBB_UNLIKELY(err) && !(flags & EBB_ALLOC_LOW)) {
+    for (;;) {
+        err = take(zone, order, type, flags, last, &taken);
+        if (EBB_LIKELY(!err) || last || (flags & EBB_ALLOC_LOW))
+            break;
         ebb_zone_drain(zone);
-        err = take(zone, order, type, flags, true, &taken);
+        last = true;
     }
     if (EBB_LIKELY(!err))
         *index = taken;
@@ -408,17 +412,32 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
     return 0;
 }
 
+/* A block from the lists, if that is all there is to it; else ask alloc_slow(). */
+__attribute__((noinline)) static int alloc_block(struct ebb_zone *zone, unsigned order,
+                                                 enum ebb_migratetype type, ebb_pfn_t *pfn)
+{
+    uint32_t index;
+
+    if (EBB_UNLIKELY(order > zone->max_order ||
+                     take(zone, order, (unsigned)type, 0, false, &index)))
+        return alloc_slow(zone, order, type, 0, pfn);
+    *pfn = zone->base + index;
+    return 0;
+}
+
 int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
               ebb_pfn_t *pfn)
 {
     uint32_t index;
 
-    if (EBB_LIKELY((order | flags | zone->alloc_flags) == 0 && (unsigned)type < EBB_ISOLATE &&
-                   ebb__pcp_pop(zone, (unsigned)type, &index))) {
-        *pfn = zone->base + index;
-        return 0;
-    }
-    return alloc_slow(zone, order, type, flags, pfn);
+    if (EBB_UNLIKELY((flags | zone->alloc_flags) != 0 || (unsigned)type >= EBB_ISOLATE))
+        return alloc_slow(zone, order, type, flags, pfn);
+    if (order > 0)
+        return alloc_block(zone, order, type, pfn);
+    if (EBB_UNLIKELY(!ebb__pcp_pop(zone, (unsigned)type, &index)))
+        return alloc_slow(zone, order, type, flags, pfn);
+    *pfn = zone->base + index;
+    return 0;
 }
 
 /* Why the block at index cannot be had. */
@@ -550,10 +569,13 @@ ALWAYS_INLINE int give_back(struct ebb_zone *zone, uint32_t index, unsigned orde
 {
     int err = 0;
 
+    /* On their way while the lock is taken. */
+    __builtin_prefetch(&zone->state[index], 1);
+    __builtin_prefetch(ebb__link_of(zone, order, index), 1);
     ebb_port_lock(&zone->lock);
     if (EBB_LIKELY(filled || ebb__release(zone, index, order, EBB__NONE))) {
         zone->frees++;
-        *wanted = ebb__report_screen(zone, ebb__free_block(zone, index, order, false, EBB__HEAD));
+        *wanted = ebb__report_screen(zone, ebb__free_warm(zone, index, order));
     } else {
         err = -EBB_EINVAL;
     }
@@ -596,30 +618,41 @@ __attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pf
     return free_block(zone, index, order, true);
 }
 
-__attribute__((noinline)) static int free_slow(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+/* The cache has to be looked at, or its pageblock is isolated. */
+__attribute__((noinline)) static int free_frame(struct ebb_zone *zone, uint32_t index)
 {
-    uint64_t index = pfn - zone->base;
+    return free_block(zone, index, 0, false);
+}
 
-    /* A pfn below the base wraps round to an index far above the span. Above the
-     * plain orders is what is to be filled, or no order of this zone. */
-    if (EBB_UNLIKELY(index >= zone->span || order >= zone->plain_orders))
-        return fill_and_free(zone, pfn, order);
-    return free_block(zone, index, order, false);
+__attribute__((noinline)) static int free_to_lists(struct ebb_zone *zone, uint32_t index,
+                                                   unsigned order)
+{
+    bool wanted = false;
+
+    if (EBB_UNLIKELY(give_back(zone, index, order, false, &wanted)))
+        return refuse(zone, zone->base + index, order);
+    if (EBB_UNLIKELY(wanted))
+        ebb__report_request(zone);
+    return 0;
 }
 
 int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
 {
     uint64_t index = pfn - zone->base;
+    enum ebb__pcp_free freed;
 
-    if (EBB_LIKELY(order == 0 && index < zone->span && zone->plain_orders > 0)) {
-        enum ebb__pcp_free freed = ebb__pcp_push(zone, (uint32_t)index);
-
-        if (EBB_LIKELY(freed == EBB__PCP_FREED))
-            return 0;
-        if (freed == EBB__PCP_REFUSED)
-            return refuse(zone, pfn, order);
-    }
-    return free_slow(zone, pfn, order);
+    /* A pfn below the base wraps round to an index far above the span. Above the
+     * plain orders is what is to be filled, or no order of this zone. */
+    if (EBB_UNLIKELY(index >= zone->span || order >= zone->plain_orders))
+        return fill_and_free(zone, pfn, order);
+    if (order > 0)
+        return free_to_lists(zone, (uint32_t)index, order);
+    freed = ebb__pcp_push(zone, (uint32_t)index);
+    if (EBB_LIKELY(freed == EBB__PCP_FREED))
+        return 0;
+    if (freed == EBB__PCP_REFUSED)
+        return refuse(zone, pfn, order);
+    return free_frame(zone, (uint32_t)index);
 }
 
 /* ---- isolating ranges ---- */
