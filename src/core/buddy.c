@@ -362,39 +362,37 @@ struct blocks {
 };
 
 /* Of blocks below the pageblock's order, some stay: they get their state. The others merge, and
- * are named by their buddies; true if one of these is reported. What is far away is on its
+ * are named by their buddies; false if none of these is reported. What is far away is on its
  * way then. No branch depends on which are which: nobody could predict it. */
 static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
                      const struct blocks *blocks, struct blocks *staying, struct blocks *buddies)
 {
     const uint16_t word = ebb__state_word(EBB__FREE, order, type);
-    const uint64_t span = zone->span;
+    const uint32_t flip = 1u << order;
     uint16_t *const states = zone->state;
     struct ebb_link *const links = zone->links;
-    const uint32_t n = blocks->n;
-    uint32_t stay = 0;
-    uint32_t merge = 0;
-    unsigned marks = 0;
+    const uint32_t *const end = blocks->index + blocks->n;
+    uint32_t *stay = staying->index;
+    uint32_t *merge = buddies->index;
+    unsigned seen = 0;
 
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t index = blocks->index[i];
-        uint32_t buddy = index ^ (1u << order);
-        /* The last pageblock may be cut off. */
-        uint16_t state =
-            EBB_LIKELY(buddy < span) ? __atomic_load_n(&states[buddy], __ATOMIC_RELAXED) : 0;
-        bool merges = (state & ~EBB__REPORTED) == word;
+    for (const uint32_t *at = blocks->index; at < end; at++) {
+        uint32_t index = *at;
+        uint32_t buddy = index ^ flip; /* has a state even beyond the span: NONE */
+        unsigned state = __atomic_load_n(&states[buddy], __ATOMIC_RELAXED);
+        bool merges = (state & ~(unsigned)EBB__REPORTED) == word;
 
         __builtin_prefetch(&links[buddy], 1);
-        staying->index[stay] = index;
-        buddies->index[merge] = buddy;
+        *stay = index;
+        *merge = buddy;
         stay += !merges;
         merge += merges;
-        marks |= state & -(unsigned)merges;
+        seen |= state;
         __atomic_store_n(&states[index], (uint16_t)(word & (merges - 1u)), __ATOMIC_RELAXED);
     }
-    staying->n = stay;
-    buddies->n = merge;
-    return marks & EBB__REPORTED;
+    staying->n = (uint32_t)(stay - staying->index);
+    buddies->n = (uint32_t)(merge - buddies->index);
+    return seen & EBB__REPORTED;
 }
 
 /* link_block() for many: small, unreported, to the head, where nobody but the list
@@ -451,7 +449,8 @@ static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
     zone->free -= (uint64_t)n << order;
 }
 
-static void prefetch_neighbours(const struct ebb_zone *zone, const struct blocks *blocks)
+/* Inlined always: gcc takes a function that only fetches for one without effect. */
+ALWAYS_INLINE void fetch_neighbours(const struct ebb_zone *zone, const struct blocks *blocks)
 {
     for (uint32_t i = 0; i < blocks->n; i++) {
         struct ebb_link link = zone->links[blocks->index[i]];
@@ -499,7 +498,7 @@ uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_
     for (; order < limit && blocks.n > FEW; order++) {
         bool marks = sort_out(zone, order, type, &blocks, &staying, &buddies);
 
-        prefetch_neighbours(zone, &buddies);
+        fetch_neighbours(zone, &buddies);
         if (staying.n > 0) {
             link_all(zone, order, type, &staying);
             orders |= 1u << order;
@@ -629,16 +628,6 @@ static inline void take_warm(struct ebb_zone *zone, uint32_t head, unsigned from
     }
 }
 
-/* Whoever takes a block off this list next finds it in the cache. */
-static inline void fetch_head(const struct ebb_zone *zone, unsigned order, unsigned type)
-{
-    uint32_t head = zone->lists[order][type].head;
-    uint32_t next = ebb__link_of(zone, order, head)->next;
-
-    __builtin_prefetch(&zone->state[head], 1);
-    __builtin_prefetch(ebb__link_of(zone, order, next), 1);
-}
-
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
     uint32_t orders = zone->nonempty[type] & (~0u << order);
@@ -656,7 +645,6 @@ bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint3
         ebb__take_at(zone, head, head, order);
     else
         take_warm(zone, head, from, type, order);
-    fetch_head(zone, from, type);
     *index = head;
     return true;
 }

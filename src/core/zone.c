@@ -104,19 +104,24 @@ static uint64_t place(uint64_t *offset, uint64_t count, unsigned shift, size_t s
 
 static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
 {
+    uint64_t pageblock;
     uint64_t offset;
 
     geometry->config = *config;
     if (!fill_defaults(&geometry->config) || !fill_span(geometry))
         return false;
     config = &geometry->config;
+    pageblock = (uint64_t)1 << config->pageblock_order;
     offset = config->cpus * sizeof(struct ebb_pcp);
     geometry->links = place(&offset, geometry->span, 0, sizeof(struct ebb_link));
     geometry->large_links =
         place(&offset, geometry->span, large_order(config), sizeof(struct ebb_link));
     geometry->large_marks = place(&offset, geometry->span, large_order(config), sizeof(bool));
     geometry->present = place(&offset, geometry->span, config->max_order, sizeof(uint32_t));
-    geometry->state = place(&offset, geometry->span, 0, sizeof(uint16_t));
+    /* In whole pageblocks, so that whoever looks for a buddy below that need not look
+     * where the span ends. */
+    geometry->state =
+        place(&offset, (geometry->span + pageblock - 1) & ~(pageblock - 1), 0, sizeof(uint16_t));
     geometry->pageblocks = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
     /* For the bitmap tracker: a bit for each block of the smallest order there may be,
      * and one for each word of these; one more, so that the end need not be looked for. */
