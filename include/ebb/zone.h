@@ -62,7 +62,7 @@ struct ebb_zone_config {
     /* Frames in a cache (per migratetype) above which a batch is drained,
      * at most EBB_PCP_LIMIT. Default 192. Must be at least pcp_batch. */
     uint16_t pcp_high;
-    /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 32
+    /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 64
      * (or pcp_high if that is less). */
     uint16_t pcp_batch;
     /* Frames. An allocation that would leave fewer than min free frames (not

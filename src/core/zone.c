@@ -56,7 +56,7 @@ static bool fill_defaults(struct ebb_zone_config *config)
     if (!config->pcp_high)
         config->pcp_high = 192;
     if (!config->pcp_batch)
-        config->pcp_batch = config->pcp_high < 32 ? config->pcp_high : 32;
+        config->pcp_batch = config->pcp_high < 64 ? config->pcp_high : 64;
     if (!config->watermark_low)
         config->watermark_low = config->watermark_min;
     if (!config->poison_value)
