@@ -171,7 +171,7 @@ struct ebb_zone {
 
     /* Metadata, in the caller's memory. */
     uint16_t *state;              /* per frame */
-    struct ebb_link *links;       /* per frame: of blocks that begin there */
+    struct ebb_link *links;       /* per two frames: of a block that begins there */
     struct ebb_link *large_links; /* per 2^large_order frames: of larger blocks */
     bool *large_marks;            /* and whether such a block, if free, is reported */
     uint8_t *pageblocks;          /* per pageblock: migratetype */
@@ -200,6 +200,7 @@ struct ebb_zone {
     uint64_t reported;
     uint64_t refaulted, allocs, frees, failures, steals, conversions;
     uint64_t misuses; /* atomic */
+    void *gathers;    /* ranges that are being allocated; see core/range.c */
 
     /* Links that need more than linking: see core/buddy.c. Orders; 0xff: none. */
     uint8_t track_order;        /* unreported blocks from here on are told to the tracker */

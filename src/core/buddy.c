@@ -53,7 +53,7 @@ static inline void ring_insert(struct ebb_zone *zone, struct ebb_free_list *list
                                uint32_t index)
 {
     if (EBB_LIKELY(order < zone->large_order))
-        insert_between(zone->links, 0, list, index);
+        insert_between(zone->links, EBB__LINK_SHIFT, list, index);
     else
         insert_between(zone->large_links, zone->large_order, list, index);
 }
@@ -62,7 +62,7 @@ static inline void ring_remove(struct ebb_zone *zone, struct ebb_free_list *list
                                uint32_t index)
 {
     if (EBB_LIKELY(order < zone->large_order))
-        remove_from(zone->links, 0, list, index);
+        remove_from(zone->links, EBB__LINK_SHIFT, list, index);
     else
         remove_from(zone->large_links, zone->large_order, list, index);
 }
@@ -352,6 +352,11 @@ unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
 
 /* ---- many frames at once ---- */
 
+static inline struct ebb_link *small_link(const struct ebb_zone *zone, uint32_t index)
+{
+    return &zone->links[index >> EBB__LINK_SHIFT];
+}
+
 /* So few blocks are faster one by one. */
 #define FEW 2u
 
@@ -370,7 +375,6 @@ static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
     const uint16_t word = ebb__state_word(EBB__FREE, order, type);
     const uint32_t flip = 1u << order;
     uint16_t *const states = zone->state;
-    struct ebb_link *const links = zone->links;
     const uint32_t *const end = blocks->index + blocks->n;
     uint32_t *stay = staying->index;
     uint32_t *merge = buddies->index;
@@ -382,7 +386,7 @@ static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
         unsigned state = __atomic_load_n(&states[buddy], __ATOMIC_RELAXED);
         bool merges = (state & ~(unsigned)EBB__REPORTED) == word;
 
-        __builtin_prefetch(&links[buddy], 1);
+        __builtin_prefetch(small_link(zone, buddy), 1);
         *stay = index;
         *merge = buddy;
         stay += !merges;
@@ -401,22 +405,21 @@ static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
                      const struct blocks *blocks)
 {
     struct ebb_free_list *list = &zone->lists[order][type];
-    struct ebb_link *links = zone->links;
     const uint32_t *index = blocks->index;
     const uint32_t n = blocks->n;
     uint32_t first = index[n - 1];
     uint32_t last = index[0];
     uint32_t head = list->blocks > 0 ? list->head : first;
-    uint32_t tail = list->blocks > 0 ? links[head].prev : last;
+    uint32_t tail = list->blocks > 0 ? small_link(zone, head)->prev : last;
 
     for (uint32_t i = 0; i + 1 < n; i++) {
-        links[index[i + 1]].next = index[i];
-        links[index[i]].prev = index[i + 1];
+        small_link(zone, index[i + 1])->next = index[i];
+        small_link(zone, index[i])->prev = index[i + 1];
     }
-    links[last].next = head;
-    links[head].prev = last;
-    links[first].prev = tail;
-    links[tail].next = first;
+    small_link(zone, last)->next = head;
+    small_link(zone, head)->prev = last;
+    small_link(zone, first)->prev = tail;
+    small_link(zone, tail)->next = first;
     list->head = first;
     list->blocks += n;
     zone->nonempty[type] |= 1u << order;
@@ -428,17 +431,16 @@ static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
                        const struct blocks *blocks)
 {
     struct ebb_free_list *list = &zone->lists[order][type];
-    struct ebb_link *const links = zone->links;
     uint16_t *const states = zone->state;
     const uint32_t n = blocks->n;
     uint32_t head = list->head;
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t index = blocks->index[i];
-        struct ebb_link link = links[index];
+        struct ebb_link link = *small_link(zone, index);
 
-        links[link.prev].next = link.next;
-        links[link.next].prev = link.prev;
+        small_link(zone, link.prev)->next = link.next;
+        small_link(zone, link.next)->prev = link.prev;
         head = head == index ? link.next : head;
         __atomic_store_n(&states[index], EBB__NONE, __ATOMIC_RELAXED);
     }
@@ -453,10 +455,10 @@ static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
 ALWAYS_INLINE void fetch_neighbours(const struct ebb_zone *zone, const struct blocks *blocks)
 {
     for (uint32_t i = 0; i < blocks->n; i++) {
-        struct ebb_link link = zone->links[blocks->index[i]];
+        struct ebb_link link = *small_link(zone, blocks->index[i]);
 
-        __builtin_prefetch(&zone->links[link.next], 1);
-        __builtin_prefetch(&zone->links[link.prev], 1);
+        __builtin_prefetch(small_link(zone, link.next), 1);
+        __builtin_prefetch(small_link(zone, link.prev), 1);
     }
 }
 

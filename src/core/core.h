@@ -31,6 +31,10 @@ enum ebb__state {
 #define EBB__TYPE_SHIFT  8
 #define EBB__TYPE_MASK   0x0300u
 #define EBB__REPORTED    0x0400u /* only with EBB__FREE */
+/* Only with EBB__ALLOCATED, of type ISOLATE, while a range is gathered (range.c). */
+#define EBB__CLAIMED      0x8000u
+#define EBB__WAS_REPORTED 0x4000u
+#define EBB__WAS_FREE     0x2000u /* so it holds what free frames hold */
 /* The type is that of the list with EBB__FREE; the one asked for, or ISOLATE for
  * part of a range (range.c), with EBB__ALLOCATED; else 0. */
 
@@ -52,6 +56,10 @@ struct ebb_link {
     uint32_t prev;
 };
 
+/* One link serves two frames, since of two buddies of one frame one is free at most: else they
+ * would have merged. */
+#define EBB__LINK_SHIFT 1u
+
 /*
  * Large blocks, those of a pageblock and more, have their links in an array of
  * their own, one for 2^large_order frames. A pass walks the lists of such blocks; in the array of
@@ -62,7 +70,7 @@ struct ebb_link {
 static inline struct ebb_link *ebb__link_of(const struct ebb_zone *zone, unsigned order,
                                             uint32_t index)
 {
-    return order < zone->large_order ? &zone->links[index]
+    return order < zone->large_order ? &zone->links[index >> EBB__LINK_SHIFT]
                                      : &zone->large_links[index >> zone->large_order];
 }
 

@@ -113,7 +113,7 @@ static bool measure(const struct ebb_zone_config *config, struct geometry *geome
     config = &geometry->config;
     pageblock = (uint64_t)1 << config->pageblock_order;
     offset = config->cpus * sizeof(struct ebb_pcp);
-    geometry->links = place(&offset, geometry->span, 0, sizeof(struct ebb_link));
+    geometry->links = place(&offset, geometry->span, EBB__LINK_SHIFT, sizeof(struct ebb_link));
     geometry->large_links =
         place(&offset, geometry->span, large_order(config), sizeof(struct ebb_link));
     geometry->large_marks = place(&offset, geometry->span, large_order(config), sizeof(bool));

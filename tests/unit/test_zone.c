@@ -121,7 +121,7 @@ static void metadata_is_at_most_16_bytes_a_frame(void **state)
             config.cpus = 3;
             size_t cache = (ebb_zone_metadata_size(&config) - one) / 2;
 
-            assert_in_range(one - cache, 10 * frames, 16 * frames);
+            assert_in_range(one - cache, 6 * frames, 16 * frames);
         }
     }
 }
