@@ -352,9 +352,10 @@ unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
 
 /* ---- many frames at once ---- */
 
-static inline struct ebb_link *small_link(const struct ebb_zone *zone, uint32_t index)
+/* In zone->links, which the loops below keep in a register. */
+static inline struct ebb_link *small_link(struct ebb_link *links, uint32_t index)
 {
-    return &zone->links[index >> EBB__LINK_SHIFT];
+    return &links[index >> EBB__LINK_SHIFT];
 }
 
 /* So few blocks are faster one by one. */
@@ -375,6 +376,7 @@ static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
     const uint16_t word = ebb__state_word(EBB__FREE, order, type);
     const uint32_t flip = 1u << order;
     uint16_t *const states = zone->state;
+    struct ebb_link *const links = zone->links;
     const uint32_t *const end = blocks->index + blocks->n;
     uint32_t *stay = staying->index;
     uint32_t *merge = buddies->index;
@@ -386,7 +388,7 @@ static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
         unsigned state = __atomic_load_n(&states[buddy], __ATOMIC_RELAXED);
         bool merges = (state & ~(unsigned)EBB__REPORTED) == word;
 
-        __builtin_prefetch(small_link(zone, buddy), 1);
+        __builtin_prefetch(small_link(links, buddy), 1);
         *stay = index;
         *merge = buddy;
         stay += !merges;
@@ -405,21 +407,22 @@ static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
                      const struct blocks *blocks)
 {
     struct ebb_free_list *list = &zone->lists[order][type];
+    struct ebb_link *const links = zone->links;
     const uint32_t *index = blocks->index;
     const uint32_t n = blocks->n;
     uint32_t first = index[n - 1];
     uint32_t last = index[0];
     uint32_t head = list->blocks > 0 ? list->head : first;
-    uint32_t tail = list->blocks > 0 ? small_link(zone, head)->prev : last;
+    uint32_t tail = list->blocks > 0 ? small_link(links, head)->prev : last;
 
     for (uint32_t i = 0; i + 1 < n; i++) {
-        small_link(zone, index[i + 1])->next = index[i];
-        small_link(zone, index[i])->prev = index[i + 1];
+        small_link(links, index[i + 1])->next = index[i];
+        small_link(links, index[i])->prev = index[i + 1];
     }
-    small_link(zone, last)->next = head;
-    small_link(zone, head)->prev = last;
-    small_link(zone, first)->prev = tail;
-    small_link(zone, tail)->next = first;
+    small_link(links, last)->next = head;
+    small_link(links, head)->prev = last;
+    small_link(links, first)->prev = tail;
+    small_link(links, tail)->next = first;
     list->head = first;
     list->blocks += n;
     zone->nonempty[type] |= 1u << order;
@@ -431,16 +434,17 @@ static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
                        const struct blocks *blocks)
 {
     struct ebb_free_list *list = &zone->lists[order][type];
+    struct ebb_link *const links = zone->links;
     uint16_t *const states = zone->state;
     const uint32_t n = blocks->n;
     uint32_t head = list->head;
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t index = blocks->index[i];
-        struct ebb_link link = *small_link(zone, index);
+        struct ebb_link link = *small_link(links, index);
 
-        small_link(zone, link.prev)->next = link.next;
-        small_link(zone, link.next)->prev = link.prev;
+        small_link(links, link.prev)->next = link.next;
+        small_link(links, link.next)->prev = link.prev;
         head = head == index ? link.next : head;
         __atomic_store_n(&states[index], EBB__NONE, __ATOMIC_RELAXED);
     }
@@ -454,11 +458,13 @@ static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
 /* Inlined always: gcc takes a function that only fetches for one without effect. */
 ALWAYS_INLINE void fetch_neighbours(const struct ebb_zone *zone, const struct blocks *blocks)
 {
-    for (uint32_t i = 0; i < blocks->n; i++) {
-        struct ebb_link link = *small_link(zone, blocks->index[i]);
+    struct ebb_link *const links = zone->links;
 
-        __builtin_prefetch(small_link(zone, link.next), 1);
-        __builtin_prefetch(small_link(zone, link.prev), 1);
+    for (uint32_t i = 0; i < blocks->n; i++) {
+        struct ebb_link link = *small_link(links, blocks->index[i]);
+
+        __builtin_prefetch(small_link(links, link.next), 1);
+        __builtin_prefetch(small_link(links, link.prev), 1);
     }
 }
 

@@ -150,8 +150,8 @@ static inline bool ebb__above_min(const struct ebb_zone *zone, uint64_t frames)
  * wants blocks that are not to be allocated next; at its very tail. */
 enum ebb__where { EBB__HEAD, EBB__COLD, EBB__TAIL };
 
-/* Put a block on / take it off the free list of (order, type): the only two
- * functions that change a free list or a counter of free frames (I5).
+/* Put a block on / take it off the free list of (order, type): with ebb__free_frames(),
+ * which does the same for many, all that changes a free list or a counter of free frames (I5).
  * ebb__unlink() returns whether the block was reported; it leaves its state
  * EBB__NONE. */
 void ebb__link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type, bool reported,
