@@ -89,8 +89,9 @@ __attribute__((noinline)) static void insert_cold(struct ebb_zone *zone, uint32_
     struct ebb_free_list *list = &zone->lists[order][type];
     uint32_t before;
 
-    /* Nothing unreported goes below a divider. */
-    if ((where == EBB__COLD || !reported) && tracker->place &&
+    /* Nothing unreported goes below a divider, and with a tracker that sorts nothing
+     * reported above it. */
+    if ((where == EBB__COLD || !reported || tracker->sorts) && tracker->place &&
         tracker->place(zone, index, order, type, reported, &before))
         ring_insert_before(zone, list, order, before, index);
     else
@@ -118,6 +119,39 @@ static bool random_bit(struct ebb_zone *zone)
     return bit;
 }
 
+/* What surplus pacing counts by: small blocks unit by unit, large ones in total. */
+static inline void count_link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type)
+{
+    if (EBB_LIKELY(order < zone->large_order)) {
+        uint32_t number = index >> zone->large_order;
+        struct ebb_unit *unit = &zone->units[number];
+
+        if (unit->frames == 0)
+            zone->unit_bits[number >> 6] |= (uint64_t)1 << (number & 63);
+        unit->frames += 1u << order;
+        unit->blocks++;
+        unit->touched = zone->pace.clock;
+    } else if (type != EBB_ISOLATE) {
+        zone->large_unreported += (uint64_t)1 << order;
+    }
+}
+
+static inline void count_unlink(struct ebb_zone *zone, uint32_t index, unsigned order,
+                                unsigned type)
+{
+    if (EBB_LIKELY(order < zone->large_order)) {
+        struct ebb_unit *unit = &zone->units[index >> zone->large_order];
+
+        unit->frames -= 1u << order;
+        unit->blocks--;
+        unit->touched = zone->pace.clock;
+    } else if (type != EBB_ISOLATE) {
+        zone->large_unreported -= (uint64_t)1 << order;
+        if (zone->large_unreported < zone->pace.low)
+            zone->pace.low = zone->large_unreported;
+    }
+}
+
 /* These two are inlined where it counts: in merging. */
 static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
                               bool reported, enum ebb__where where)
@@ -135,8 +169,11 @@ static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
     list->blocks++;
     list->reported += reported;
     zone->nonempty[type] |= 1u << order;
+    zone->warm[type] |= (uint32_t)!reported << order;
     zone->free += frames;
     zone->reported += frames & reported_mask;
+    if (EBB_LIKELY(!reported))
+        count_link(zone, index, order, type);
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
         zone->isolated += frames;
     ebb__store_state(
@@ -166,6 +203,10 @@ static inline bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t 
     list->reported -= reported;
     if (list->blocks == 0)
         zone->nonempty[type] &= ~(1u << order);
+    if (list->blocks == list->reported)
+        zone->warm[type] &= ~(1u << order);
+    if (EBB_LIKELY(!reported))
+        count_unlink(zone, index, order, type);
     zone->free -= frames;
     zone->reported -= frames & -(uint64_t)reported;
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
@@ -251,11 +292,21 @@ void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
             link_part(zone, middle, from, parts_reported);
         }
     }
-    if (reported)
+    if (reported) {
         zone->refaulted += (uint64_t)1 << order;
+        zone->pace.refault_news = zone->report_surplus;
+    }
 }
 
 /* ---- merge ---- */
+
+/* Does a small block lie in a pageblock that may become whole? Then it is not to be the next one
+ * to be allocated: so the fullest are filled first. */
+static bool mostly_free(const struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    return order < zone->large_order &&
+           zone->units[index >> zone->large_order].frames > (1u << zone->large_order) / 2;
+}
 
 static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                                enum ebb__where where)
@@ -280,6 +331,8 @@ static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned o
     }
     if (zone->merge == EBB_MERGE_NEVER && order > freed_order)
         reported = false;
+    if (EBB_UNLIKELY(zone->report_surplus) && where == EBB__HEAD && mostly_free(zone, index, order))
+        where = EBB__COLD;
     if (EBB_UNLIKELY(order >= zone->shuffle_order) && where == EBB__HEAD && random_bit(zone))
         where = EBB__COLD;
     link_block(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
@@ -384,7 +437,7 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
 {
     for (unsigned i = 0; i < 2; i++) {
         unsigned other = fallbacks[type][i];
-        uint32_t orders = zone->nonempty[other] & (~0u << order);
+        uint32_t orders = ebb__orders(zone, other, order);
 
         if (!orders)
             continue;
@@ -400,7 +453,7 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
 
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
-    uint32_t orders = zone->nonempty[type] & (~0u << order);
+    uint32_t orders = ebb__orders(zone, type, order);
 
     if (EBB_LIKELY(orders))
         *index = zone->lists[__builtin_ctz(orders)][type].head;
