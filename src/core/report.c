@@ -1046,6 +1046,7 @@ int ebb_report_unregister(struct ebb_report *report)
     ebb_port_lock(&report->lock);
     report->in_pass = false;
     report->device = NULL;
+    report->pace.flush_wanted = false;
     report->changing = false;
     set_phase(report, EBB_REPORT_IDLE);
     report->due = EBB_NEVER;
