@@ -3,6 +3,13 @@
  * The port: all that ebb's freestanding parts ask of the system they run on.
  * One folder per host below port/ implements it; tests bring a virtual one.
  *
+ * A lock taken and released by a call costs as much as the rest of an allocation
+ * from a cache. So whoever compiles ebb for one port may let EBB_PORT_INLINE name
+ * a header (as #include takes it) that defines ebb_port_lock, ebb_port_unlock and
+ * ebb_port_cpu as static inline, and bool ebb_port_trylock(lock), which is
+ * ebb_port_lock() unless somebody holds the lock, when it returns false and changes
+ * nothing. They are then not looked for when linking.
+ *
  * Blanket preconditions: every function may be called from interrupt context
  * and from any CPU or thread, none may allocate from an ebb zone, none may
  * call back into ebb unless it says so.
@@ -31,13 +38,17 @@ struct ebb_lock {
  * in one order only: a per-CPU cache's, then its zone's. An engine's lock is
  * held with no other.
  */
+#ifndef EBB_PORT_INLINE
 void ebb_port_lock(struct ebb_lock *lock);
 void ebb_port_unlock(struct ebb_lock *lock);
+#endif
 
 /* A number for this CPU or thread, to choose a per-CPU cache by. Any value is
  * allowed (it is taken modulo the zone's number of caches) and it may be stale
  * when it is used: the caches have locks. */
+#ifndef EBB_PORT_INLINE
 unsigned ebb_port_cpu(void);
+#endif
 
 /* Monotonic time in nanoseconds. */
 uint64_t ebb_port_now(void);
@@ -79,5 +90,9 @@ void ebb_port_misuse(const struct ebb_misuse *misuse);
 
 /* An internal invariant is broken. Must not return. */
 _Noreturn void ebb_port_panic(const char *why);
+
+#ifdef EBB_PORT_INLINE
+#include EBB_PORT_INLINE
+#endif
 
 #endif

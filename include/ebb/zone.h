@@ -62,7 +62,7 @@ struct ebb_zone_config {
     /* Frames in a cache (per migratetype) above which a batch is drained,
      * at most EBB_PCP_LIMIT. Default 192. Must be at least pcp_batch. */
     uint16_t pcp_high;
-    /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 32
+    /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 64
      * (or pcp_high if that is less). */
     uint16_t pcp_batch;
     /* Frames. An allocation that would leave fewer than min free frames (not
@@ -171,7 +171,6 @@ struct ebb_pace {
 
 /* Caller-owned; to be treated as opaque. Zero-fill before ebb_zone_init(). */
 struct ebb_zone {
-    struct ebb_lock lock;
     ebb_pfn_t base;  /* config.base rounded down to a block of the largest order */
     ebb_pfn_t first; /* config.base */
     uint64_t span;   /* frames from base to the end: descriptors */
@@ -191,7 +190,7 @@ struct ebb_zone {
 
     /* Metadata, in the caller's memory. */
     uint16_t *state;              /* per frame */
-    struct ebb_link *links;       /* per frame: of blocks that begin there */
+    struct ebb_link *links;       /* per two frames: of a block that begins there */
     struct ebb_link *large_links; /* per 2^large_order frames: of larger blocks */
     bool *large_marks;            /* and whether such a block, if free, is reported */
     uint8_t *pageblocks;          /* per pageblock: migratetype */
@@ -207,6 +206,11 @@ struct ebb_zone {
     void *clear_ctx;
     uint16_t node;
 
+    /* All above is constant, and read by every CPU on the cached path; what is below
+     * is on other cache lines, wherever the zone begins. */
+    uint8_t apart[64];
+    struct ebb_lock lock;
+
     /* Under the lock. */
     struct ebb_free_list lists[EBB_ORDERS][EBB_MIGRATETYPES];
     uint32_t nonempty[EBB_MIGRATETYPES]; /* bit per order: list has blocks */
@@ -220,6 +224,7 @@ struct ebb_zone {
     uint64_t reported;
     uint64_t refaulted, allocs, frees, failures, steals, conversions;
     uint64_t misuses; /* atomic */
+    void *gathers;    /* ranges that are being allocated; see core/range.c */
 
     /* Links that need more than linking: see core/buddy.c. Orders; 0xff: none. */
     uint8_t track_order;        /* unreported blocks from here on are told to the tracker */

@@ -10,7 +10,9 @@
 #ifndef EBB_PORT_BAREMETAL_H
 #define EBB_PORT_BAREMETAL_H
 
-#include <ebb/port.h>
+#include <ebb/types.h>
+
+struct ebb_misuse;
 
 /* What the kernel supplies, once for all CPUs. The functions have the
  * preconditions of their namesakes in port.h. */
@@ -27,5 +29,7 @@ struct ebb_baremetal_cpu {
     const struct ebb_baremetal_system *system;
     uint32_t number; /* 0, 1, 2 ... */
 };
+
+#include <ebb/port.h> /* after the above: it may include port_inline.h, which needs it */
 
 #endif

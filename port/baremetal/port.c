@@ -1,43 +1,34 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The bare-metal port: see baremetal.h. */
-#include "baremetal.h"
+#include "port_inline.h"
 
-#if defined(__x86_64__)
-#include "x86_64/cpu.h"
-#else
-#error "port/baremetal: this machine has no cpu.h yet"
-#endif
-
-/*
- * Test and set, not a ticket lock: virtual CPUs outnumber real ones, and a
- * ticket whose owner the hypervisor has just descheduled would stop everybody
- * behind it. Interrupts come back on while it waits.
- */
-void ebb_port_lock(struct ebb_lock *lock)
+uint64_t ebb__baremetal_lock_slow(struct ebb_lock *lock, uint64_t saved)
 {
-    uint64_t saved = ebb__irq_save();
-
-    while (__atomic_exchange_n(&lock->word, 1u, __ATOMIC_ACQUIRE)) {
+    do {
         ebb__irq_restore(saved);
         while (__atomic_load_n(&lock->word, __ATOMIC_RELAXED))
             ebb__pause();
         saved = ebb__irq_save();
-    }
-    lock->saved = saved;
+    } while (__atomic_exchange_n(&lock->word, 1u, __ATOMIC_ACQUIRE));
+    return saved;
+}
+
+#ifndef EBB_PORT_INLINE
+void ebb_port_lock(struct ebb_lock *lock)
+{
+    ebb__baremetal_lock(lock);
 }
 
 void ebb_port_unlock(struct ebb_lock *lock)
 {
-    uint64_t saved = lock->saved; /* the next owner overwrites it */
-
-    __atomic_store_n(&lock->word, 0u, __ATOMIC_RELEASE);
-    ebb__irq_restore(saved);
+    ebb__baremetal_unlock(lock);
 }
 
 unsigned ebb_port_cpu(void)
 {
     return ebb__this_cpu()->number;
 }
+#endif
 
 uint64_t ebb_port_now(void)
 {

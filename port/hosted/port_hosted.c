@@ -2,6 +2,7 @@
 /* The port (ebb/port.h) on POSIX threads, and the worker thread behind its wake. */
 #define _GNU_SOURCE
 #include "ebb_hosted.h"
+#include "port_inline.h"
 
 #include <sched.h>
 #include <stdio.h>
@@ -20,31 +21,38 @@ static void pause_cpu(void)
 #endif
 }
 
-void ebb_port_lock(struct ebb_lock *lock)
+void ebb__hosted_lock_slow(struct ebb_lock *lock)
 {
-    for (unsigned spins = 0; __atomic_exchange_n(&lock->word, 1, __ATOMIC_ACQUIRE) != 0;) {
+    unsigned spins = 0;
+
+    do {
         while (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) != 0) {
             if (++spins % SPINS == 0)
                 sched_yield();
             else
                 pause_cpu();
         }
-    }
+    } while (__atomic_exchange_n(&lock->word, 1, __ATOMIC_ACQUIRE) != 0);
+}
+
+unsigned ebb__hosted_threads;
+_Thread_local unsigned ebb__hosted_thread;
+
+/* For what is not compiled with port_inline.h: the driver, say. */
+
+void ebb_port_lock(struct ebb_lock *lock)
+{
+    ebb__hosted_lock(lock);
 }
 
 void ebb_port_unlock(struct ebb_lock *lock)
 {
-    __atomic_store_n(&lock->word, 0, __ATOMIC_RELEASE);
+    ebb__hosted_unlock(lock);
 }
 
 unsigned ebb_port_cpu(void)
 {
-    static unsigned threads;
-    static _Thread_local unsigned number;
-
-    if (number == 0)
-        number = __atomic_add_fetch(&threads, 1, __ATOMIC_RELAXED);
-    return number - 1;
+    return ebb__hosted_cpu();
 }
 
 uint64_t ebb_port_now(void)

@@ -53,7 +53,7 @@ static inline void ring_insert(struct ebb_zone *zone, struct ebb_free_list *list
                                uint32_t index)
 {
     if (EBB_LIKELY(order < zone->large_order))
-        insert_between(zone->links, 0, list, index);
+        insert_between(zone->links, EBB__LINK_SHIFT, list, index);
     else
         insert_between(zone->large_links, zone->large_order, list, index);
 }
@@ -62,7 +62,7 @@ static inline void ring_remove(struct ebb_zone *zone, struct ebb_free_list *list
                                uint32_t index)
 {
     if (EBB_LIKELY(order < zone->large_order))
-        remove_from(zone->links, 0, list, index);
+        remove_from(zone->links, EBB__LINK_SHIFT, list, index);
     else
         remove_from(zone->large_links, zone->large_order, list, index);
 }
@@ -120,31 +120,40 @@ static bool random_bit(struct ebb_zone *zone)
 }
 
 /* What surplus pacing counts by: small blocks unit by unit, large ones in total. */
-static inline void count_link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type)
+ALWAYS_INLINE void count_small_link(struct ebb_zone *zone, uint32_t index, unsigned order)
 {
-    if (EBB_LIKELY(order < zone->large_order)) {
-        uint32_t number = index >> zone->large_order;
-        struct ebb_unit *unit = &zone->units[number];
+    uint32_t number = index >> zone->large_order;
+    struct ebb_unit *unit = &zone->units[number];
 
-        if (unit->frames == 0)
-            zone->unit_bits[number >> 6] |= (uint64_t)1 << (number & 63);
-        unit->frames += 1u << order;
-        unit->blocks++;
-        unit->touched = zone->pace.clock;
-    } else if (type != EBB_ISOLATE) {
-        zone->large_unreported += (uint64_t)1 << order;
-    }
+    if (EBB_UNLIKELY(unit->frames == 0))
+        zone->unit_bits[number >> 6] |= (uint64_t)1 << (number & 63);
+    unit->frames += 1u << order;
+    unit->blocks++;
+    unit->touched = zone->pace.clock;
 }
 
-static inline void count_unlink(struct ebb_zone *zone, uint32_t index, unsigned order,
+ALWAYS_INLINE void count_small_unlink(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    struct ebb_unit *unit = &zone->units[index >> zone->large_order];
+
+    unit->frames -= 1u << order;
+    unit->blocks--;
+    unit->touched = zone->pace.clock;
+}
+
+ALWAYS_INLINE void count_link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type)
+{
+    if (EBB_LIKELY(order < zone->large_order))
+        count_small_link(zone, index, order);
+    else if (type != EBB_ISOLATE)
+        zone->large_unreported += (uint64_t)1 << order;
+}
+
+ALWAYS_INLINE void count_unlink(struct ebb_zone *zone, uint32_t index, unsigned order,
                                 unsigned type)
 {
     if (EBB_LIKELY(order < zone->large_order)) {
-        struct ebb_unit *unit = &zone->units[index >> zone->large_order];
-
-        unit->frames -= 1u << order;
-        unit->blocks--;
-        unit->touched = zone->pace.clock;
+        count_small_unlink(zone, index, order);
     } else if (type != EBB_ISOLATE) {
         zone->large_unreported -= (uint64_t)1 << order;
         if (zone->large_unreported < zone->pace.low)
@@ -152,8 +161,9 @@ static inline void count_unlink(struct ebb_zone *zone, uint32_t index, unsigned 
     }
 }
 
-/* These two are inlined where it counts: in merging. */
-static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
+/* These two are inlined where it counts, in taking, splitting and merging, for blocks that
+ * are not reported. */
+ALWAYS_INLINE void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
                               bool reported, enum ebb__where where)
 {
     struct ebb_free_list *list = &zone->lists[order][type];
@@ -188,7 +198,7 @@ static inline void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
         ebb__tracker(zone)->mark(zone, index);
 }
 
-static inline bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t state)
+ALWAYS_INLINE bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t state)
 {
     unsigned order = ebb__order_of(state);
     unsigned type = ebb__type_of(state);
@@ -237,6 +247,12 @@ void ebb__tracker_reset(struct ebb_zone *zone, unsigned order, unsigned type)
         tracker->reset(zone, order, type);
 }
 
+/* An unreported block, to the head. */
+ALWAYS_INLINE void link_warm(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type)
+{
+    link_block(zone, index, order, type, false, EBB__HEAD);
+}
+
 /* ---- looking around ---- */
 
 bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head, uint16_t *state)
@@ -276,6 +292,13 @@ static void link_part(struct ebb_zone *zone, uint32_t index, unsigned order, boo
               reported ? EBB__COLD : EBB__HEAD);
 }
 
+/* So many frames of a reported block go into use. */
+static inline void count_refault(struct ebb_zone *zone, unsigned order)
+{
+    zone->refaulted += (uint64_t)1 << order;
+    zone->pace.refault_news = zone->report_surplus;
+}
+
 void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
 {
     unsigned from = ebb__order_of(ebb__load_state(zone, head));
@@ -292,20 +315,21 @@ void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
             link_part(zone, middle, from, parts_reported);
         }
     }
-    if (reported) {
-        zone->refaulted += (uint64_t)1 << order;
-        zone->pace.refault_news = zone->report_surplus;
-    }
+    if (reported)
+        count_refault(zone, order);
 }
 
 /* ---- merge ---- */
 
-/* Does a small block lie in a pageblock that may become whole? Then it is not to be the next one
- * to be allocated: so the fullest are filled first. */
-static bool mostly_free(const struct ebb_zone *zone, uint32_t index, unsigned order)
+/* A buddy that a block of this order can merge with. */
+static inline bool can_merge(const struct ebb_zone *zone, uint32_t buddy, unsigned order,
+                             bool isolated, uint16_t *state)
 {
-    return order < zone->large_order &&
-           zone->units[index >> zone->large_order].frames > (1u << zone->large_order) / 2;
+    if (buddy >= zone->span)
+        return false;
+    *state = ebb__load_state(zone, buddy);
+    return (*state & (EBB__STATE_MASK | EBB__ORDER_MASK)) == ebb__state_word(EBB__FREE, order, 0) &&
+           (ebb__type_of(*state) == EBB_ISOLATE) == isolated;
 }
 
 static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
@@ -313,44 +337,243 @@ static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned o
 {
     bool isolated = ebb__pageblock_type(zone, index) == EBB_ISOLATE;
     unsigned freed_order = order;
+    uint16_t state;
 
     ebb__store_state(zone, index, EBB__NONE);
     for (; order < zone->max_order; order++) {
         uint32_t buddy = index ^ (1u << order);
 
-        if (buddy >= zone->span)
-            break;
-        uint16_t state = ebb__load_state(zone, buddy);
-
-        if ((state & (EBB__STATE_MASK | EBB__ORDER_MASK)) != ebb__state_word(EBB__FREE, order, 0) ||
-            (ebb__type_of(state) == EBB_ISOLATE) != isolated)
+        if (!can_merge(zone, buddy, order, isolated, &state))
             break;
         /* Both marks count, whichever half came last: `state` was read before this. */
-        reported &= unlink_block(zone, buddy, state);
+        reported &= ebb__unlink(zone, buddy);
         index &= buddy;
     }
     if (zone->merge == EBB_MERGE_NEVER && order > freed_order)
         reported = false;
-    if (EBB_UNLIKELY(zone->report_surplus) && where == EBB__HEAD && mostly_free(zone, index, order))
-        where = EBB__COLD;
     if (EBB_UNLIKELY(order >= zone->shuffle_order) && where == EBB__HEAD && random_bit(zone))
         where = EBB__COLD;
-    link_block(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
+    ebb__link(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
     return isolated ? 0 : order; /* what is isolated is nothing to report */
+}
+
+/* Part of it was isolated while it was out: split along that line. */
+__attribute__((noinline)) static unsigned free_mixed(struct ebb_zone *zone, uint32_t index,
+                                                     unsigned order, bool reported,
+                                                     enum ebb__where where)
+{
+    ebb__store_state(zone, index, EBB__NONE);
+    order--;
+    unsigned lower = ebb__free_block(zone, index, order, reported, where);
+    unsigned upper = ebb__free_block(zone, index + (1u << order), order, reported, where);
+    return lower > upper ? lower : upper;
 }
 
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                          enum ebb__where where)
 {
-    /* Part of it was isolated while it was out: split along that line. */
-    if (EBB_UNLIKELY(order > zone->pageblock_order) && mixed(zone, index, order)) {
-        ebb__store_state(zone, index, EBB__NONE);
-        order--;
-        unsigned lower = ebb__free_block(zone, index, order, reported, where);
-        unsigned upper = ebb__free_block(zone, index + (1u << order), order, reported, where);
-        return lower > upper ? lower : upper;
-    }
+    if (EBB_UNLIKELY(order > zone->pageblock_order) && mixed(zone, index, order))
+        return free_mixed(zone, index, order, reported, where);
     return merge_and_link(zone, index, order, reported, where);
+}
+
+unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    unsigned type = ebb__pageblock_type(zone, index);
+    bool isolated = type == EBB_ISOLATE;
+    uint16_t state;
+
+    if (EBB_UNLIKELY(order > zone->pageblock_order || zone->shuffle_order < EBB_ORDERS))
+        return ebb__free_block(zone, index, order, false, EBB__HEAD);
+    ebb__store_state(zone, index, EBB__NONE);
+    for (; order < zone->max_order; order++) {
+        uint32_t buddy = index ^ (1u << order);
+
+        if (!can_merge(zone, buddy, order, isolated, &state))
+            break;
+        if (EBB_UNLIKELY(state & EBB__REPORTED))
+            (void)ebb__unlink(zone, buddy);
+        else
+            unlink_block(zone, buddy, ebb__state_word(EBB__FREE, order, ebb__type_of(state)));
+        index &= buddy;
+    }
+    link_warm(zone, index, order, ebb__pageblock_type(zone, index));
+    return isolated ? 0 : order;
+}
+
+/* ---- many frames at once ---- */
+
+static inline struct ebb_link *small_link(const struct ebb_zone *zone, uint32_t index)
+{
+    return &zone->links[index >> EBB__LINK_SHIFT];
+}
+
+/* So few blocks are faster one by one. */
+#define FEW 2u
+
+/* Blocks of one order on their way up, or the buddies they merge with. */
+struct blocks {
+    uint32_t n;
+    uint32_t index[EBB__FREE_AT_ONCE];
+};
+
+/* Of blocks below the pageblock's order, some stay: they get their state. The others merge, and
+ * are named by their buddies; false if none of these is reported. What is far away is on its
+ * way then. No branch depends on which are which: nobody could predict it. */
+static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
+                     const struct blocks *blocks, struct blocks *staying, struct blocks *buddies)
+{
+    const uint16_t word = ebb__state_word(EBB__FREE, order, type);
+    const uint32_t flip = 1u << order;
+    uint16_t *const states = zone->state;
+    const uint32_t *const end = blocks->index + blocks->n;
+    uint32_t *stay = staying->index;
+    uint32_t *merge = buddies->index;
+    unsigned seen = 0;
+
+    for (const uint32_t *at = blocks->index; at < end; at++) {
+        uint32_t index = *at;
+        uint32_t buddy = index ^ flip; /* has a state even beyond the span: NONE */
+        unsigned state = __atomic_load_n(&states[buddy], __ATOMIC_RELAXED);
+        bool merges = (state & ~(unsigned)EBB__REPORTED) == word;
+
+        __builtin_prefetch(small_link(zone, buddy), 1);
+        *stay = index;
+        *merge = buddy;
+        stay += !merges;
+        merge += merges;
+        seen |= state;
+        __atomic_store_n(&states[index], (uint16_t)(word & (merges - 1u)), __ATOMIC_RELAXED);
+    }
+    staying->n = (uint32_t)(stay - staying->index);
+    buddies->n = (uint32_t)(merge - buddies->index);
+    return seen & EBB__REPORTED;
+}
+
+/* link_block() for many: small, unreported, to the head, where nobody but the list
+ * takes note. */
+static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
+                     const struct blocks *blocks)
+{
+    struct ebb_free_list *list = &zone->lists[order][type];
+    const uint32_t *index = blocks->index;
+    const uint32_t n = blocks->n;
+    uint32_t first = index[n - 1];
+    uint32_t last = index[0];
+    uint32_t head = list->blocks > 0 ? list->head : first;
+    uint32_t tail = list->blocks > 0 ? small_link(zone, head)->prev : last;
+
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        small_link(zone, index[i + 1])->next = index[i];
+        small_link(zone, index[i])->prev = index[i + 1];
+    }
+    for (uint32_t i = 0; i < n; i++)
+        count_small_link(zone, index[i], order);
+    small_link(zone, last)->next = head;
+    small_link(zone, head)->prev = last;
+    small_link(zone, first)->prev = tail;
+    small_link(zone, tail)->next = first;
+    list->head = first;
+    list->blocks += n;
+    zone->nonempty[type] |= 1u << order;
+    zone->warm[type] |= 1u << order;
+    zone->free += (uint64_t)n << order;
+}
+
+/* unlink_block() for many: small and unreported. */
+static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
+                       const struct blocks *blocks)
+{
+    struct ebb_free_list *list = &zone->lists[order][type];
+    uint16_t *const states = zone->state;
+    const uint32_t n = blocks->n;
+    uint32_t head = list->head;
+
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t index = blocks->index[i];
+        struct ebb_link link = *small_link(zone, index);
+
+        small_link(zone, link.prev)->next = link.next;
+        small_link(zone, link.next)->prev = link.prev;
+        head = head == index ? link.next : head;
+        count_small_unlink(zone, index, order);
+        __atomic_store_n(&states[index], EBB__NONE, __ATOMIC_RELAXED);
+    }
+    list->head = head;
+    list->blocks -= n;
+    if (list->blocks == 0)
+        zone->nonempty[type] &= ~(1u << order);
+    if (list->blocks == list->reported)
+        zone->warm[type] &= ~(1u << order);
+    zone->free -= (uint64_t)n << order;
+}
+
+/* Inlined always: gcc takes a function that only fetches for one without effect. */
+ALWAYS_INLINE void fetch_neighbours(const struct ebb_zone *zone, const struct blocks *blocks)
+{
+    for (uint32_t i = 0; i < blocks->n; i++) {
+        struct ebb_link link = *small_link(zone, blocks->index[i]);
+
+        __builtin_prefetch(small_link(zone, link.next), 1);
+        __builtin_prefetch(small_link(zone, link.prev), 1);
+    }
+}
+
+/* Are they all in pageblocks of this type? Their states are on their way then. */
+static bool all_of_type(const struct ebb_zone *zone, const uint32_t *frames, uint32_t n,
+                        unsigned type)
+{
+    unsigned differ = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        __builtin_prefetch(&zone->state[frames[i]], 1);
+        differ |= ebb__pageblock_type(zone, frames[i]) ^ type;
+    }
+    return differ == 0;
+}
+
+/*
+ * Order by order: at each, all blocks are looked at, then all that stay are linked, then
+ * the buddies of all others unlinked. Of two frames that are each other's buddies the one is
+ * linked, and unlinked again.
+ */
+uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n)
+{
+    unsigned type = ebb__pageblock_type(zone, frames[0]);
+    unsigned limit = zone->pageblock_order;
+    struct blocks blocks = {.n = n};
+    struct blocks staying;
+    struct blocks buddies;
+    uint32_t orders = 0;
+    unsigned order = 0;
+
+    __builtin_memcpy(blocks.index, frames, n * sizeof(*frames));
+    if (limit > zone->track_order)
+        limit = zone->track_order;
+    if (limit > zone->shuffle_order)
+        limit = zone->shuffle_order;
+    if (EBB_UNLIKELY(type == EBB_ISOLATE || !all_of_type(zone, frames, n, type)))
+        limit = 0;
+    for (; order < limit && blocks.n > FEW; order++) {
+        bool marks = sort_out(zone, order, type, &blocks, &staying, &buddies);
+
+        fetch_neighbours(zone, &buddies);
+        if (staying.n > 0) {
+            link_all(zone, order, type, &staying);
+            orders |= 1u << order;
+        }
+        if (EBB_LIKELY(!marks))
+            unlink_all(zone, order, type, &buddies);
+        blocks.n = buddies.n;
+        for (uint32_t i = 0; i < buddies.n; i++) {
+            if (EBB_UNLIKELY(marks))
+                (void)ebb__unlink(zone, buddies.index[i]);
+            blocks.index[i] = buddies.index[i] & ~(1u << order);
+        }
+    }
+    for (uint32_t i = 0; i < blocks.n; i++)
+        orders |= 1u << ebb__free_warm(zone, blocks.index[i], order);
+    return orders;
 }
 
 /* ---- taking a block from another type ---- */
@@ -451,15 +674,37 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
     return false;
 }
 
+/* The lower end of an unreported block. All that its state says follows from its list, so that
+ * nothing waits for it. */
+static inline void take_warm(struct ebb_zone *zone, uint32_t head, unsigned from, unsigned type,
+                             unsigned order)
+{
+    unlink_block(zone, head, ebb__state_word(EBB__FREE, from, type));
+    while (from > order) {
+        uint32_t middle = head + (1u << --from);
+
+        link_warm(zone, middle, from, ebb__pageblock_type(zone, middle));
+    }
+}
+
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
     uint32_t orders = ebb__orders(zone, type, order);
 
-    if (EBB_LIKELY(orders))
-        *index = zone->lists[__builtin_ctz(orders)][type].head;
-    else if (!steal(zone, order, type, index))
-        return false;
-    ebb__take_at(zone, *index, *index, order);
+    if (EBB_UNLIKELY(!orders)) {
+        if (!steal(zone, order, type, index))
+            return false;
+        ebb__take_at(zone, *index, *index, order);
+        return true;
+    }
+    unsigned from = (unsigned)__builtin_ctz(orders);
+    uint32_t head = zone->lists[from][type].head;
+
+    if (EBB_UNLIKELY(ebb__load_state(zone, head) & EBB__REPORTED))
+        ebb__take_at(zone, head, head, order);
+    else
+        take_warm(zone, head, from, type, order);
+    *index = head;
     return true;
 }
 

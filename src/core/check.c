@@ -307,11 +307,14 @@ static bool check_lists(struct walk *walk)
 
 static bool check_state(struct walk *walk, uint64_t index, uint16_t state)
 {
+    const unsigned claimed = EBB__CLAIMED | EBB__WAS_REPORTED | EBB__WAS_FREE;
     const unsigned known = EBB__ORDER_MASK | EBB__STATE_MASK | EBB__TYPE_MASK | EBB__REPORTED;
     const struct ebb_zone *zone = walk->zone;
     enum ebb__state kind = ebb__state_of(state);
     uint64_t frames = (uint64_t)1 << ebb__order_of(state);
 
+    if (kind == EBB__ALLOCATED && ebb__type_of(state) == EBB_ISOLATE && (state & EBB__CLAIMED))
+        state &= (uint16_t)~claimed;
     if ((state & ~known) || kind < EBB__FREE || kind > EBB__FILLING)
         return broken(walk, 20, index, "a state that is not defined");
     if ((state & EBB__REPORTED) && kind != EBB__FREE)

@@ -9,6 +9,8 @@
 #include <ebb/report.h>
 #include <ebb/zone.h>
 
+#define ALWAYS_INLINE __attribute__((always_inline)) static inline
+
 /*
  * Per-frame state, 16 bits. Zero is "inside a larger block, or not managed":
  * only the first frame of a block (its head) has a state. Kept apart from the
@@ -29,6 +31,10 @@ enum ebb__state {
 #define EBB__TYPE_SHIFT  8
 #define EBB__TYPE_MASK   0x0300u
 #define EBB__REPORTED    0x0400u /* only with EBB__FREE */
+/* Only with EBB__ALLOCATED, of type ISOLATE, while a range is gathered (range.c). */
+#define EBB__CLAIMED      0x8000u
+#define EBB__WAS_REPORTED 0x4000u
+#define EBB__WAS_FREE     0x2000u /* so it holds what free frames hold */
 /* The type is that of the list with EBB__FREE; the one asked for, or ISOLATE for
  * part of a range (range.c), with EBB__ALLOCATED; else 0. */
 
@@ -50,6 +56,10 @@ struct ebb_link {
     uint32_t prev;
 };
 
+/* One link serves two frames, since of two buddies of one frame one is free at most: else they
+ * would have merged. */
+#define EBB__LINK_SHIFT 1u
+
 /*
  * Large blocks, those of a pageblock and more, have their links in an array of
  * their own, one for 2^large_order frames. A pass walks the lists of such blocks; in the array of
@@ -60,7 +70,7 @@ struct ebb_link {
 static inline struct ebb_link *ebb__link_of(const struct ebb_zone *zone, unsigned order,
                                             uint32_t index)
 {
-    return order < zone->large_order ? &zone->links[index]
+    return order < zone->large_order ? &zone->links[index >> EBB__LINK_SHIFT]
                                      : &zone->large_links[index >> zone->large_order];
 }
 
@@ -105,6 +115,17 @@ static inline bool ebb__release(struct ebb_zone *zone, uint32_t index, unsigned 
     return (seen & ~EBB__TYPE_MASK) == ebb__state_word(EBB__ALLOCATED, order, 0) &&
            __atomic_compare_exchange_n(&zone->state[index], &seen, to, false, __ATOMIC_RELAXED,
                                        __ATOMIC_RELAXED);
+}
+/* ebb__release() of a single frame that was most likely asked for as this type: the same, without
+ * waiting for the state before the exchange. */
+static inline bool ebb__release_frame(struct ebb_zone *zone, uint32_t index, unsigned type,
+                                      uint16_t to)
+{
+    uint16_t seen = ebb__state_word(EBB__ALLOCATED, 0, type);
+
+    return EBB_LIKELY(__atomic_compare_exchange_n(&zone->state[index], &seen, to, false,
+                                                  __ATOMIC_RELAXED, __ATOMIC_RELAXED)) ||
+           ebb__release(zone, index, 0, to);
 }
 static inline unsigned ebb__pageblock_type(const struct ebb_zone *zone, uint32_t index)
 {
@@ -152,6 +173,15 @@ bool ebb__unlink(struct ebb_zone *zone, uint32_t index);
  * pageblock now. Returns the order of the block it ended in, 0 if it is isolated. */
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                          enum ebb__where where);
+
+/* The same for an unreported block, to the head. */
+unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order);
+
+/* The same for up to EBB__FREE_AT_ONCE unreported frames in state CACHED, order by order, so that
+ * what is far away is fetched for all of them at once. Returns a bit for each order
+ * that a block ended in. */
+#define EBB__FREE_AT_ONCE 64u
+uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
 
 /* Take one block of 2^order frames off the lists, splitting as needed, by type
  * with fallback. The block's state becomes EBB__NONE. False: there is none. */

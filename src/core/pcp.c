@@ -7,17 +7,6 @@
  */
 #include "pcp.h"
 
-static const uint16_t cached_frame = (uint16_t)(EBB__CACHED << EBB__STATE_SHIFT);
-
-static struct ebb_pcp *this_pcp(struct ebb_zone *zone)
-{
-    unsigned cpu = ebb_port_cpu();
-
-    if (EBB_UNLIKELY(cpu >= zone->cpus))
-        cpu %= zone->cpus;
-    return &zone->pcps[cpu];
-}
-
 /* The cache has been idle, or new, and comes into use. */
 __attribute__((noinline)) static bool first_use(struct ebb_zone *zone, struct ebb_pcp *pcp)
 {
@@ -70,7 +59,7 @@ __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_p
         if (!ebb__take_block(zone, order, type, &index))
             break;
         for (uint32_t i = 1u << order; i-- > 0;) {
-            ebb__store_state(zone, index + i, cached_frame);
+            ebb__store_state(zone, index + i, EBB__CACHED_FRAME);
             frames[count++] = index + i;
         }
     }
@@ -84,12 +73,16 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
                                             unsigned type, uint32_t n, bool *wanted)
 {
     uint32_t *frames = pcp->frames[type];
+    uint32_t orders = 0;
 
     ebb_port_lock(&zone->lock);
-    for (uint32_t i = 0; i < n; i++) {
-        unsigned order = ebb__free_block(zone, frames[i], 0, false, EBB__HEAD);
+    for (uint32_t done = 0; done < n; done += EBB__FREE_AT_ONCE) {
+        uint32_t now = n - done < EBB__FREE_AT_ONCE ? n - done : EBB__FREE_AT_ONCE;
 
-        if (wanted && ebb__report_screen(zone, order))
+        orders |= ebb__free_frames(zone, frames + done, now);
+    }
+    for (; wanted && orders; orders &= orders - 1) {
+        if (ebb__report_screen(zone, (unsigned)__builtin_ctz(orders)))
             *wanted = true;
     }
     ebb_port_unlock(&zone->lock);
@@ -101,7 +94,7 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
 
 uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned flags, bool *wanted)
 {
-    struct ebb_pcp *pcp = this_pcp(zone);
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
     uint64_t index = EBB__NO_FRAME;
 
     ebb_port_lock(&pcp->lock);
@@ -131,8 +124,8 @@ ALWAYS_INLINE enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
         return EBB__PCP_BYPASS;
     if (filled)
-        ebb__store_state(zone, index, cached_frame);
-    else if (EBB_UNLIKELY(!ebb__release(zone, index, 0, cached_frame)))
+        ebb__store_state(zone, index, EBB__CACHED_FRAME);
+    else if (EBB_UNLIKELY(!ebb__release(zone, index, 0, EBB__CACHED_FRAME)))
         return EBB__PCP_REFUSED;
     if (EBB_UNLIKELY(!pcp->used))
         *wanted |= first_use(zone, pcp);
@@ -145,7 +138,7 @@ ALWAYS_INLINE enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp
 
 enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted)
 {
-    struct ebb_pcp *pcp = this_pcp(zone);
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
     enum ebb__pcp_free result;
 
     ebb_port_lock(&pcp->lock);
@@ -156,7 +149,7 @@ enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wa
 
 enum ebb__pcp_free ebb__pcp_free_filled(struct ebb_zone *zone, uint32_t index, bool *wanted)
 {
-    struct ebb_pcp *pcp = this_pcp(zone);
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
     enum ebb__pcp_free result;
 
     ebb_port_lock(&pcp->lock);

@@ -8,8 +8,6 @@
 
 #include "core.h"
 
-#define ALWAYS_INLINE __attribute__((always_inline)) static inline
-
 /* ISOLATE has no stack: what is freed there goes to the free lists at once. */
 #define EBB__PCP_TYPES 3u
 
@@ -32,6 +30,51 @@ static inline uint64_t ebb__pcp_held(const struct ebb_pcp *pcp)
     return (uint64_t)pcp->count[0] + pcp->count[1] + pcp->count[2];
 }
 
+/* The state of a frame in a cache. */
+#define EBB__CACHED_FRAME ((uint16_t)(EBB__CACHED << EBB__STATE_SHIFT))
+
+ALWAYS_INLINE struct ebb_pcp *ebb__this_pcp(struct ebb_zone *zone)
+{
+    unsigned cpu = ebb_port_cpu();
+
+    if (EBB_UNLIKELY(cpu >= zone->cpus))
+        cpu %= zone->cpus;
+    return &zone->pcps[cpu];
+}
+
+/* For the cached path, which then has no call in it. */
+ALWAYS_INLINE bool ebb__trylock(struct ebb_lock *lock)
+{
+#ifdef EBB_PORT_INLINE
+    return ebb_port_trylock(lock);
+#else
+    ebb_port_lock(lock);
+    return true;
+#endif
+}
+
+/* A frame from this CPU's cache, allocated then. False: the cache has none, is locked, or
+ * comes into use just now, and ebb__pcp_alloc() is to look. */
+ALWAYS_INLINE bool ebb__pcp_pop(struct ebb_zone *zone, unsigned type, uint32_t *index)
+{
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
+
+    if (EBB_UNLIKELY(!ebb__trylock(&pcp->lock)))
+        return false;
+    uint32_t count = pcp->count[type];
+
+    if (EBB_UNLIKELY(count == 0 || !pcp->used)) {
+        ebb_port_unlock(&pcp->lock);
+        return false;
+    }
+    *index = pcp->frames[type][count - 1];
+    pcp->count[type] = count - 1;
+    pcp->allocs++;
+    ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, 0, type));
+    ebb_port_unlock(&pcp->lock);
+    return true;
+}
+
 /* The index of a frame from this CPU's cache, refilled if need be; the frame is
  * then allocated. Or EBB__NO_FRAME: the lists have none to refill it with, as far
  * as the watermark (the low one with EBB_ALLOC_LOW) allows. *wanted is set, never cleared, if a
@@ -43,7 +86,39 @@ enum ebb__pcp_free {
     EBB__PCP_FREED,
     EBB__PCP_REFUSED, /* not an allocated single frame */
     EBB__PCP_BYPASS,  /* its pageblock is isolated: free it to the lists */
+    EBB__PCP_SLOW,    /* from ebb__pcp_push(): nothing happened, ebb__pcp_free() is to look */
 };
+
+/* A frame to this CPU's cache, if that is not locked, is in use, and has room. */
+ALWAYS_INLINE enum ebb__pcp_free ebb__pcp_push(struct ebb_zone *zone, uint32_t index)
+{
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
+    enum ebb__pcp_free result = EBB__PCP_SLOW;
+
+    /* On its way while the lock is taken. */
+    __builtin_prefetch(&zone->state[index], 1);
+    if (EBB_UNLIKELY(!ebb__trylock(&pcp->lock)))
+        return EBB__PCP_SLOW;
+    /* Read under this lock: ebb_isolate_range() changes the type first and
+     * empties the cache then. */
+    unsigned type = ebb__pageblock_type(zone, index);
+
+    if (EBB_LIKELY(type != EBB_ISOLATE)) {
+        uint32_t count = pcp->count[type];
+
+        if (EBB_LIKELY(count < zone->pcp_high && pcp->used)) {
+            result = EBB__PCP_REFUSED;
+            if (EBB_LIKELY(ebb__release_frame(zone, index, type, EBB__CACHED_FRAME))) {
+                pcp->frames[type][count] = index;
+                pcp->count[type] = count + 1;
+                pcp->frees++;
+                result = EBB__PCP_FREED;
+            }
+        }
+    }
+    ebb_port_unlock(&pcp->lock);
+    return result;
+}
 
 /* Free a frame into this CPU's cache. *wanted as above. */
 enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted);

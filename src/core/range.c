@@ -5,10 +5,10 @@
  * A range is allocated without isolating its pageblocks, so that their types
  * need not be remembered and nobody outside the range notices. Its blocks are
  * claimed one by one instead: each is allocated, with the type ISOLATE, which
- * no other allocated block has; and its links, of no use to a block that is on
- * no list, name the operation that holds it. Once all are claimed they stay as
- * they are, less the name; if that cannot be, the named ones go back, and those
- * that were reported are so again.
+ * no other allocated block has, and with a flag in its state. Whose it is follows
+ * from where it lies, since no two ranges that overlap are gathered at a time.
+ * Once all are claimed they stay as they are, less the flag; if that cannot be,
+ * the flagged ones go back, and those that were reported are so again.
  */
 #include "range.h"
 
@@ -36,6 +36,7 @@ static bool any_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to
 struct gather {
     struct ebb_zone *zone;
     const struct ebb_migrate_ops *ops;
+    struct gather *next; /* another of this zone */
     uint64_t from;
     uint64_t to;
     uint64_t hindered; /* index of what hindered it last, unless it starved */
@@ -45,39 +46,60 @@ struct gather {
     bool wanted;       /* a pass is */
 };
 
-/* With the name of a gather in a claimed block's links: what it was. */
-#define WAS_REPORTED ((uintptr_t)1)
-#define WAS_FREE     ((uintptr_t)2) /* so it holds what free frames hold */
-
-static uint64_t name_of(const struct ebb_zone *zone, uint32_t index)
-{
-    struct ebb_link link = zone->links[index];
-
-    return (uint64_t)link.prev << 32 | link.next;
-}
-
-static void set_name(struct ebb_zone *zone, uint32_t index, uint64_t name)
-{
-    zone->links[index] = (struct ebb_link){.next = (uint32_t)name, .prev = (uint32_t)(name >> 32)};
-}
-
 /* A block of a range, claimed or complete. */
 static bool in_range(uint16_t state)
 {
     return ebb__state_of(state) == EBB__ALLOCATED && ebb__type_of(state) == EBB_ISOLATE;
 }
 
-static bool is_claimed(const struct gather *gather, uint32_t index, uint16_t state)
+/* Of a block with frames of this gather's range: it claimed it. */
+static bool is_claimed(uint16_t state)
 {
-    const uint64_t flags = WAS_REPORTED | WAS_FREE;
-
-    return in_range(state) && (name_of(gather->zone, index) & ~flags) == (uintptr_t)gather;
+    return in_range(state) && (state & EBB__CLAIMED);
 }
 
-static void claim(struct gather *gather, uint32_t index, unsigned order, uintptr_t flags)
+/* `was`: EBB__WAS_REPORTED, EBB__WAS_FREE. */
+static void claim(struct gather *gather, uint32_t index, unsigned order, unsigned was)
 {
-    ebb__store_state(gather->zone, index, ebb__state_word(EBB__ALLOCATED, order, EBB_ISOLATE));
-    set_name(gather->zone, index, (uintptr_t)gather | flags);
+    uint16_t state = ebb__state_word(EBB__ALLOCATED, order, EBB_ISOLATE);
+
+    ebb__store_state(gather->zone, index, (uint16_t)(state | EBB__CLAIMED | was));
+}
+
+/* Nobody else gathers what this one is about to? */
+static bool begin_gather(struct gather *gather)
+{
+    struct ebb_zone *zone = gather->zone;
+    bool alone = true;
+
+    ebb_port_lock(&zone->lock);
+    for (const struct gather *other = zone->gathers; other && alone; other = other->next) {
+        alone = other->to <= gather->from || other->from >= gather->to;
+        if (!alone)
+            gather->hindered = other->to - 1;
+    }
+    if (alone) {
+        gather->next = zone->gathers;
+        zone->gathers = gather;
+    }
+    ebb_port_unlock(&zone->lock);
+    return alone;
+}
+
+static void end_gather(struct gather *gather)
+{
+    struct ebb_zone *zone = gather->zone;
+    struct gather *at;
+
+    ebb_port_lock(&zone->lock);
+    at = zone->gathers;
+    if (at == gather)
+        zone->gathers = gather->next;
+    for (; at && at->next; at = at->next) {
+        if (at->next == gather)
+            at->next = gather->next;
+    }
+    ebb_port_unlock(&zone->lock);
 }
 
 /* There are too few frames. Under the zone's lock. */
@@ -102,7 +124,7 @@ static int claim_free(struct gather *gather, uint32_t head, uint16_t state)
         EBB__ASSERT(ebb__find_block(zone, (uint32_t)at, &head, &state));
         bool reported = ebb__carve(zone, head, (uint32_t)at, order);
 
-        claim(gather, (uint32_t)at, order, WAS_FREE | (reported ? WAS_REPORTED : 0));
+        claim(gather, (uint32_t)at, order, EBB__WAS_FREE | (reported ? EBB__WAS_REPORTED : 0));
         at += (uint64_t)1 << order;
     }
     return 0;
@@ -116,7 +138,7 @@ enum visit {
 /* Do with a block what can be done under the lock. enum visit or an error. */
 static int visit(struct gather *gather, uint32_t head, uint16_t state)
 {
-    if (is_claimed(gather, head, state))
+    if (is_claimed(state))
         return VISITED;
     if (any_isolated(gather->zone, ebb__higher(head, gather->from),
                      ebb__lower(ebb__block_end(head, state), gather->to)))
@@ -305,26 +327,26 @@ static int gather_all(struct gather *gather)
 }
 
 /* A claimed block is a range's now. Returns whether its content has to be looked at. */
-static bool complete_block(struct gather *gather, uint32_t index, unsigned order)
+static bool complete_block(struct gather *gather, uint32_t index, uint16_t state)
 {
     struct ebb_zone *zone = gather->zone;
-    uint64_t name = name_of(zone, index);
+    unsigned order = ebb__order_of(state);
 
-    set_name(zone, index, 0);
+    ebb__store_state(zone, index, ebb__state_word(EBB__ALLOCATED, order, EBB_ISOLATE));
     zone->allocs++;
-    if (name & WAS_REPORTED)
+    if (state & EBB__WAS_REPORTED)
         zone->refaulted += (uint64_t)1 << order;
-    return (name & WAS_FREE) && ebb__must_verify(zone);
+    return (state & EBB__WAS_FREE) && ebb__must_verify(zone);
 }
 
 /* A claimed block goes back; false if it has to be filled first (and is FILLING). */
-static bool return_block(struct gather *gather, uint32_t index, unsigned order)
+static bool return_block(struct gather *gather, uint32_t index, uint16_t state)
 {
     struct ebb_zone *zone = gather->zone;
-    uint64_t name = name_of(zone, index);
-    bool reported = name & WAS_REPORTED;
+    unsigned order = ebb__order_of(state);
+    bool reported = state & EBB__WAS_REPORTED;
 
-    if (!(name & WAS_FREE)) {
+    if (!(state & EBB__WAS_FREE)) {
         ebb__set_filling(zone, index, order);
         return false;
     }
@@ -349,10 +371,10 @@ static void settle(struct gather *gather, bool success)
             bool found = ebb__find_block(zone, (uint32_t)at, &head, &state);
 
             at = found ? ebb__block_end(head, state) : at + 1;
-            if (!found || !is_claimed(gather, head, state))
+            if (!found || !is_claimed(state))
                 continue;
-            unfinished = success ? complete_block(gather, head, ebb__order_of(state))
-                                 : !return_block(gather, head, ebb__order_of(state));
+            unfinished =
+                success ? complete_block(gather, head, state) : !return_block(gather, head, state);
         }
         ebb_port_unlock(&zone->lock);
         if (unfinished && success)
@@ -364,9 +386,13 @@ static void settle(struct gather *gather, bool success)
 
 static int alloc_range(struct gather *gather)
 {
-    int err = gather_all(gather);
+    int err;
 
+    if (!begin_gather(gather))
+        return -EBB_EBUSY;
+    err = gather_all(gather);
     settle(gather, !err);
+    end_gather(gather);
     if (gather->wanted)
         ebb__report_request(gather->zone);
     return err;
@@ -533,9 +559,9 @@ int ebb_alloc_contiguous(struct ebb_zone *zone, uint64_t frames, uint64_t align,
 
 /* ---- freeing ---- */
 
-static bool is_complete(const struct ebb_zone *zone, uint32_t head, uint16_t state)
+static bool is_complete(uint16_t state)
 {
-    return in_range(state) && name_of(zone, head) == 0;
+    return in_range(state) && !(state & EBB__CLAIMED);
 }
 
 /* Is all of this made of complete ranges? If not, *at is the first frame that is none. */
@@ -549,8 +575,7 @@ static bool all_complete(struct ebb_zone *zone, uint64_t *at, uint64_t to)
             uint32_t head;
             uint16_t state;
 
-            complete = ebb__find_block(zone, (uint32_t)*at, &head, &state) &&
-                       is_complete(zone, head, state);
+            complete = ebb__find_block(zone, (uint32_t)*at, &head, &state) && is_complete(state);
             if (complete)
                 *at = ebb__block_end(head, state);
         }
@@ -571,7 +596,6 @@ static bool release_part(struct ebb_zone *zone, uint32_t head, uint32_t index, u
         uint32_t other = index >= middle ? head : middle;
 
         ebb__store_state(zone, other, ebb__state_word(EBB__ALLOCATED, from, EBB_ISOLATE));
-        set_name(zone, other, 0);
         if (index >= middle)
             head = middle;
     }
@@ -588,7 +612,7 @@ static uint64_t free_part(struct ebb_zone *zone, uint64_t at, uint64_t to, bool 
     uint16_t state;
 
     ebb_port_lock(&zone->lock);
-    if (ebb__find_block(zone, (uint32_t)at, &head, &state) && is_complete(zone, head, state)) {
+    if (ebb__find_block(zone, (uint32_t)at, &head, &state) && is_complete(state)) {
         order = ebb__largest_order(zone, at, ebb__lower(to, ebb__block_end(head, state)));
         released = release_part(zone, head, (uint32_t)at, ebb__order_of(state), order);
     }

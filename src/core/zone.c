@@ -58,7 +58,7 @@ static bool fill_defaults(struct ebb_zone_config *config)
     if (!config->pcp_high)
         config->pcp_high = 192;
     if (!config->pcp_batch)
-        config->pcp_batch = config->pcp_high < 32 ? config->pcp_high : 32;
+        config->pcp_batch = config->pcp_high < 64 ? config->pcp_high : 64;
     if (!config->watermark_low)
         config->watermark_low = config->watermark_min;
     if (!config->poison_value)
@@ -106,19 +106,24 @@ static uint64_t place(uint64_t *offset, uint64_t count, unsigned shift, size_t s
 
 static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
 {
+    uint64_t pageblock;
     uint64_t offset;
 
     geometry->config = *config;
     if (!fill_defaults(&geometry->config) || !fill_span(geometry))
         return false;
     config = &geometry->config;
+    pageblock = (uint64_t)1 << config->pageblock_order;
     offset = config->cpus * sizeof(struct ebb_pcp);
-    geometry->links = place(&offset, geometry->span, 0, sizeof(struct ebb_link));
+    geometry->links = place(&offset, geometry->span, EBB__LINK_SHIFT, sizeof(struct ebb_link));
     geometry->large_links =
         place(&offset, geometry->span, large_order(config), sizeof(struct ebb_link));
     geometry->large_marks = place(&offset, geometry->span, large_order(config), sizeof(bool));
     geometry->present = place(&offset, geometry->span, config->max_order, sizeof(uint32_t));
-    geometry->state = place(&offset, geometry->span, 0, sizeof(uint16_t));
+    /* In whole pageblocks, so that whoever looks for a buddy below that need not look
+     * where the span ends. */
+    geometry->state =
+        place(&offset, (geometry->span + pageblock - 1) & ~(pageblock - 1), 0, sizeof(uint16_t));
     geometry->pageblocks = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
     geometry->units = place(&offset, geometry->span, large_order(config), sizeof(struct ebb_unit));
     geometry->unit_bits =
@@ -346,8 +351,8 @@ static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned 
 }
 
 /* One attempt at the free lists. */
-static int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags, bool last,
-                uint32_t *index, bool *wanted)
+ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags,
+                       bool last, uint32_t *index, bool *wanted)
 {
     int err = 0;
 
@@ -365,15 +370,20 @@ static int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned f
 }
 
 /* From the lists, with the frames in caches as the last resort. */
-static int alloc_uncached(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags,
-                          uint64_t *index, bool *wanted)
+__attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsigned order,
+                                                    unsigned type, unsigned flags, uint64_t *index,
+                                                    bool *wanted)
 {
+    bool last = false;
     uint32_t taken;
-    int err = take(zone, order, type, flags, false, &taken, wanted);
+    int err;
 
-    if (EBB_UNLIKELY(err) && !(flags & EBB_ALLOC_LOW)) {
+    for (;;) {
+        err = take(zone, order, type, flags, last, &taken, wanted);
+        if (EBB_LIKELY(!err) || last || (flags & EBB_ALLOC_LOW))
+            break;
         ebb_zone_drain(zone);
-        err = take(zone, order, type, flags, true, &taken, wanted);
+        last = true;
     }
     if (EBB_LIKELY(!err))
         *index = taken;
@@ -389,8 +399,9 @@ static void prepare(struct ebb_zone *zone, uint64_t index, unsigned order, unsig
         zone->clear(zone->clear_ctx, zone->base + index, (uint64_t)1 << order);
 }
 
-int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
-              ebb_pfn_t *pfn)
+__attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned order,
+                                                enum ebb_migratetype type, unsigned flags,
+                                                ebb_pfn_t *pfn)
 {
     uint64_t index = EBB__NO_FRAME;
     bool wanted = false;
@@ -412,6 +423,37 @@ int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, 
     flags |= zone->alloc_flags;
     if (EBB_UNLIKELY(flags & (EBB_ALLOC_ZERO | ALLOC_VERIFY)))
         prepare(zone, index, order, flags);
+    return 0;
+}
+
+/* A block from the lists, if that is all there is to it; else ask alloc_slow(). */
+__attribute__((noinline)) static int alloc_block(struct ebb_zone *zone, unsigned order,
+                                                 enum ebb_migratetype type, ebb_pfn_t *pfn)
+{
+    bool wanted = false;
+    uint32_t index;
+
+    if (EBB_UNLIKELY(order > zone->max_order ||
+                     take(zone, order, (unsigned)type, 0, false, &index, &wanted)))
+        return alloc_slow(zone, order, type, 0, pfn);
+    if (EBB_UNLIKELY(wanted))
+        ebb__report_request(zone);
+    *pfn = zone->base + index;
+    return 0;
+}
+
+int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
+              ebb_pfn_t *pfn)
+{
+    uint32_t index;
+
+    if (EBB_UNLIKELY((flags | zone->alloc_flags) != 0 || (unsigned)type >= EBB_ISOLATE))
+        return alloc_slow(zone, order, type, flags, pfn);
+    if (order > 0)
+        return alloc_block(zone, order, type, pfn);
+    if (EBB_UNLIKELY(!ebb__pcp_pop(zone, (unsigned)type, &index)))
+        return alloc_slow(zone, order, type, flags, pfn);
+    *pfn = zone->base + index;
     return 0;
 }
 
@@ -526,7 +568,7 @@ static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block was free a moment ago");
 }
 
-static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+__attribute__((noinline)) static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
 {
     struct ebb_misuse misuse = {.pfn = pfn, .order = order};
 
@@ -544,10 +586,13 @@ ALWAYS_INLINE int give_back(struct ebb_zone *zone, uint32_t index, unsigned orde
 {
     int err = 0;
 
+    /* On their way while the lock is taken. */
+    __builtin_prefetch(&zone->state[index], 1);
+    __builtin_prefetch(ebb__link_of(zone, order, index), 1);
     ebb_port_lock(&zone->lock);
     if (EBB_LIKELY(filled || ebb__release(zone, index, order, EBB__NONE))) {
         zone->frees++;
-        *wanted = ebb__report_screen(zone, ebb__free_block(zone, index, order, false, EBB__HEAD));
+        *wanted = ebb__report_screen(zone, ebb__free_warm(zone, index, order));
     } else {
         err = -EBB_EINVAL;
     }
@@ -590,15 +635,41 @@ __attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pf
     return free_block(zone, index, order, true);
 }
 
+/* The cache has to be looked at, or its pageblock is isolated. */
+__attribute__((noinline)) static int free_frame(struct ebb_zone *zone, uint32_t index)
+{
+    return free_block(zone, index, 0, false);
+}
+
+__attribute__((noinline)) static int free_to_lists(struct ebb_zone *zone, uint32_t index,
+                                                   unsigned order)
+{
+    bool wanted = false;
+
+    if (EBB_UNLIKELY(give_back(zone, index, order, false, &wanted)))
+        return refuse(zone, zone->base + index, order);
+    if (EBB_UNLIKELY(wanted))
+        ebb__report_request(zone);
+    return 0;
+}
+
 int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
 {
     uint64_t index = pfn - zone->base;
+    enum ebb__pcp_free freed;
 
     /* A pfn below the base wraps round to an index far above the span. Above the
      * plain orders is what is to be filled, or no order of this zone. */
     if (EBB_UNLIKELY(index >= zone->span || order >= zone->plain_orders))
         return fill_and_free(zone, pfn, order);
-    return free_block(zone, index, order, false);
+    if (order > 0)
+        return free_to_lists(zone, (uint32_t)index, order);
+    freed = ebb__pcp_push(zone, (uint32_t)index);
+    if (EBB_LIKELY(freed == EBB__PCP_FREED))
+        return 0;
+    if (freed == EBB__PCP_REFUSED)
+        return refuse(zone, pfn, order);
+    return free_frame(zone, (uint32_t)index);
 }
 
 /* ---- isolating ranges ---- */

@@ -157,11 +157,11 @@ static void rings(void **state)
     assert_int_equal(zone->lists[0][EBB_MOVABLE].blocks, 2); /* 33 and 35 */
     assert_int_equal(zone->lists[0][EBB_MOVABLE].head, 33);
     rig_check();
-    BROKEN(zone->links[33].next, 33, 13, EBB_CHECK_LISTS, BASE + 33);
-    BROKEN(zone->links[33].next, 60, 13, EBB_CHECK_LISTS, BASE + 33);
-    BROKEN(zone->links[33].next, 64, 13, EBB_CHECK_LISTS, BASE + 33);
-    BROKEN(zone->links[33].prev, 60, 13, EBB_CHECK_LISTS, BASE + 35);
-    BROKEN(zone->links[35].prev, 35, 13, EBB_CHECK_LISTS, BASE + 33);
+    BROKEN(zone->links[33 >> 1].next, 33, 13, EBB_CHECK_LISTS, BASE + 33);
+    BROKEN(zone->links[33 >> 1].next, 60, 13, EBB_CHECK_LISTS, BASE + 33);
+    BROKEN(zone->links[33 >> 1].next, 64, 13, EBB_CHECK_LISTS, BASE + 33);
+    BROKEN(zone->links[33 >> 1].prev, 60, 13, EBB_CHECK_LISTS, BASE + 35);
+    BROKEN(zone->links[35 >> 1].prev, 35, 13, EBB_CHECK_LISTS, BASE + 33);
     BROKEN(zone->lists[0][EBB_MOVABLE].head, UINT32_MAX, 13, EBB_CHECK_LISTS, BASE);
     BROKEN(zone->lists[0][EBB_MOVABLE].head, 60, 10, EBB_CHECK_LISTS, BASE + 60);
     BROKEN(zone->lists[0][EBB_MOVABLE].head, 34, 10, EBB_CHECK_LISTS, BASE + 34);
@@ -170,11 +170,11 @@ static void rings(void **state)
     BROKEN(zone->state[33], EBB__NONE, 10, EBB_CHECK_LISTS, BASE + 33);
 
     /* A ring that closes early, with all neighbours in order. */
-    struct ebb_link kept[2] = {zone->links[33], zone->links[35]};
+    struct ebb_link kept[2] = {zone->links[33 >> 1], zone->links[35 >> 1]};
 
-    zone->links[33] = (struct ebb_link){33, 33};
+    zone->links[33 >> 1] = (struct ebb_link){33, 33};
     expect(13, EBB_CHECK_LISTS, BASE + 33);
-    zone->links[33] = kept[0];
+    zone->links[33 >> 1] = kept[0];
     assert_int_equal(ebb_free(zone, BASE + 32, 0), 0);
     assert_int_equal(ebb_free(zone, BASE + 34, 0), 0);
     ebb_zone_drain(zone);
@@ -202,16 +202,17 @@ static void blocks_on_lists(void **state)
     /* Misaligned: the block at 32 moved by one frame. */
     struct ebb_free_list *list = &zone->lists[3][EBB_MOVABLE];
     uint16_t moved = zone->state[32];
+    struct ebb_link link = zone->links[32 >> 1];
 
     zone->state[33] = moved;
     zone->state[32] = EBB__NONE;
-    zone->links[33] = (struct ebb_link){33, 33};
+    zone->links[33 >> 1] = (struct ebb_link){33, 33};
     list->head = 33;
     expect(14, EBB_CHECK_LISTS, BASE + 33);
     zone->state[33] = EBB__NONE;
     zone->state[32] = moved;
     list->head = 32;
-    zone->links[33] = (struct ebb_link){0, 0};
+    zone->links[32 >> 1] = link;
 
     BROKEN(zone->state[32], word(EBB__IN_FLIGHT, 3, 0), 3, EBB_CHECK_LISTS, BASE + 32);
 }

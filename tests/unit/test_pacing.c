@@ -213,7 +213,7 @@ static void test_allocation_prefers_warm(void **state)
         for (unsigned large = 0; large <= P_ORDER; large++) {
             if (cached && large < 5)
                 continue; /* a refill takes more than there is */
-            struct rig *rig = new_quiet((struct rig_config){0});
+            struct rig *rig = new_quiet((struct rig_config){.pcp_high = 64, .pcp_batch = 32});
             struct ebb_zone *zone = &rig->zones[0];
             ebb_pfn_t hole = zone->base + P_FRAMES / 2, pfn, edge;
 
@@ -540,6 +540,29 @@ static void test_calm_halves_the_window(void **state)
     }
     assert_int_equal(rig_stats(rig).window_ns, WINDOW);
     assert_int_equal(rig_stats(rig).window_shrunk, halves);
+    assert_int_equal(rig_stats(rig).window_grown, 1);
+    rig_free(rig);
+}
+
+/* What half of it would have missed once is missed once, not for ever. */
+static void test_one_miss_counts_once(void **state)
+{
+    struct rig *rig = new_long(300 * MS);
+    ebb_pfn_t pfns[P_BLOCKS];
+    uint64_t window = rig_stats(rig).window_ns;
+
+    (void)state;
+    rig_pass(rig, LONGEST);
+    take(rig, P_ORDER, LOTS, pfns);
+    rig_pass(rig, LONGEST);
+    rig_release_all(rig, 0, P_ORDER, pfns, LOTS);
+    rig_pass(rig, window * 9 / 10);
+    take(rig, P_ORDER, 3, pfns);
+    rig_release_all(rig, 0, P_ORDER, pfns, 3);
+    rig_pass(rig, LONGEST);
+    for (unsigned n = 0; n < 30; n++)
+        late_turn(rig);
+    assert_int_equal(rig_stats(rig).window_ns, WINDOW);
     assert_int_equal(rig_stats(rig).window_grown, 1);
     rig_free(rig);
 }
@@ -1247,6 +1270,7 @@ int main(void)
         rig_test(test_few_refaults_do_not),
         rig_test(test_memory_free_at_register_does_not_count),
         rig_test(test_calm_halves_the_window),
+        rig_test(test_one_miss_counts_once),
         rig_test(test_no_half_without_a_difference),
         rig_test(test_no_half_that_would_refault),
         rig_test(test_rest_halves_the_window),

@@ -91,7 +91,7 @@ static void zero_means_default(void **state)
     assert_int_equal(zone->pageblock_order, 9);
     assert_int_equal(zone->cpus, 1);
     assert_int_equal(zone->pcp_high, 192);
-    assert_int_equal(zone->pcp_batch, 32);
+    assert_int_equal(zone->pcp_batch, 64);
     assert_int_equal(zone->watermark_low, 0);
     assert_int_equal(zone->base, 0);
     assert_int_equal(zone->first, 5);
@@ -121,7 +121,7 @@ static void metadata_is_at_most_16_bytes_a_frame(void **state)
             config.cpus = 3;
             size_t cache = (ebb_zone_metadata_size(&config) - one) / 2;
 
-            assert_in_range(one - cache, 10 * frames, 16 * frames);
+            assert_in_range(one - cache, 6 * frames, 16 * frames);
         }
     }
 }
