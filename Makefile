@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test bench format clean install help
+.PHONY: build run test bench lab format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -20,7 +20,16 @@ test: setup-test
 	@tests/run
 
 bench: build
-	@$(BUILD)/lab/bench_alloc
+	@$(BUILD)/bin/ebb bench alloc
+
+# QUICK=1, FRESH=1, MIXED=1, ONLY=P1,P6, ROUNDS=7, TRACES=DIR, LAB_DIR=DIR
+LAB_DIR ?= $(BUILD)/lab
+lab: setup-run
+	@scripts/build $(BUILD) $(MESON_FLAGS)
+	@python3 lab/lab.py run --dir '$(LAB_DIR)' --ebb $(BUILD)/bin/ebb --drop $(BUILD)/lab/drop \
+	    $(if $(QUICK),--quick) $(if $(FRESH),--fresh) $(if $(MIXED),--mixed) \
+	    $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS)) \
+	    $(if $(TRACES),--traces '$(TRACES)')
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
@@ -37,8 +46,11 @@ help:
 	@echo '               (writes ebb-run.svg and ebb-run.json)'
 	@echo 'make test      every test: units, properties, sanitizers, gcc and clang, real QEMU'
 	@echo 'make build     the programs, in $(BUILD)/bin'
-	@echo 'make bench     what the allocator costs, with reporting off and on; all trackers side by'
-	@echo '               side: $(BUILD)/bin/ebb bench trackers'
+	@echo 'make bench     what the allocator costs, with reporting off and idle, beside LLFree (a few'
+	@echo '               minutes); all trackers side by side: $(BUILD)/bin/ebb bench trackers'
+	@echo 'make lab       everything in docs/performance.md, beside Linux guests: hours, on a quiet'
+	@echo '               machine, and goes on where it was stopped; QUICK=1: minutes; FRESH=1: anew;'
+	@echo '               ONLY=P1,P6 ROUNDS=7 TRACES=DIR LAB_DIR=DIR as you like'
 	@echo 'make format    clang-format every C file'
 	@echo 'make install   below PREFIX ($(PREFIX))'
 	@echo 'make clean     remove what was built'

@@ -6,6 +6,7 @@
  */
 #include "bench.h"
 #include "args.h"
+#include "bench_alloc.h"
 #include "cmd.h"
 #include "host.h"
 #include "plot.h"
@@ -31,6 +32,7 @@ static const struct bench_subject trackers[] = {
     {.name = "membrane", .settings = {"tracker=membrane"}, .counted = true, .replayed = true},
     {.name = "boundary", .settings = {"tracker=boundary"}, .counted = true, .replayed = true},
     {.name = "bitmap", .settings = {"tracker=bitmap"}, .counted = true, .replayed = true},
+    {.name = "sorted", .settings = {"tracker=sorted"}, .counted = true, .replayed = true},
 };
 
 /* With the default tracker. */
@@ -79,7 +81,7 @@ double bench_median(const struct bench_samples *samples)
 
 void bench_configure(const struct bench_subject *subject, struct ebb_report_config *config)
 {
-    *config = (struct ebb_report_config){0};
+    *config = (struct ebb_report_config){.pacing = EBB_PACING_DELAY};
     for (unsigned i = 0; i < BENCH_SETTINGS && subject->settings[i]; i++) {
         const char *text = subject->settings[i], *value = strchr(text, '=') + 1, *wanted = NULL;
         char *key = cmd_format("%.*s", (int)(value - text - 1), text);
@@ -94,14 +96,22 @@ void bench_configure(const struct bench_subject *subject, struct ebb_report_conf
 
 /* ---- progress ---- */
 
-/* Weights are rough seconds; what is left is judged by what went before. */
+/* What is left is judged by what went before. */
 static struct {
     bool shown;
     uint64_t start;
     double done, all;
 } progress;
 
-static void progress_show(const char *what, const char *whom)
+void bench_progress_begin(double all)
+{
+    progress.shown = isatty(STDERR_FILENO) == 1;
+    progress.start = cmd_now_ns();
+    progress.all = all;
+    progress.done = 0;
+}
+
+void bench_progress_show(const char *what, const char *whom)
 {
     double passed = (double)(cmd_now_ns() - progress.start) / 1e9;
     double left =
@@ -112,10 +122,16 @@ static void progress_show(const char *what, const char *whom)
                 100 * progress.done / progress.all, left, what, whom);
 }
 
-static void progress_end(void)
+void bench_progress_done(double weight)
+{
+    progress.done += weight;
+}
+
+double bench_progress_end(void)
 {
     if (progress.shown)
         fprintf(stderr, "\r\033[K");
+    return (double)(cmd_now_ns() - progress.start) / 1e9;
 }
 
 /* ---- steps: run twice, once to add up the weights ---- */
@@ -123,6 +139,7 @@ static void progress_end(void)
 struct bench {
     struct bench_run run;
     bool dry; /* adding up */
+    double weight;
     bool failed;
     const char *program; /* ebb-passes */
     struct bench_scale time_scale, count_scale;
@@ -133,18 +150,18 @@ struct bench {
 static bool step(struct bench *bench, double weight, const char *what, const char *whom)
 {
     if (bench->dry) {
-        progress.all += weight;
+        bench->weight += weight;
         return false;
     }
     if (bench->failed)
         return false;
-    progress_show(what, whom);
+    bench_progress_show(what, whom);
     return true;
 }
 
 static void done(struct bench *bench, double weight, bool ok)
 {
-    progress.done += weight;
+    bench_progress_done(weight);
     bench->failed = bench->failed || !ok;
 }
 
@@ -391,11 +408,9 @@ static struct json_object *measure(struct bench *bench)
     bench->dry = true;
     everything(bench);
     bench->dry = false;
-    progress.shown = isatty(STDERR_FILENO) == 1;
-    progress.start = cmd_now_ns();
+    bench_progress_begin(bench->weight);
     everything(bench);
-    progress_end();
-    bench->run.seconds = (double)(cmd_now_ns() - progress.start) / 1e9;
+    bench->run.seconds = bench_progress_end();
     if (!bench->failed)
         json = bench_json(&bench->run);
     free(bench->run.rows);
@@ -478,15 +493,15 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static bool check_options(const struct options *options)
+bool bench_check_outputs(const char *json, const char *plot)
 {
-    if (options->json && !host_check_writable("--json", options->json))
+    if (json && !host_check_writable("--json", json))
         return false;
-    if (options->plot && !is_directory(options->plot)) {
-        cmd_error("--plot: %s is no directory", options->plot);
+    if (plot && !is_directory(plot)) {
+        cmd_error("--plot: %s is no directory", plot);
         return false;
     }
-    return !options->plot || plot_check();
+    return !plot || plot_check();
 }
 
 static bool read_traces(struct bench_traces *traces, const struct options *options)
@@ -528,14 +543,14 @@ static struct json_object *measure_with(const struct options *options, const cha
     return json;
 }
 
-static struct json_object *read_saved(const char *path)
+struct json_object *bench_read_saved(const char *path, const char *benchmark)
 {
     struct json_object *json = json_object_from_file(path);
     const char *what = json ? result_text(json, "benchmark") : NULL;
 
-    if (what && strcmp(what, "trackers") == 0)
+    if (what && strcmp(what, benchmark) == 0)
         return json;
-    cmd_error("%s is no result of ebb bench trackers", path);
+    cmd_error("%s is no result of ebb bench %s", path, benchmark);
     json_object_put(json);
     return NULL;
 }
@@ -548,8 +563,9 @@ static int bench_trackers(int argc, char **argv)
     int status = CMD_HOST;
 
     parse_options(&options, argc, argv);
-    if (check_options(&options)) {
-        json = options.from ? read_saved(options.from) : measure_with(&options, command);
+    if (bench_check_outputs(options.json, options.plot)) {
+        json = options.from ? bench_read_saved(options.from, "trackers")
+                            : measure_with(&options, command);
         if (json && (!options.json || result_write(json, options.json)) &&
             bench_print(json, options.markdown, stdout) &&
             (!options.plot || bench_draw(json, options.plot)))
@@ -571,6 +587,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *what;
 } benchmarks[] = {
+    {"alloc", bench_alloc, "what the allocator costs, beside LLFree"},
     {"trackers", bench_trackers, "every way of finding unreported blocks, side by side"},
 };
 

@@ -27,6 +27,28 @@ struct bench_samples {
 void bench_add(struct bench_samples *samples, double value);
 /* NaN if there are none. */
 double bench_median(const struct bench_samples *samples);
+/* {"median": x, "min": x, "max": x}, or null. */
+struct json_object *bench_samples_json(const struct bench_samples *samples);
+
+/* ---- for all benchmarks ---- */
+
+/* On stderr, if that is a terminal. Weights are rough seconds. */
+void bench_progress_begin(double all);
+void bench_progress_show(const char *what, const char *whom);
+void bench_progress_done(double weight);
+/* Seconds since it began. */
+double bench_progress_end(void);
+
+/* Can they be written, FILE and directory? Both may be NULL. */
+bool bench_check_outputs(const char *json, const char *plot);
+/* What a benchmark of that name wrote; NULL: it did not, it has been said. */
+struct json_object *bench_read_saved(const char *path, const char *benchmark);
+struct json_object *bench_machine_json(void);
+/* A line below a picture's title: which machine. To be freed. */
+char *bench_machine_line(struct json_object *json);
+/* Draw directory/name with the script that put() writes. */
+bool bench_draw_file(struct json_object *json, const char *directory, const char *name,
+                     void (*put)(FILE *file, struct json_object *json, const char *path));
 
 /* ---- whom: a tracker, or the default one with other policies ---- */
 

@@ -71,19 +71,23 @@ static double most(const struct bench_samples *samples)
     return value;
 }
 
-/* {"median": x, "min": x, "max": x}, or null. */
+struct json_object *bench_samples_json(const struct bench_samples *samples)
+{
+    struct json_object *value;
+
+    if (samples->n == 0)
+        return NULL;
+    value = json_object_new_object();
+    add_number(value, "median", bench_median(samples));
+    add_number(value, "min", least(samples));
+    add_number(value, "max", most(samples));
+    return value;
+}
+
 static void add_samples(struct json_object *json, const char *key,
                         const struct bench_samples *samples)
 {
-    struct json_object *value = NULL;
-
-    if (samples->n > 0) {
-        value = json_object_new_object();
-        add_number(value, "median", bench_median(samples));
-        add_number(value, "min", least(samples));
-        add_number(value, "max", most(samples));
-    }
-    add(json, key, value);
+    add(json, key, bench_samples_json(samples));
 }
 
 /* ---- paths ---- */
@@ -354,7 +358,7 @@ static char *cpu_model(void)
     return model;
 }
 
-static struct json_object *machine_json(void)
+struct json_object *bench_machine_json(void)
 {
     struct json_object *json = json_object_new_object();
     struct utsname name;
@@ -404,7 +408,7 @@ struct json_object *bench_json(const struct bench_run *run)
     add_text(json, "ebb_version", EBB_VERSION);
     add_text(json, "benchmark", "trackers");
     add_text(json, "command", run->command);
-    add(json, "machine", machine_json());
+    add(json, "machine", bench_machine_json());
     add_bool(json, "quick", run->quick);
     add_number(json, "seconds", run->seconds);
     add(json, "repetitions", repetitions_json(run));

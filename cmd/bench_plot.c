@@ -37,7 +37,7 @@ static double median_of(struct json_object *json, const char *key)
     return samples ? result_number(samples, "median") : (double)NAN;
 }
 
-static char *machine_of(struct json_object *json)
+char *bench_machine_line(struct json_object *json)
 {
     struct json_object *machine = get(json, "machine");
     const char *cpu = machine ? result_text(machine, "cpu") : NULL;
@@ -91,7 +91,7 @@ static void put_panel(FILE *file, struct json_object *trackers, unsigned shape)
 static void put_passes(FILE *file, struct json_object *json, const char *path)
 {
     struct json_object *trackers = get(json, "trackers");
-    char *machine = machine_of(json);
+    char *machine = bench_machine_line(json);
 
     for (size_t i = 0; i < length(trackers); i++) {
         struct json_object *row = json_object_array_get_idx(trackers, i);
@@ -171,7 +171,7 @@ static void put_bars(FILE *file, struct json_object *trackers, size_t column, bo
 static void put_loads(FILE *file, struct json_object *json, const char *path)
 {
     struct json_object *trackers = get(json, "trackers");
-    char *machine = machine_of(json);
+    char *machine = bench_machine_line(json);
 
     put_load_data(file, json);
     plot_put_header(file, path, "", "");
@@ -193,8 +193,8 @@ static void put_loads(FILE *file, struct json_object *json, const char *path)
 
 /* ---- files ---- */
 
-static bool draw(struct json_object *json, const char *directory, const char *name,
-                 void (*put)(FILE *file, struct json_object *json, const char *path))
+bool bench_draw_file(struct json_object *json, const char *directory, const char *name,
+                     void (*put)(FILE *file, struct json_object *json, const char *path))
 {
     char *path = cmd_format("%s/%s", directory, name), *script = NULL;
     size_t len = 0;
@@ -212,6 +212,6 @@ static bool draw(struct json_object *json, const char *directory, const char *na
 
 bool bench_draw(struct json_object *json, const char *directory)
 {
-    return draw(json, directory, "trackers-passes.svg", put_passes) &&
-           draw(json, directory, "trackers-loads.svg", put_loads);
+    return bench_draw_file(json, directory, "trackers-passes.svg", put_passes) &&
+           bench_draw_file(json, directory, "trackers-loads.svg", put_loads);
 }

@@ -3,115 +3,12 @@
 #include "bench.h"
 #include "cmd.h"
 #include "result.h"
+#include "table.h"
 
 #include <json-c/json.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define COLUMNS 12u
-#define ROWS    32u
-
-struct table {
-    char *cells[ROWS][COLUMNS];
-    unsigned columns, rows; /* the first row holds the heads */
-};
-
-/* ---- tables ---- */
-
-static void new_row(struct table *table)
-{
-    table->rows++;
-    table->columns = 0;
-}
-
-/* Takes the text. */
-static void put(struct table *table, char *text)
-{
-    if (table->rows <= ROWS && table->columns < COLUMNS)
-        table->cells[table->rows - 1][table->columns++] = text;
-    else
-        free(text);
-}
-
-static void put_text(struct table *table, const char *text)
-{
-    put(table, cmd_format("%s", text ? text : "-"));
-}
-
-static unsigned columns_of(const struct table *table)
-{
-    unsigned columns = 0;
-
-    while (columns < COLUMNS && table->cells[0][columns])
-        columns++;
-    return columns;
-}
-
-static const char *cell(const struct table *table, unsigned row, unsigned column)
-{
-    return table->cells[row][column] ? table->cells[row][column] : "";
-}
-
-static int width_of(const struct table *table, unsigned column)
-{
-    size_t width = 0;
-
-    for (unsigned row = 0; row < table->rows; row++) {
-        size_t len = strlen(cell(table, row, column));
-
-        width = len > width ? len : width;
-    }
-    return (int)width;
-}
-
-static void print_rule(const struct table *table, FILE *out)
-{
-    for (unsigned column = 0; column < columns_of(table); column++)
-        fprintf(out, "%s", column == 0 ? "|---|" : "--:|");
-    fputc('\n', out);
-}
-
-static void clear_table(struct table *table)
-{
-    for (unsigned row = 0; row < ROWS; row++) {
-        for (unsigned column = 0; column < COLUMNS; column++)
-            free(table->cells[row][column]);
-    }
-    *table = (struct table){.rows = 0};
-}
-
-/* Prints and empties it. */
-static void print_table(struct table *table, bool markdown, FILE *out)
-{
-    unsigned columns = columns_of(table);
-
-    for (unsigned row = 0; row < table->rows; row++) {
-        for (unsigned column = 0; column < columns; column++) {
-            const char *text = cell(table, row, column);
-
-            if (markdown)
-                fprintf(out, "%s %s |", column == 0 ? "|" : "", text);
-            else if (column == 0)
-                fprintf(out, "%-*s", width_of(table, column), text);
-            else
-                fprintf(out, "  %*s", width_of(table, column), text);
-        }
-        fputc('\n', out);
-        if (markdown && row == 0)
-            print_rule(table, out);
-    }
-    clear_table(table);
-    fputc('\n', out);
-}
-
-static void print_title(const char *title, const char *what, bool markdown, FILE *out)
-{
-    fprintf(out, "%s%s", markdown ? "### " : "", title);
-    if (*what)
-        fprintf(out, "%s%s", markdown ? "\n\n" : " - ", what);
-    fputs("\n\n", out);
-}
 
 /* ---- JSON ---- */
 
@@ -224,14 +121,14 @@ static void print_head(struct json_object *json, FILE *out)
 
 static void put_path_heads(struct table *table, struct json_object *json)
 {
-    new_row(table);
-    put_text(table, "path");
-    put_text(table, "off");
+    table_row(table);
+    table_put_text(table, "path");
+    table_put_text(table, "off");
     for (size_t i = 0; i < length(trackers_of(json)); i++) {
         const char *name = result_text(row_of(json, i), "name");
 
-        put(table, cmd_format("%s idle", name));
-        put(table, cmd_format("%s busy", name));
+        table_put(table, cmd_format("%s idle", name));
+        table_put(table, cmd_format("%s busy", name));
     }
 }
 
@@ -241,20 +138,20 @@ static void print_paths(struct json_object *json, bool instructions, bool markdo
 
     put_path_heads(&table, json);
     for (unsigned path = 0; path < BENCH_PATHS; path++) {
-        new_row(&table);
-        put_text(&table, bench_path_texts[path]);
+        table_row(&table);
+        table_put_text(&table, bench_path_texts[path]);
         for (size_t i = 0; i < length(trackers_of(json)); i++) {
             struct json_object *cells = get(get(row_of(json, i), "paths"), bench_path_names[path]);
 
             for (unsigned mode = i == 0 ? BENCH_OFF : BENCH_IDLE; mode < BENCH_MODES; mode++) {
                 struct json_object *value = get(cells, bench_mode_names[mode]);
 
-                put(&table, instructions ? figure(number_of(value, "instructions"))
-                                         : spread(get(value, "ns")));
+                table_put(&table, instructions ? figure(number_of(value, "instructions"))
+                                               : spread(get(value, "ns")));
             }
         }
     }
-    print_table(&table, markdown, out);
+    table_print(&table, markdown, out);
 }
 
 static bool has_paths(struct json_object *row)
@@ -272,8 +169,8 @@ static void print_policy_paths(struct json_object *json, bool markdown, FILE *ou
     bool any = false;
 
     for (unsigned path = 0; path < BENCH_PATHS + 1; path++) {
-        new_row(&table);
-        put_text(&table, path == 0 ? "path, idle" : bench_path_texts[path - 1]);
+        table_row(&table);
+        table_put_text(&table, path == 0 ? "path, idle" : bench_path_texts[path - 1]);
         for (size_t i = 0; i < length(policies); i++) {
             struct json_object *row = json_object_array_get_idx(policies, i), *cells;
 
@@ -281,44 +178,44 @@ static void print_policy_paths(struct json_object *json, bool markdown, FILE *ou
                 continue;
             any = true;
             cells = path ? get(get(row, "paths"), bench_path_names[path - 1]) : NULL;
-            put(&table,
-                path ? figure(number_of(get(cells, bench_mode_names[BENCH_IDLE]), "instructions"))
-                     : cmd_format("%s", result_text(row, "name")));
+            table_put(&table, path ? figure(number_of(get(cells, bench_mode_names[BENCH_IDLE]),
+                                                      "instructions"))
+                                   : cmd_format("%s", result_text(row, "name")));
         }
     }
     if (any)
-        print_table(&table, markdown, out);
+        table_print(&table, markdown, out);
     else
-        clear_table(&table);
+        table_clear(&table);
 }
 
 /* ---- passes ---- */
 
 static void put_sizes(struct table *table, const char *first)
 {
-    new_row(table);
-    put_text(table, first);
+    table_row(table);
+    table_put_text(table, first);
     for (unsigned size = 0; size < BENCH_SIZES; size++)
-        put(table, cmd_format("%u GiB", bench_gib[size]));
+        table_put(table, cmd_format("%u GiB", bench_gib[size]));
 }
 
 static void put_passes(struct table *table, struct json_object *row, unsigned shape)
 {
     double flat = number_of(get(row, "flat"), bench_shape_names[shape]);
 
-    new_row(table);
-    put_text(table, result_text(row, "name"));
+    table_row(table);
+    table_put_text(table, result_text(row, "name"));
     for (unsigned size = 0; size < BENCH_SIZES; size++) {
         struct json_object *pass = of_shape(row, bench_shape_names[shape], bench_gib[size]);
         double ns = median_of(pass, "ns_per_block");
         char *text = spread(get(pass, "ns_per_block")),
              *looked = figure(number_of(pass, "looked_per_block"));
 
-        put(table, isnan(ns) ? cmd_format("-") : cmd_format("%s; %s", text, looked));
+        table_put(table, isnan(ns) ? cmd_format("-") : cmd_format("%s; %s", text, looked));
         free(text);
         free(looked);
     }
-    put(table, isnan(flat) ? cmd_format("-") : cmd_format("%.2f", flat));
+    table_put(table, isnan(flat) ? cmd_format("-") : cmd_format("%.2f", flat));
 }
 
 static void print_shape(struct json_object *json, unsigned shape, bool markdown, FILE *out)
@@ -326,28 +223,28 @@ static void print_shape(struct json_object *json, unsigned shape, bool markdown,
     struct table table = {.rows = 0};
 
     put_sizes(&table, bench_shape_texts[shape]);
-    put_text(&table, "dearest/cheapest");
+    table_put_text(&table, "dearest/cheapest");
     for (size_t i = 0; i < length(trackers_of(json)); i++)
         put_passes(&table, row_of(json, i), shape);
     put_passes(&table, get(json, "naive"), shape);
-    print_table(&table, markdown, out);
+    table_print(&table, markdown, out);
 }
 
 static void put_holds(struct table *table, struct json_object *row, unsigned shape)
 {
     struct json_object *pass = NULL;
 
-    new_row(table);
-    put(table, cmd_format("%s, %s", result_text(row, "name"), bench_shape_names[shape]));
+    table_row(table);
+    table_put(table, cmd_format("%s, %s", result_text(row, "name"), bench_shape_names[shape]));
     for (unsigned size = 0; size < BENCH_SIZES; size++) {
         struct json_object *found = of_shape(row, bench_shape_names[shape], bench_gib[size]);
 
-        put(table,
-            found ? cmd_format("%.0f", number_of(found, "worst_hold_blocks")) : cmd_format("-"));
+        table_put(table, found ? cmd_format("%.0f", number_of(found, "worst_hold_blocks"))
+                               : cmd_format("-"));
         pass = found ? found : pass;
     }
-    put(table, spread(get(pass, "p99_hold_ns")));
-    put(table, spread(get(pass, "worst_hold_ns")));
+    table_put(table, spread(get(pass, "p99_hold_ns")));
+    table_put(table, spread(get(pass, "worst_hold_ns")));
 }
 
 static void print_holds(struct json_object *json, bool markdown, FILE *out)
@@ -355,13 +252,13 @@ static void print_holds(struct json_object *json, bool markdown, FILE *out)
     struct table table = {.rows = 0};
 
     put_sizes(&table, "blocks touched in the worst hold");
-    put_text(&table, "p99 ns, largest");
-    put_text(&table, "worst ns, largest");
+    table_put_text(&table, "p99 ns, largest");
+    table_put_text(&table, "worst ns, largest");
     for (size_t i = 0; i < length(trackers_of(json)); i++) {
         for (unsigned shape = 0; shape < BENCH_SHAPES; shape++)
             put_holds(&table, row_of(json, i), shape);
     }
-    print_table(&table, markdown, out);
+    table_print(&table, markdown, out);
 }
 
 /* Of the shortest lists and the longest. */
@@ -374,15 +271,16 @@ static void print_pass_counts(struct json_object *json, bool markdown, FILE *out
         for (unsigned shape = 0; shape < BENCH_SHUFFLED; shape++) {
             struct json_object *row = row_of(json, i);
 
-            new_row(&table);
-            put(&table, cmd_format("%s, %s", result_text(row, "name"), bench_shape_names[shape]));
+            table_row(&table);
+            table_put(&table,
+                      cmd_format("%s, %s", result_text(row, "name"), bench_shape_names[shape]));
             for (unsigned size = 0; size < BENCH_SIZES; size++)
-                put(&table,
-                    figure(number_of(of_shape(row, bench_shape_names[shape], bench_gib[size]),
-                                     "instructions_per_block")));
+                table_put(&table,
+                          figure(number_of(of_shape(row, bench_shape_names[shape], bench_gib[size]),
+                                           "instructions_per_block")));
         }
     }
-    print_table(&table, markdown, out);
+    table_print(&table, markdown, out);
 }
 
 /* ---- memory ---- */
@@ -391,23 +289,23 @@ static void print_memory(struct json_object *json, bool markdown, FILE *out)
 {
     struct table table = {.rows = 0};
 
-    new_row(&table);
-    put_text(&table, "tracker");
-    put_text(&table, "bytes a frame, all metadata");
-    put_text(&table, "resident KiB");
-    put_text(&table, "bytes of the tracker");
-    put_text(&table, "resident bytes of it");
+    table_row(&table);
+    table_put_text(&table, "tracker");
+    table_put_text(&table, "bytes a frame, all metadata");
+    table_put_text(&table, "resident KiB");
+    table_put_text(&table, "bytes of the tracker");
+    table_put_text(&table, "resident bytes of it");
     for (size_t i = 0; i < length(trackers_of(json)); i++) {
         struct json_object *memory = get(row_of(json, i), "memory");
 
-        new_row(&table);
-        put_text(&table, result_text(row_of(json, i), "name"));
-        put(&table, figure(number_of(memory, "bytes_per_frame")));
-        put(&table, cmd_format("%.0f", number_of(memory, "metadata_resident") / 1024));
-        put(&table, cmd_format("%.0f", number_of(memory, "tracker_bytes")));
-        put(&table, cmd_format("%.0f", number_of(memory, "tracker_resident")));
+        table_row(&table);
+        table_put_text(&table, result_text(row_of(json, i), "name"));
+        table_put(&table, figure(number_of(memory, "bytes_per_frame")));
+        table_put(&table, cmd_format("%.0f", number_of(memory, "metadata_resident") / 1024));
+        table_put(&table, cmd_format("%.0f", number_of(memory, "tracker_bytes")));
+        table_put(&table, cmd_format("%.0f", number_of(memory, "tracker_resident")));
     }
-    print_table(&table, markdown, out);
+    table_print(&table, markdown, out);
 }
 
 /* ---- loads ---- */
@@ -421,32 +319,32 @@ static void put_load(struct table *table, const char *name, struct json_object *
 {
     double over = median_of(load, "resident_mib") - median_of(load, "live_mib");
 
-    new_row(table);
-    put_text(table, name);
-    put(table, spread(get(load, "resident_mib")));
-    put(table, figure(over));
-    put(table, spread(get(load, "refaulted_mib")));
-    put(table, thousands(median_of(load, "page_faults")));
-    put(table, spread(get(load, "all_ms")));
-    put(table, figure(median_of(load, "left_mib")));
-    put(table, thousands(median_of(load, "operations_per_s")));
-    put(table, figure(median_of(load, "batches")));
-    put(table, spread(get(load, "engine_cpu_ms")));
+    table_row(table);
+    table_put_text(table, name);
+    table_put(table, spread(get(load, "resident_mib")));
+    table_put(table, figure(over));
+    table_put(table, spread(get(load, "refaulted_mib")));
+    table_put(table, thousands(median_of(load, "page_faults")));
+    table_put(table, spread(get(load, "all_ms")));
+    table_put(table, figure(median_of(load, "left_mib")));
+    table_put(table, thousands(median_of(load, "operations_per_s")));
+    table_put(table, figure(median_of(load, "batches")));
+    table_put(table, spread(get(load, "engine_cpu_ms")));
 }
 
 static void put_load_heads(struct table *table, const char *first)
 {
-    new_row(table);
-    put_text(table, first);
-    put_text(table, "resident MiB");
-    put_text(table, "above live");
-    put_text(table, "refaulted MiB");
-    put_text(table, "1000 faults");
-    put_text(table, "all reported, ms");
-    put_text(table, "left MiB");
-    put_text(table, "1000 op/s");
-    put_text(table, "batches");
-    put_text(table, "engine CPU ms");
+    table_row(table);
+    table_put_text(table, first);
+    table_put_text(table, "resident MiB");
+    table_put_text(table, "above live");
+    table_put_text(table, "refaulted MiB");
+    table_put_text(table, "1000 faults");
+    table_put_text(table, "all reported, ms");
+    table_put_text(table, "left MiB");
+    table_put_text(table, "1000 op/s");
+    table_put_text(table, "batches");
+    table_put_text(table, "engine CPU ms");
 }
 
 static struct json_object *trace_of(struct json_object *row, const char *name)
@@ -478,7 +376,7 @@ static void print_load(struct json_object *json, const char *trace, bool markdow
     load = trace ? trace_of(last, trace) : get(last, "load");
     if (load)
         put_load(&table, result_text(last, "name"), load);
-    print_table(&table, markdown, out);
+    table_print(&table, markdown, out);
 }
 
 static void print_loads(struct json_object *json, bool markdown, FILE *out)
@@ -545,30 +443,33 @@ static void print_verdict(struct json_object *json, bool markdown, FILE *out)
 bool bench_print(struct json_object *json, bool markdown, FILE *out)
 {
     print_head(json, out);
-    print_title("Instructions on the allocator's paths",
-                "an operation each; idle: registered, everything reported; busy: a batch is with "
-                "the host, requests come in",
-                markdown, out);
+    table_print_title(
+        "Instructions on the allocator's paths",
+        "an operation each; idle: registered, everything reported; busy: a batch is with "
+        "the host, requests come in",
+        markdown, out);
     print_paths(json, true, markdown, out);
     print_policy_paths(json, markdown, out);
-    print_title("Nanoseconds on the allocator's paths",
-                "median (range); busy: another thread runs pass after pass", markdown, out);
+    table_print_title("Nanoseconds on the allocator's paths",
+                      "median (range); busy: another thread runs pass after pass", markdown, out);
     print_paths(json, false, markdown, out);
-    print_title("A pass",
-                "ns per reported block; blocks looked at per reported block; dearest/cheapest: of "
-                "the medians of each length's ratio to 1 GiB, measured right before",
-                markdown, out);
+    table_print_title(
+        "A pass",
+        "ns per reported block; blocks looked at per reported block; dearest/cheapest: of "
+        "the medians of each length's ratio to 1 GiB, measured right before",
+        markdown, out);
     for (unsigned shape = 0; shape < BENCH_SHAPES; shape++)
         print_shape(json, shape, markdown, out);
     print_pass_counts(json, markdown, out);
-    print_title("Holds of the zone's lock in a pass", "", markdown, out);
+    table_print_title("Holds of the zone's lock in a pass", "", markdown, out);
     print_holds(json, markdown, out);
-    print_title("Memory", "of a zone of 16 GiB that was never used and is reported", markdown, out);
+    table_print_title("Memory", "of a zone of 16 GiB that was never used and is reported", markdown,
+                      out);
     print_memory(json, markdown, out);
-    print_title("Loads", "on memory that is touched and punched; averages are over time", markdown,
-                out);
+    table_print_title("Loads", "on memory that is touched and punched; averages are over time",
+                      markdown, out);
     print_loads(json, markdown, out);
-    print_title("What was to be shown", "", markdown, out);
+    table_print_title("What was to be shown", "", markdown, out);
     print_verdict(json, markdown, out);
     return !ferror(out);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Start QEMU with the reference guest, and understand how it ends. */
+/* Start QEMU with a guest, and understand how it ends. */
 #include "qemu.h"
 #include "child.h"
 #include "cmd.h"
@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define ARGS 48u
+#define ARGS 56u
 
 /* What the guest writes to its exit device; QEMU makes (value << 1) | 1 of it. */
 enum guest_exit { GUEST_OK = 0, GUEST_VERIFY = 1, GUEST_USAGE = 2, GUEST_PANIC = 3 };
@@ -70,18 +70,27 @@ char *qemu_version(const char *path)
     return version;
 }
 
+/*
+ * What a Linux kernel is told besides: a console that is not in the way, an end
+ * instead of a halt when it panics, and runs that are alike.
+ */
+static const char linux_words[] = "console=ttyS0 quiet panic=-1 nokaslr ";
+
 /* The guest's command line. */
 static char *guest_words(const struct run_options *options)
 {
-    char *words = cmd_format("%s", ""), *longer;
+    char *words, *longer;
+
+    words = cmd_format("%s%s%s", options->linux_guest ? linux_words : "",
+                       options->append ? options->append : "", options->append ? " " : "");
 
     for (size_t i = 0; i < options->n_settings; i++) {
         longer = cmd_format("%s%s ", words, options->settings[i]);
         free(words);
         words = longer;
     }
-    longer = cmd_format("%sscript=\"%s%s%s\"", words, options->workload,
-                        options->interactive && *options->workload ? "; " : "",
+    longer = cmd_format("%s%sscript=\"%s%s%s\"", words, options->linux_guest ? "ebb." : "",
+                        options->workload, options->interactive && *options->workload ? "; " : "",
                         options->interactive ? "shell" : "");
     free(words);
     return longer;
@@ -129,6 +138,14 @@ static void add_devices(struct args *args, const struct qemu_fds *fds)
     add(args, "isa-debug-exit,iobase=0xf4,iosize=4");
 }
 
+/* TCG's translations are bounded: the host's memory is the subject here. */
+static const char *accel_words(const struct run *run)
+{
+    if (run->accel == ACCEL_KVM)
+        return "kvm";
+    return run->options->icount ? "tcg,thread=single,tb-size=64" : "tcg,thread=multi,tb-size=64";
+}
+
 pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
 {
     const struct run_options *options = run->options;
@@ -150,9 +167,15 @@ pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
     add(&args, "-no-reboot");
     add(&args, "-display");
     add(&args, "none");
+    /* Names for its threads, by which the sampler tells the guest's CPUs. */
+    add(&args, "-name");
+    add(&args, "ebb,debug-threads=on");
     add(&args, "-accel");
-    /* TCG's translations are bounded: the host's memory is the subject here. */
-    add(&args, "%s", run->accel == ACCEL_KVM ? "kvm" : "tcg,thread=multi,tb-size=64");
+    add(&args, "%s", accel_words(run));
+    if (options->icount) {
+        add(&args, "-icount");
+        add(&args, "shift=0,sleep=on");
+    }
     add(&args, "-machine");
     add(&args, "%s,memory-backend=ram", run_machine_names[options->machine]);
     add(&args, "-smp");
@@ -162,6 +185,10 @@ pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
     add_devices(&args, fds);
     add(&args, "-kernel");
     add(&args, "%s", run->guest_path);
+    if (options->linux_guest) {
+        add(&args, "-initrd");
+        add(&args, "%s", options->initrd);
+    }
     add(&args, "-append");
     add(&args, "%s", words);
     config.argv = args.list;

@@ -22,16 +22,21 @@ void record_destroy(struct record *record)
 {
     pthread_mutex_destroy(&record->lock);
     free(record->samples);
+    free(record->steps);
+    for (size_t i = 0; i < record->n_results; i++)
+        free(record->results[i]);
+    free(record->results);
 }
 
-void record_sample(struct record *record, uint64_t ns, uint64_t host_kib)
+void record_sample(struct record *record, uint64_t ns, uint64_t host_kib, struct cpu_time cpu)
 {
     pthread_mutex_lock(&record->lock);
     if (record->n_samples == record->room) {
         record->room = record->room ? 2 * record->room : 1024;
         record->samples = cmd_realloc(record->samples, record->room * sizeof(struct record_sample));
     }
-    record->samples[record->n_samples++] = (struct record_sample){ns, record->guest_kib, host_kib};
+    record->samples[record->n_samples++] =
+        (struct record_sample){ns, record->guest_kib, host_kib, cpu};
     if (record->based && !record->base_known) {
         bool late = ns > record->base_ns + BASE_LATE_NS && record->n_samples > 1;
 
@@ -45,6 +50,8 @@ void record_sample(struct record *record, uint64_t ns, uint64_t host_kib)
     /* A release right after the hold, with no sample between. */
     if (record->release_new && host_kib > record->release.held_kib)
         record->release.held_kib = host_kib;
+    if (record->release_new)
+        record->release.cpu = cpu;
     record->release_new = false;
     pthread_mutex_unlock(&record->lock);
 }
@@ -60,7 +67,7 @@ static void close_window(struct record *record)
 
 static bool takes_memory(const char *step)
 {
-    static const char *const words[] = {"memhog", "churn", "fragment"};
+    static const char *const words[] = {"memhog", "churn", "fragment", "cycle", "page_fault"};
 
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (strncmp(step, words[i], strlen(words[i])) == 0)
@@ -93,6 +100,29 @@ static void fault(struct record *record, const char *text)
     record->n_faults++;
 }
 
+static void step(struct record *record, uint64_t ns, const char *cmd)
+{
+    struct record_step *at;
+
+    memcpy(record->step, cmd, sizeof(record->step));
+    if (takes_memory(cmd))
+        close_window(record);
+    if (record->n_steps == RECORD_STEPS)
+        return;
+    record->steps = cmd_realloc(record->steps, (record->n_steps + 1) * sizeof(struct record_step));
+    at = &record->steps[record->n_steps++];
+    memcpy(at->cmd, cmd, sizeof(at->cmd));
+    at->begin_ns = ns;
+}
+
+static void keep_result(struct record *record, const char *fields)
+{
+    if (record->n_results == RECORD_RESULTS)
+        return;
+    record->results = cmd_realloc(record->results, (record->n_results + 1) * sizeof(char *));
+    record->results[record->n_results++] = cmd_format("%s", fields);
+}
+
 void record_event(struct record *record, uint64_t ns, const struct telemetry_event *event)
 {
     pthread_mutex_lock(&record->lock);
@@ -113,9 +143,7 @@ void record_event(struct record *record, uint64_t ns, const struct telemetry_eve
         record->guest_kib = event->used_kib;
         break;
     case TELEMETRY_STEP:
-        memcpy(record->step, event->text, sizeof(record->step));
-        if (takes_memory(event->text))
-            close_window(record);
+        step(record, ns, event->text);
         break;
     case TELEMETRY_HOLD:
         record->plateau_kib = 0;
@@ -129,8 +157,15 @@ void record_event(struct record *record, uint64_t ns, const struct telemetry_eve
     case TELEMETRY_FAULT:
         fault(record, event->text);
         break;
+    case TELEMETRY_RESULT:
+        keep_result(record, event->fields);
+        break;
+    case TELEMETRY_ENGINE:
+        memcpy(record->engine, event->fields, sizeof(record->engine));
+        break;
     case TELEMETRY_END:
         record->ended = true;
+        record->end_ns = ns;
         record->end = *event;
         break;
     }
@@ -182,4 +217,41 @@ void record_result(const struct record *record, struct record_result *result)
     result->t50_ms = time_of(record, end, freed * 0.50);
     result->t90_ms = time_of(record, end, freed * 0.90);
     result->t99_ms = time_of(record, end, freed * 0.99);
+}
+
+uint64_t record_step_end(const struct record *record, size_t i)
+{
+    uint64_t begin = record->steps[i].begin_ns;
+    uint64_t last = record->n_samples > 0 ? record->samples[record->n_samples - 1].ns : begin;
+
+    if (i + 1 < record->n_steps)
+        return record->steps[i + 1].begin_ns;
+    if (record->end_ns > 0)
+        return record->end_ns;
+    return last > begin ? last : begin;
+}
+
+/* Between two samples memory changes evenly. */
+struct record_mean record_mean(const struct record *record, uint64_t begin_ns, uint64_t end_ns)
+{
+    struct record_mean mean = {0, 0};
+    double all = 0;
+
+    for (size_t i = 1; i < record->n_samples; i++) {
+        const struct record_sample *a = &record->samples[i - 1], *b = &record->samples[i];
+        uint64_t from = a->ns > begin_ns ? a->ns : begin_ns, to = b->ns < end_ns ? b->ns : end_ns;
+        double time;
+
+        if (from >= to)
+            continue;
+        time = (double)(to - from);
+        mean.host_mib += time * (mib(a->host_kib) + mib(b->host_kib)) / 2;
+        mean.guest_mib += time * (mib(a->guest_kib) + mib(b->guest_kib)) / 2;
+        all += time;
+    }
+    if (all > 0) {
+        mean.host_mib /= all;
+        mean.guest_mib /= all;
+    }
+    return mean;
 }

@@ -51,7 +51,7 @@ struct command {
 static const struct argp_option argp_options[] = {
     {"speed", KEY_SPEED, "N|max", 0,
      "Play N times as fast as recorded, or as fast as it goes (default 20, or less where the "
-     "engine's delay divided by it would be less than a millisecond)",
+     "engine's delay or window divided by it would be less than a millisecond)",
      0},
     {"memory", KEY_MEMORY, "SIZE", 0,
      "Memory to manage, 1M to 64G (default: as much as the recorded machine had)", 0},
@@ -124,7 +124,8 @@ static void fit_speed(struct argp_state *state, struct command *command)
         return;
     if (command->speed_given)
         argp_error(state,
-                   "--speed %u: the engine's delay divided by it is less than a millisecond; %u is "
+                   "--speed %u: the engine's delay or window divided by it is less than a "
+                   "millisecond; %u is "
                    "the most",
                    command->report.speed, most);
     command->report.speed = most;

@@ -117,6 +117,9 @@ struct replay_result {
 
 #define REPLAY_PINNED UINT32_MAX
 
+/* How long a block is free before it is reported, at least: the delay, or the shortest window. */
+uint64_t replay_delay_ms(const struct ebb_report_config *config);
+
 /*
  * The engine's configuration at a speed: times divided by it and rounded to whole
  * milliseconds. False: the delay would be less than one; *most (may be NULL) is then

@@ -49,8 +49,7 @@ static void add_engine(struct json_object *json, const struct replay_result *res
 {
     const struct ebb_report_stats *stats = &result->report;
 
-    result_add_ms(json, "engine_delay_ms",
-                  result->scaled.delay_ms ? result->scaled.delay_ms : EBB_REPORT_DELAY_MS);
+    result_add_ms(json, "engine_delay_ms", (double)replay_delay_ms(&result->scaled));
     result_add_ms(json, "engine_cpu_ms", (double)result->engine_cpu_ns / 1e6);
     result_add_count(json, "passes", stats->passes);
     result_add_count(json, "reports", stats->batches);

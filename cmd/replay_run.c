@@ -48,8 +48,15 @@ static unsigned n_samples(const struct replay_options *options)
     return options->samples ? options->samples : REPLAY_SAMPLES;
 }
 
-static uint64_t delay_ms(const struct ebb_report_config *config)
+static bool has_window(const struct ebb_report_config *config)
 {
+    return ebb_report_config_pacing(config) == EBB_PACING_SURPLUS;
+}
+
+uint64_t replay_delay_ms(const struct ebb_report_config *config)
+{
+    if (has_window(config))
+        return config->window_min_ms ? config->window_min_ms : EBB_REPORT_WINDOW_MIN_MS;
     return config->delay_ms ? config->delay_ms : EBB_REPORT_DELAY_MS;
 }
 
@@ -303,7 +310,7 @@ static void sample_until(struct replay *replay, uint64_t us)
 /* Wait until nothing is left to report. False: it does not come to that. */
 static bool wait_for_rest(struct replay *replay)
 {
-    uint64_t patience = PATIENCE_NS + 3 * delay_ms(&replay->result->scaled) * CMD_MS;
+    uint64_t delay = replay_delay_ms(&replay->result->scaled) * CMD_MS;
     uint64_t moved = cmd_now_ns(), before = 0;
 
     while (ebb_report_phase(&replay->report) != EBB_REPORT_IDLE) {
@@ -314,7 +321,8 @@ static bool wait_for_rest(struct replay *replay)
         if (stats.reported_blocks != before)
             moved = now;
         before = stats.reported_blocks;
-        if (now - moved > patience)
+        /* A single free frame among used ones waits for more than a hundred windows. */
+        if (now - moved > PATIENCE_NS + 3 * delay + 160 * stats.window_ns)
             return false;
         sleep_ns(NAP_NS);
     }
@@ -324,7 +332,7 @@ static bool wait_for_rest(struct replay *replay)
 /* A pause of the trace from `from` to `to`, if the engine is to have its due of it. */
 static void settle_pause(struct replay *replay, uint64_t from, uint64_t to)
 {
-    uint64_t rest = from + delay_ms(&replay->options->report) * 1000;
+    uint64_t rest = from + replay_delay_ms(&replay->options->report) * 1000;
 
     if (!replay->options->settle || is_paced(replay) || !replay->options->reporting || to < rest)
         return;
@@ -584,12 +592,17 @@ bool replay_scale(struct ebb_report_config *config, unsigned speed, unsigned *mo
     /* An engine that runs inside the frees has no times. */
     if (speed == REPLAY_SPEED_MAX || config->execution == EBB_EXECUTION_INLINE)
         return true;
-    if (delay_ms(config) < speed) {
+    if (replay_delay_ms(config) < speed) {
         if (most)
-            *most = (unsigned)delay_ms(config);
+            *most = (unsigned)replay_delay_ms(config);
         return false;
     }
-    config->delay_ms = scaled_ms(config->delay_ms, EBB_REPORT_DELAY_MS, speed);
+    if (has_window(config)) {
+        config->window_min_ms = scaled_ms(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS, speed);
+        config->window_max_ms = scaled_ms(config->window_max_ms, EBB_REPORT_WINDOW_MAX_MS, speed);
+    } else {
+        config->delay_ms = scaled_ms(config->delay_ms, EBB_REPORT_DELAY_MS, speed);
+    }
     config->backoff_ms = scaled_ms(config->backoff_ms, 1000, speed);
     config->backoff_max_ms = scaled_ms(config->backoff_max_ms, 60000, speed);
     return true;

@@ -17,9 +17,11 @@
 #define LONG_WALK_NS    (2 * CMD_MS)
 #define WALK_NS_PER_KIB 10u
 /* A walk is followed by this many times its length without one; a long one by
- * this time, so that it is rarely in the way when the guest frees its memory. */
-#define WALK_REST      4u
-#define LONG_WALK_REST CMD_S
+ * this time, and at least this many times its length, so that it takes 1 % of a
+ * CPU at most and is rarely in the way when the guest frees its memory. */
+#define WALK_REST       4u
+#define LONG_WALK_REST  CMD_S
+#define LONG_WALK_SHARE 100u
 
 void residency_init(struct residency *residency, pid_t pid, enum backing backing, uint64_t bytes)
 {
@@ -261,7 +263,9 @@ bool residency_read(struct residency *residency, enum residency_care care, uint6
         return false;
     *kib = minus(process, residency->other_kib);
     cost = walk_cost(residency, *kib);
-    rest = cost > LONG_WALK_NS ? LONG_WALK_REST : WALK_REST * cost;
+    rest = WALK_REST * cost;
+    if (cost > LONG_WALK_NS) /* 8 GiB take 80 ms: each 8 s */
+        rest = cost * LONG_WALK_SHARE > LONG_WALK_REST ? cost * LONG_WALK_SHARE : LONG_WALK_REST;
     if ((care == RESIDENCY_QUICK && cost > LONG_WALK_NS) || now - residency->exact_end < rest)
         return true;
     return read_exactly(residency, kib);

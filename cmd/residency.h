@@ -42,7 +42,8 @@ enum residency_care { RESIDENCY_QUICK, RESIDENCY_USUAL, RESIDENCY_EXACT };
  * A memfd's blocks are read in a microsecond. For anonymous memory the kernel
  * walks the page table (10 ms per GiB), so readings take the change of the
  * process's anonymous memory since the last walk. They walk again where that is
- * short; where it is long, the usual ones once a second, the quick ones never.
+ * short; where it is long, the usual ones once a second or more rarely, so that
+ * walks take 1 % of a CPU at most, and the quick ones never.
  */
 bool residency_read(struct residency *residency, enum residency_care care, uint64_t *kib);
 

@@ -68,14 +68,119 @@ static struct json_object *samples_json(const struct record *record)
 
     for (size_t i = 0; i < record->n_samples; i++) {
         const struct record_sample *sample = &record->samples[i];
-        struct json_object *row = json_object_new_array_ext(3);
+        struct json_object *row = json_object_new_array_ext(5);
 
         json_object_array_add(row, result_digits((double)(sample->ns - record->start_ns) / 1e6, 1));
         json_object_array_add(row, result_digits((double)sample->guest_kib / 1024, 2));
         json_object_array_add(row, result_digits((double)sample->host_kib / 1024, 2));
+        json_object_array_add(row, json_object_new_uint64(sample->cpu.vcpu_ns));
+        json_object_array_add(row, json_object_new_uint64(sample->cpu.other_ns));
         json_object_array_add(samples, row);
     }
     return samples;
+}
+
+/* "key=value key=value": numbers where they are such. */
+static struct json_object *fields_json(const char *fields)
+{
+    struct json_object *json = json_object_new_object();
+
+    while (*fields) {
+        size_t len = strcspn(fields, " "), key = strcspn(fields, "=");
+        char *name = cmd_format("%.*s", (int)key, fields);
+        char *value = cmd_format("%.*s", (int)(len - key - 1), fields + key + 1);
+
+        if (value[strspn(value, "0123456789")] == '\0' && strlen(value) < 20)
+            result_add_count(json, name, strtoull(value, NULL, 10));
+        else
+            result_add_text(json, name, value);
+        free(name);
+        free(value);
+        fields += len + strspn(fields + len, " ");
+    }
+    return json;
+}
+
+static struct json_object *results_json(const struct record *record)
+{
+    struct json_object *results = json_object_new_array();
+
+    for (size_t i = 0; i < record->n_results; i++)
+        json_object_array_add(results, fields_json(record->results[i]));
+    return results;
+}
+
+static struct json_object *steps_json(const struct record *record)
+{
+    struct json_object *steps = json_object_new_array();
+
+    for (size_t i = 0; i < record->n_steps; i++) {
+        const struct record_step *step = &record->steps[i];
+        uint64_t end = record_step_end(record, i);
+        struct record_mean mean = record_mean(record, step->begin_ns, end);
+        struct json_object *json = json_object_new_object();
+
+        result_add_text(json, "cmd", step->cmd);
+        result_add_ms(json, "begin_ms", (double)(step->begin_ns - record->start_ns) / 1e6);
+        result_add_ms(json, "end_ms", (double)(end - record->start_ns) / 1e6);
+        result_add_mib(json, "mean_resident_mib", mean.host_mib);
+        result_add_mib(json, "mean_used_mib", mean.guest_mib);
+        json_object_array_add(steps, json);
+    }
+    return steps;
+}
+
+static void add_cpu(struct json_object *json, const char *key, const struct cpu_time *time)
+{
+    struct json_object *pair = NULL;
+
+    if (time) {
+        pair = json_object_new_array_ext(2);
+        json_object_array_add(pair, json_object_new_uint64(time->vcpu_ns));
+        json_object_array_add(pair, json_object_new_uint64(time->other_ns));
+    }
+    result_add(json, key, pair);
+}
+
+static void add_cpu_times(struct json_object *json, const struct record *record)
+{
+    const struct record_sample *last =
+        record->n_samples > 0 ? &record->samples[record->n_samples - 1] : NULL;
+
+    add_cpu(json, "release_cpu_ns",
+            record->release.seen && !record->release_new ? &record->release.cpu : NULL);
+    add_cpu(json, "end_cpu_ns", last ? &last->cpu : NULL);
+}
+
+/* What Linux does not count is null. */
+static void add_engine_totals(struct json_object *json, const struct run *run)
+{
+    const struct telemetry_event *end = &run->record.end;
+
+    if (run->options->linux_guest) {
+        static const char *const unknown[] = {"reports", "reported_mib", "refaulted_mib",
+                                              "failed_reports"};
+
+        for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++)
+            result_add(json, unknown[i], NULL);
+        return;
+    }
+    result_add_count(json, "reports", end->reports);
+    result_add_mib(json, "reported_mib", (double)end->reported_kib / 1024);
+    result_add_mib(json, "refaulted_mib", (double)end->refaulted_kib / 1024);
+    result_add_count(json, "failed_reports", end->failed);
+}
+
+static void add_guest(struct json_object *json, const struct run_options *options)
+{
+    const char *kernel = options->kernel ? strrchr(options->kernel, '/') : NULL;
+
+    result_add_text(json, "guest", options->linux_guest ? "linux" : "reference");
+    result_add(json, "kernel",
+               options->kernel ? json_object_new_string(kernel ? kernel + 1 : options->kernel)
+                               : NULL);
+    result_add(json, "append", options->append ? json_object_new_string(options->append) : NULL);
+    result_add(json, "icount", json_object_new_boolean(options->icount));
 }
 
 struct json_object *result_json(const struct run *run, const struct record_result *result)
@@ -89,6 +194,7 @@ struct json_object *result_json(const struct run *run, const struct record_resul
     result_add_text(json, "qemu_version", run->qemu_version);
     result_add_text(json, "command", run->command);
     result_add_text(json, "status", run_status_name(run->status));
+    add_guest(json, options);
     result_add_text(json, "machine", run_machine_names[options->machine]);
     result_add_text(json, "accel", run_accel_names[run->accel]);
     result_add_text(json, "backing", run_backing_names[options->backing]);
@@ -107,14 +213,16 @@ struct json_object *result_json(const struct run *run, const struct record_resul
     result_add_ms(json, "t50_ms", result->t50_ms);
     result_add_ms(json, "t90_ms", result->t90_ms);
     result_add_ms(json, "t99_ms", result->t99_ms);
-    result_add_count(json, "reports", end->reports);
-    result_add_mib(json, "reported_mib", (double)end->reported_kib / 1024);
-    result_add_mib(json, "refaulted_mib", (double)end->refaulted_kib / 1024);
-    result_add_count(json, "failed_reports", end->failed);
+    add_engine_totals(json, run);
     result_add_count(json, "verify_checks", end->checks);
     result_add_count(json, "verify_errors", errors);
+    add_cpu_times(json, &run->record);
     result_add(json, "vmm_cpu_ms", result_digits((double)run->vmm_cpu_ns / 1e6, 1));
     result_add_count(json, "malformed_lines", run->malformed);
+    result_add(json, "results", results_json(&run->record));
+    result_add(json, "engine",
+               run->record.engine[0] ? fields_json(run->record.engine) : json_object_new_object());
+    result_add(json, "steps", steps_json(&run->record));
     result_add(json, "samples", samples_json(&run->record));
     return json;
 }

@@ -65,6 +65,11 @@ static bool choose_accel(struct run *run)
     run->accel = ACCEL_TCG;
     if (options->accel == ACCEL_TCG)
         return true;
+    if (options->icount) {
+        if (!options->quiet)
+            printf("Using QEMU's translator (TCG): --icount counts its instructions.\n");
+        return true;
+    }
     kvm_probe(&probe);
     if (options->accel == ACCEL_AUTO) {
         if (probe.state == KVM_FAST)
@@ -97,9 +102,32 @@ static bool find_qemu(struct run *run)
     return run->qemu_version;
 }
 
+static bool is_readable(const char *option, const char *path)
+{
+    if (access(path, R_OK) == 0)
+        return true;
+    cmd_error("%s %s: %s", option, path, strerror(errno));
+    return false;
+}
+
+static bool find_linux(struct run *run)
+{
+    const struct run_options *options = run->options;
+
+    if (!is_readable("--kernel", options->kernel) || !is_readable("--initrd", options->initrd)) {
+        cmd_error("lab/linux/build DIR makes both: DIR/vmlinuz-6.12 and DIR/initrd-6.12");
+        return false;
+    }
+    run->guest_path = cmd_format("%s", options->kernel);
+    return true;
+}
+
 static bool find_guest(struct run *run)
 {
     const char *path = run->options->guest;
+
+    if (run->options->linux_guest)
+        return find_linux(run);
 
     if (!path) {
         run->guest_path = host_find_guest();
@@ -108,10 +136,8 @@ static bool find_guest(struct run *run)
                       "or where it is installed: build it, or name it with --guest.");
         return run->guest_path;
     }
-    if (access(path, R_OK) != 0) {
-        cmd_error("--guest %s: %s", path, strerror(errno));
+    if (!is_readable("--guest", path))
         return false;
-    }
     run->guest_path = cmd_format("%s", path);
     return true;
 }

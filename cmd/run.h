@@ -29,8 +29,11 @@ struct run_options {
     enum run_accel accel;
     enum backing backing;
     bool reporting;
-    const char *qemu;  /* program */
-    const char *guest; /* ELF file; NULL: find it */
+    const char *qemu;                     /* program */
+    const char *guest;                    /* ELF file; NULL: find it */
+    bool linux_guest;                     /* instead: the one of lab/linux, */
+    const char *kernel, *initrd, *append; /* its files, and words for its kernel or NULL */
+    bool icount;                          /* guest time is counted in instructions */
     const char *json, *plot;
     const char *settings[RUN_SETTINGS]; /* KEY=VALUE */
     size_t n_settings;

@@ -13,6 +13,9 @@
 #define GUEST_LINE   4096u
 #define WORKLOAD_MAX 1900u
 #define SETTING_MAX  64u
+#define APPEND_MAX   1000u
+/* Linux takes 2047 characters; qemu.c adds words of its own. */
+#define LINUX_LINE 1900u
 _Static_assert(RUN_SETTINGS *(SETTING_MAX + 1) + WORKLOAD_MAX + sizeof("script=\"; shell\"") <=
                    GUEST_LINE,
                "the longest command line must fit");
@@ -38,6 +41,10 @@ enum key {
     KEY_GUEST,
     KEY_TIMEOUT,
     KEY_CONSOLE,
+    KEY_KERNEL,
+    KEY_INITRD,
+    KEY_APPEND,
+    KEY_ICOUNT,
 };
 
 static const struct argp_option argp_options[] = {
@@ -49,7 +56,9 @@ static const struct argp_option argp_options[] = {
      "see below",
      1},
     {"set", KEY_SET, "KEY=VALUE", 0,
-     "A setting of its engine, e.g. report.delay_ms=2000; repeatable", 1},
+     "A setting of its engine, e.g. report.delay_ms=2000; with --guest=linux one of its kernel, "
+     "e.g. page_reporting.page_reporting_order=0; repeatable",
+     1},
     {"reporting", KEY_REPORTING, "on|off", 0,
      "Does the balloon offer free page reporting (default on)", 1},
     {NULL, 0, NULL, 0, "The host:", 2},
@@ -61,9 +70,19 @@ static const struct argp_option argp_options[] = {
      "(default memfd)",
      2},
     {"qemu", KEY_QEMU, "PATH", 0, "The QEMU to use (default qemu-system-x86_64)", 2},
-    {"guest", KEY_GUEST, "PATH", 0, "The reference guest (default: the one that came with ebb)", 2},
-    {"timeout", KEY_TIMEOUT, "SECONDS", 0, "Kill a guest that is silent for so long (default 30)",
+    {"guest", KEY_GUEST, "PATH|linux", 0,
+     "The reference guest (default: the one that came with ebb), or a Linux guest made by "
+     "lab/linux/build",
      2},
+    {"kernel", KEY_KERNEL, "FILE", 0, "The Linux guest's kernel", 2},
+    {"initrd", KEY_INITRD, "FILE", 0, "The Linux guest's initramfs", 2},
+    {"append", KEY_APPEND, "WORDS", 0, "More for the Linux kernel's command line", 2},
+    {"icount", KEY_ICOUNT, NULL, 0,
+     "Count instructions: each takes one nanosecond of the guest's time, whose CPUs take turns (to "
+     "count those of one task, give it --cpus 1). TCG only",
+     2},
+    {"timeout", KEY_TIMEOUT, "SECONDS", 0,
+     "Kill a guest that is silent for so long (default 30; 120 with --icount, which is slow)", 2},
     {NULL, 0, NULL, 0, "What to show:", 3},
     {"json", KEY_JSON, "FILE", 0, "Write the results", 3},
     {"plot", KEY_PLOT, "FILE", 0, "Draw them with gnuplot: FILE.svg or FILE.png", 3},
@@ -88,11 +107,17 @@ static const char doc[] =
     "  release             free what fragment left\n"
     "  idle SECONDS        do nothing: time for the host to get its memory back\n"
     "  report on|off|now   free page reporting\n"
+    "  cycle SIZE PAUSE_MS SECONDS\n"
+    "                      take SIZE, free it, pause; over and over\n"
+    "  page_fault1 procs|threads N SECONDS [thp], page_fault2 N SECONDS\n"
+    "                      as in will-it-scale: map 128 MiB, touch its pages, unmap\n"
     "  free, zoneinfo, verify, help   print things, seen with --console\n\n"
     "Examples:\n"
     "  ebb run\n"
     "  ebb run --memory 1G --workload 'memhog 50% x3; idle 2' --json run.json\n"
-    "  ebb run --set report.delay_ms=2000 --set report.budget=16   as Linux does\n";
+    "  ebb run --set report.delay_ms=2000 --set report.budget=16   as Linux does\n"
+    "  lab/linux/build guests && ebb run --guest=linux --kernel=guests/vmlinuz-6.12 "
+    "--initrd=guests/initrd-6.12\n";
 
 /* The workload stands in quotes on the guest's command line. */
 static const char *workload(struct argp_state *state, const char *arg)
@@ -124,12 +149,89 @@ static void add_setting(struct argp_state *state, struct run_options *options, c
 {
     if (!is_setting(arg))
         argp_error(state, "--set is KEY=VALUE, e.g. report.delay_ms=2000, not '%s'", arg);
-    if (strncmp(arg, "script=", 7) == 0)
+    if (strncmp(arg, "script=", 7) == 0 || strncmp(arg, "ebb.script=", 11) == 0)
         argp_error(state, "--set script=: use --workload");
     if (options->n_settings == RUN_SETTINGS)
         argp_error(state, "--set: at most %u settings", RUN_SETTINGS);
     else
         options->settings[options->n_settings++] = arg;
+}
+
+/* Words for a kernel; the script comes behind them, in quotes. */
+static const char *kernel_words(struct argp_state *state, const char *arg)
+{
+    size_t quotes = 0;
+
+    if (strlen(arg) > APPEND_MAX)
+        argp_error(state, "--append is longer than %u characters", APPEND_MAX);
+    for (const char *c = arg; *c; c++) {
+        if (*c < ' ' || *c > '~')
+            argp_error(state, "--append is plain text");
+        quotes += *c == '"';
+    }
+    if (quotes % 2)
+        argp_error(state, "--append: a double quote has no end");
+    if (strstr(arg, "ebb.script="))
+        argp_error(state, "--append ebb.script=: use --workload");
+    if ((arg[0] == '-' && arg[1] == '-') || strstr(arg, " --"))
+        argp_error(state, "--append: what follows '--' would not reach the kernel");
+    return arg;
+}
+
+/* What only the reference guest understands: refused, since Linux would silently go on without. */
+static bool is_reference_setting(const char *setting)
+{
+    static const char *const words[] = {
+        "report.", "report=", "zone.", "balloon.numbering=", "irq=", "seed="};
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strncmp(setting, words[i], strlen(words[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void check_linux(struct argp_state *state, const struct run_options *options)
+{
+    size_t len = strlen(options->workload) + (options->append ? strlen(options->append) : 0);
+
+    if (!options->kernel || !options->initrd)
+        argp_error(state, "--guest=linux needs --kernel=FILE and --initrd=FILE. Make them with "
+                          "`lab/linux/build DIR`: DIR/vmlinuz-6.12, DIR/initrd-6.12");
+    if (options->machine == MACHINE_MICROVM)
+        argp_error(state, "--guest=linux: Debian's kernel does not find the virtio-mmio devices of "
+                          "--machine=microvm; take q35 or pc");
+    if (options->interactive)
+        argp_error(state, "--guest=linux has no prompt for --interactive");
+    for (size_t i = 0; i < options->n_settings; i++) {
+        len += strlen(options->settings[i]) + 1;
+        if (is_reference_setting(options->settings[i]))
+            argp_error(state,
+                       "--set %s is for the reference guest. With --guest=linux --set takes what "
+                       "its kernel knows, e.g. page_reporting.page_reporting_order=0",
+                       options->settings[i]);
+    }
+    if (len > LINUX_LINE)
+        argp_error(state,
+                   "--guest=linux: --workload, --append and --set are together longer than the %u "
+                   "characters that Linux has room for",
+                   LINUX_LINE);
+}
+
+static void check_together(struct argp_state *state, struct run_options *options)
+{
+    if (options->quiet && (options->console || options->interactive))
+        argp_error(state, "--quiet goes with neither --console nor --interactive");
+    if (options->icount && options->accel == ACCEL_KVM)
+        argp_error(state, "--icount counts instructions, which only --accel=tcg can");
+    if (options->timeout == 0)
+        options->timeout = options->icount ? 120 : 30;
+    if (!options->workload)
+        options->workload = options->interactive ? "" : "memhog 75%; idle 3";
+    if (options->linux_guest)
+        check_linux(state, options);
+    else if (options->kernel || options->initrd || options->append)
+        argp_error(state, "--kernel, --initrd and --append are for --guest=linux");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -166,7 +268,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->qemu = arg;
         return 0;
     case KEY_GUEST:
-        options->guest = arg;
+        options->linux_guest = strcmp(arg, "linux") == 0;
+        options->guest = options->linux_guest ? NULL : arg;
+        return 0;
+    case KEY_KERNEL:
+        options->kernel = arg;
+        return 0;
+    case KEY_INITRD:
+        options->initrd = arg;
+        return 0;
+    case KEY_APPEND:
+        options->append = kernel_words(state, arg);
+        return 0;
+    case KEY_ICOUNT:
+        options->icount = true;
         return 0;
     case KEY_TIMEOUT:
         options->timeout = args_count(state, "timeout", arg, 1, 86400);
@@ -190,8 +305,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         argp_error(state, "what is '%s'? (A workload with spaces needs quotes.)", arg);
         return 0;
     case ARGP_KEY_END:
-        if (options->quiet && (options->console || options->interactive))
-            argp_error(state, "--quiet goes with neither --console nor --interactive");
+        check_together(state, options);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -208,10 +322,7 @@ void run_options_parse(int argc, char **argv, struct run_options *options)
                                     .accel = ACCEL_AUTO,
                                     .backing = BACKING_MEMFD,
                                     .reporting = true,
-                                    .qemu = "qemu-system-x86_64",
-                                    .timeout = 30};
+                                    .qemu = "qemu-system-x86_64"};
     cmd_argp_setup();
     argp_parse(&argp, argc, argv, 0, NULL, options);
-    if (!options->workload)
-        options->workload = options->interactive ? "" : "memhog 75%; idle 3";
 }

@@ -42,11 +42,13 @@ static void *sampler_main(void *arg)
         if (found) {
             alive = residency_read(&sampler->residency, care, &kib);
             if (alive)
-                record_sample(sampler->record, cmd_now_ns(), kib);
+                record_sample(sampler->record, cmd_now_ns(), kib, cputime_read(&sampler->cputime));
         }
         pthread_mutex_lock(&sampler->lock);
         sampler->found = found;
-        interval = quick || !found ? SAMPLER_QUICK_MS : SAMPLER_SLOW_MS;
+        interval = quick || !found                ? SAMPLER_QUICK_MS
+                   : start < sampler->usual_until ? SAMPLER_USUAL_MS
+                                                  : SAMPLER_SLOW_MS;
         if (alive)
             wait_until(sampler, start + interval * CMD_MS);
     }
@@ -63,6 +65,7 @@ int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enu
     /* Quickly until somebody tells of something: the guest boots. */
     *sampler = (struct sampler){.record = record, .quick_until = UINT64_MAX};
     residency_init(&sampler->residency, pid, backing, bytes);
+    cputime_init(&sampler->cputime, pid);
     pthread_mutex_init(&sampler->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -79,8 +82,12 @@ void sampler_kick(struct sampler *sampler, enum sampler_occasion occasion)
     sampler->exact = occasion == SAMPLER_LEVEL;
     if (sampler->quick_until == UINT64_MAX)
         sampler->quick_until = 0;
-    if (occasion == SAMPLER_RELEASE)
+    if (occasion == SAMPLER_LEVEL)
+        sampler->usual_until = 0;
+    if (occasion == SAMPLER_RELEASE) {
         sampler->quick_until = cmd_now_ns() + SAMPLER_QUICK_SPAN * CMD_MS;
+        sampler->usual_until = cmd_now_ns() + SAMPLER_USUAL_SPAN * CMD_MS;
+    }
     pthread_cond_signal(&sampler->wake);
     pthread_mutex_unlock(&sampler->lock);
 }
@@ -103,6 +110,7 @@ void sampler_stop(struct sampler *sampler)
     pthread_mutex_unlock(&sampler->lock);
     pthread_join(sampler->thread, NULL);
     residency_close(&sampler->residency);
+    cputime_close(&sampler->cputime);
     pthread_mutex_destroy(&sampler->lock);
     pthread_cond_destroy(&sampler->wake);
 }

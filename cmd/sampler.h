@@ -13,18 +13,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SAMPLER_QUICK_MS   5u    /* between samples at boot and after a release, */
-#define SAMPLER_QUICK_SPAN 2000u /*   for that many ms; */
-#define SAMPLER_SLOW_MS    50u   /* and at other times */
+#define SAMPLER_QUICK_MS   5u     /* between samples at boot and after a release, */
+#define SAMPLER_QUICK_SPAN 2000u  /*   for that many ms; */
+#define SAMPLER_USUAL_MS   10u    /*   then, while memory may still come back, */
+#define SAMPLER_USUAL_SPAN 60000u /*   until so long after it; */
+#define SAMPLER_SLOW_MS    50u    /* and at other times */
 
 struct sampler {
     struct record *record;
     struct residency residency;
+    struct cputime cputime;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stop, now, exact; /* asked for */
-    uint64_t quick_until;
+    uint64_t quick_until, usual_until;
     bool found; /* the guest's memory */
 };
 

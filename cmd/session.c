@@ -206,6 +206,8 @@ static void hear(void *ctx, const struct telemetry_event *event)
     case TELEMETRY_BOOT:
     case TELEMETRY_USE:
     case TELEMETRY_FAULT:
+    case TELEMETRY_RESULT:
+    case TELEMETRY_ENGINE:
         break;
     }
     view_event(&session->view, now, event);

@@ -57,7 +57,7 @@ static void print_memory(const struct run *run, const struct record_result *resu
     print_time(run, "half back", result->t50_ms);
     print_time(run, "90 % back", result->t90_ms);
     print_time(run, "99 % back", result->t99_ms);
-    if (run->record.ended)
+    if (run->record.ended && !run->options->linux_guest)
         printf("  %" PRIu64 " reports: %" PRIu64 " MiB, what was free at boot included; %" PRIu64
                " MiB used again\n",
                end->reports, end->reported_kib / 1024, end->refaulted_kib / 1024);
@@ -65,6 +65,13 @@ static void print_memory(const struct run *run, const struct record_result *resu
 
 static void print_nothing_back(const struct run *run)
 {
+    if (run->options->linux_guest) {
+        printf(
+            "The host got nothing back. Linux waits 2 s before it reports, and by default reports\n"
+            "only free blocks of 2 MiB: a longer `idle` step, or\n"
+            "--set page_reporting.page_reporting_order=0?\n");
+        return;
+    }
     if (run->record.window_open && run->end_ns - run->record.release.ns < TIME_ENOUGH)
         printf("The host got nothing back: the run ended right after the last free. A step\n"
                "`idle 2` at the end of the workload gives it time.\n");
@@ -85,7 +92,7 @@ static void print_shortfall(const struct run *run, const struct record_result *r
                "--console\nshows which), so the host keeps what it once used.\n");
     else if (end->failed > 0 && end->failed >= end->reports)
         printf("All of the guest's reports failed, so the host keeps what it once used.\n");
-    else if (end->reports == 0)
+    else if (end->reports == 0 && !run->options->linux_guest)
         printf("The guest reported nothing: the run ended before a report was due (a longer\n"
                "`idle` step?), reporting was switched off, or no free block was large enough.\n");
     else if (share(result) >= 1)

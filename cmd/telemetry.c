@@ -37,6 +37,8 @@ static const struct kind {
      NULL,
      {{"freed_kib=", offsetof(struct telemetry_event, kib), true, true}}},
     {"fault", TELEMETRY_FAULT, "pfn=", {{0}}},
+    {"result", TELEMETRY_RESULT, NULL, {{0}}},
+    {"engine", TELEMETRY_ENGINE, NULL, {{0}}},
     {"end",
      TELEMETRY_END,
      NULL,
@@ -101,6 +103,25 @@ static void copy_text(char *out, const char *text)
     out[n] = '\0';
 }
 
+/* All of them are kept, whatever they are called. */
+static bool keep_fields(const char *rest, char *out)
+{
+    size_t n = 0;
+
+    while (*rest) {
+        size_t len = strcspn(rest, " "),
+               key = strspn(rest, "abcdefghijklmnopqrstuvwxyz0123456789_");
+
+        if (key == 0 || rest[key] != '=' || len == key + 1)
+            return false;
+        for (size_t i = 0; i < len; i++)
+            out[n++] = rest[i] < ' ' || rest[i] > '~' ? '?' : rest[i];
+        rest += len + strspn(rest + len, " ");
+        out[n++] = *rest ? ' ' : '\0';
+    }
+    return n > 0;
+}
+
 static bool parse_fields(const struct kind *kind, const char *rest, uint64_t limit_kib,
                          struct telemetry_event *event)
 {
@@ -153,6 +174,8 @@ static enum verdict parse_line(const char *line, size_t len, uint64_t limit_kib,
         return name > 0 && strncmp(line + name, " ns=", 4) == 0 ? UNKNOWN : MALFORMED;
     event->kind = kind->kind;
     line += name;
+    if (event->kind == TELEMETRY_RESULT || event->kind == TELEMETRY_ENGINE)
+        return keep_fields(line + strspn(line, " "), event->fields) ? VALID : MALFORMED;
     return parse_fields(kind, line + strspn(line, " "), limit_kib, event) ? VALID : MALFORMED;
 }
 

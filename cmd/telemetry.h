@@ -24,6 +24,8 @@ enum telemetry_kind {
     TELEMETRY_HOLD,    /* kib */
     TELEMETRY_RELEASE, /* kib */
     TELEMETRY_FAULT,   /* text: which frame, what was expected and found */
+    TELEMETRY_RESULT,  /* fields: of a step */
+    TELEMETRY_ENGINE,  /* fields: of the engine */
     TELEMETRY_END,     /* status and the totals of the run */
 };
 
@@ -33,6 +35,7 @@ struct telemetry_event {
     uint64_t version, cpus, managed_kib, reporting, used_kib, kib;
     uint64_t status, reports, reported_kib, refaulted_kib, failed, checks, errors;
     char text[TELEMETRY_TEXT];
+    char fields[TELEMETRY_LINE]; /* "key=value key=value", printable; keys are of a-z, 0-9, _ */
 };
 
 struct telemetry {

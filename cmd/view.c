@@ -300,6 +300,8 @@ static void plain_event(struct view *view, uint64_t ns, const struct telemetry_e
     case TELEMETRY_BASE:
     case TELEMETRY_USE:
     case TELEMETRY_FAULT:
+    case TELEMETRY_RESULT:
+    case TELEMETRY_ENGINE:
         break;
     }
 }

@@ -8,6 +8,12 @@
 
 #include <ebb/types.h>
 
+#if defined(__x86_64__)
+#include "x86_64/entries.h"
+#else
+#error "guest/: this machine has no entries.h yet"
+#endif
+
 #define ARCH_RAM_LIMIT    64u
 #define ARCH_CPU_LIMIT    64u
 #define ARCH_COMMAND_LINE 4096u /* with its zero byte */
@@ -40,6 +46,10 @@ void guest_worker_interrupt(void);
 void guest_balloon_interrupt(void);
 void guest_console_input(char c);
 
+/* A frame is missing at an address that was read or written; interrupts off. True: it is there now.
+ * `interrupts`: were they on where that happened? */
+bool guest_page_fault(uint64_t address, bool interrupts);
+
 /* ---- what a machine supplies ---- */
 
 /* Final page tables, clock, interrupt controllers, this CPU. Uses early_alloc(). */
@@ -67,6 +77,27 @@ void arch_interrupts_off(void);
 
 /* With interrupts off: turn them on and sleep until one arrives, missing none. */
 void arch_wait(void);
+
+/* How long a CPU has slept since it started: in arch_wait(), but for the interrupts there. */
+uint64_t arch_idle_ns(unsigned cpu);
+
+/*
+ * Address spaces. ARCH_USER_START and the arch_entry_...() are in the machine's entries.h. Below an
+ * entry of the root that covers the user memory, 2^ARCH_USER_SHIFT bytes, there are three levels
+ * of tables of 512 entries in a frame each: top, middle, leaf; an entry of 0 is none. A
+ * middle entry is a leaf table or a large frame.
+ */
+
+/* Make a root: what the kernel has mapped by now, and the user memory. Both are frames of zeroes.
+ */
+void arch_space_init(uint64_t *root, const uint64_t *top);
+
+/* This CPU uses these tables from now on; NULL: the kernel's. */
+void arch_space_load(const uint64_t *root);
+
+/* Forget translations of user memory, on each of these CPUs (bit per CPU). Returns when all have.
+ * Interrupts on, unless no other CPU is among them. */
+void arch_flush(uint64_t cpus);
 
 /* All one-to-one mapped RAM is reachable by this. */
 static inline void *arch_pointer(uint64_t address)

@@ -80,8 +80,15 @@ unsigned memory_zones(void);
 struct ebb_zone *memory_zone(unsigned i);
 const char *memory_zone_name(unsigned i);
 /* As ebb_alloc(), from whichever zone has it. */
-EBB_MUST_CHECK int memory_alloc(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn);
+/* flags: enum ebb_alloc_flags. memory_take() is patient with the host: where memory_alloc()
+ * says -EBB_EAGAIN it tries again for up to 10 s; interrupts on. */
+EBB_MUST_CHECK int memory_alloc(unsigned order, enum ebb_migratetype type, unsigned flags,
+                                ebb_pfn_t *pfn);
+EBB_MUST_CHECK int memory_take(unsigned order, enum ebb_migratetype type, unsigned flags,
+                               ebb_pfn_t *pfn);
 void memory_free(ebb_pfn_t pfn, unsigned order);
+/* As EBB_ALLOC_ZERO does. */
+void memory_clear(ebb_pfn_t pfn, uint64_t frames);
 /* Sums over all zones, in frames. */
 struct memory_totals {
     uint64_t managed, free, cached, in_flight, allocated, reported, refaulted;
@@ -147,13 +154,14 @@ void telemetry_step(const char *command);
 void telemetry_hold(uint64_t frames);
 void telemetry_release(uint64_t frames);
 void telemetry_fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found);
+void telemetry_engine(void);
 void telemetry_end(enum status status);
 /* A sample if it is time; returns when the next one is due. */
 uint64_t telemetry_tick(uint64_t now);
 
 /* ---- hold.c: frames that a workload holds, stamped ---- */
 void hold_init(unsigned cpus, uint64_t seed);
-enum hold_set { HOLD_WORK, HOLD_KEPT, HOLD_SETS };
+enum hold_set { HOLD_WORK, HOLD_KEPT, HOLD_LIGHT, HOLD_SETS };
 /* All are called by the CPU that owns the set, or while no workload runs. */
 EBB_MUST_CHECK int hold_take(unsigned cpu, enum hold_set set, unsigned order,
                              enum ebb_migratetype type);
@@ -163,6 +171,8 @@ void hold_check_all(unsigned cpu, enum hold_set set);
 void hold_free_random(unsigned cpu, enum hold_set set);
 /* Free all blocks, each after a check of all its frames. */
 void hold_free_all(unsigned cpu, enum hold_set set);
+/* Free all blocks, after a check of a random sample of them. */
+void hold_free_sampled(unsigned cpu, enum hold_set set);
 /* Of the single frames in `from`: those with pfn % k == 0 go to `to`, the others are freed. */
 EBB_MUST_CHECK int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k);
 /* Frames held, by one CPU or all of them, those of the records included. */
@@ -174,11 +184,15 @@ bool hold_corrupt(void);
 uint64_t hold_checks(void);
 uint64_t hold_errors(void);
 void hold_error(void); /* count one found elsewhere */
+/* Checks and damaged frames of those who stamp memory by themselves. */
+void hold_count_checks(unsigned cpu, uint64_t n);
+void hold_fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found);
 
 /* ---- workload.c ---- */
 enum status workload_memhog(uint64_t frames, uint64_t times);
 enum status workload_churn(uint64_t frames, uint64_t seconds);
 enum status workload_fragment(uint64_t frames, uint64_t k);
+enum status workload_cycle(uint64_t frames, uint64_t pause_ms, uint64_t ms);
 enum status workload_idle(uint64_t ms);
 enum status workload_release(void);
 /* At the end: check and free what is still held, and see that nothing leaked.
@@ -186,6 +200,16 @@ enum status workload_release(void);
 enum status workload_end(void);
 enum status workload_verify(bool quiet);
 enum status workload_corrupt(void);
+
+/* ---- faults.c: workloads of page faults ---- */
+#define FAULTS_TASKS 16u
+enum status faults_page_fault1(bool threads, unsigned tasks, uint64_t ms, bool large);
+enum status faults_page_fault2(unsigned tasks, uint64_t ms);
+/* All CPUs fault on the same pages. */
+enum status faults_contend(uint64_t rounds);
+/* A touch behind an area, or where one was, on this CPU or on another. */
+enum faults_stray { STRAY_BEHIND, STRAY_UNMAPPED, STRAY_OTHER };
+enum status faults_stray(enum faults_stray how);
 
 /* ---- script.c ---- */
 /* Check a whole script, then run it. A script without `shell` at its end leaves. */

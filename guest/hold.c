@@ -4,7 +4,8 @@
  * generation in which it was taken, in its first and in its last eight bytes. A
  * frame that the host drops while it is in use loses them: any check finds it.
  * No two CPUs use the same generation, so that a frame given to both is found
- * as well.
+ * as well. Frames of HOLD_LIGHT have the first stamp only, for workloads that shall
+ * cost little more than taking and freeing.
  *
  * One set per CPU and purpose; a set is an array of entries, grown by frames of
  * the same memory: two levels of record frames below a root.
@@ -19,6 +20,7 @@
 #define STAMP_WORD (EBB_FRAME_SIZE / 8 - 1) /* the second place in a frame */
 
 #define FAULTS_SHOWN 16u
+#define SAMPLE       64u /* of so many light frames one is checked before they are freed */
 
 /* An entry: pfn, order and generation of one block. Never 0, since generations
  * begin at 1. */
@@ -93,6 +95,11 @@ uint64_t hold_random(unsigned cpu, uint64_t below)
 
 /* ---- faults ---- */
 
+void hold_count_checks(unsigned cpu, uint64_t n)
+{
+    owners[cpu].checks += n;
+}
+
 void hold_error(void)
 {
     __atomic_add_fetch(&errors, 1u, __ATOMIC_RELAXED);
@@ -112,7 +119,7 @@ uint64_t hold_checks(void)
     return sum;
 }
 
-static void fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found)
+void hold_fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found)
 {
     uint64_t n = __atomic_add_fetch(&errors, 1u, __ATOMIC_RELAXED);
 
@@ -127,38 +134,46 @@ static void fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found)
 
 /* ---- stamps ---- */
 
-static void stamp(uint64_t entry)
+static bool is_light(const struct owner *owner, const struct set *set)
+{
+    return set == &owner->sets[HOLD_LIGHT];
+}
+
+static void stamp(uint64_t entry, bool light)
 {
     ebb_pfn_t pfn = entry_pfn(entry);
 
     for (uint64_t n = (uint64_t)1 << entry_order(entry); n > 0; n--, pfn++) {
         volatile uint64_t *words = memory_pointer(pfn);
 
-        words[0] = words[STAMP_WORD] = stamp_of(pfn, entry);
+        words[0] = stamp_of(pfn, entry);
+        if (!light)
+            words[STAMP_WORD] = words[0];
     }
 }
 
 /* A frame that was lost is stamped again, so that it counts once. */
-static void check_frame(struct owner *owner, uint64_t entry, ebb_pfn_t pfn)
+static void check_frame(struct owner *owner, const struct set *set, uint64_t entry, ebb_pfn_t pfn)
 {
     volatile uint64_t *words = memory_pointer(pfn);
+    volatile uint64_t *again = is_light(owner, set) ? words : &words[STAMP_WORD];
     uint64_t expect = stamp_of(pfn, entry);
     uint64_t first = words[0];
-    uint64_t second = words[STAMP_WORD];
+    uint64_t second = *again;
 
     owner->checks++;
     if (EBB_LIKELY(first == expect && second == expect))
         return;
-    fault(pfn, expect, first != expect ? first : second);
-    words[0] = words[STAMP_WORD] = expect;
+    hold_fault(pfn, expect, first != expect ? first : second);
+    words[0] = *again = expect;
 }
 
-static void check_block(struct owner *owner, uint64_t entry)
+static void check_block(struct owner *owner, const struct set *set, uint64_t entry)
 {
     ebb_pfn_t pfn = entry_pfn(entry);
 
     for (uint64_t n = (uint64_t)1 << entry_order(entry); n > 0; n--, pfn++)
-        check_frame(owner, entry, pfn);
+        check_frame(owner, set, entry, pfn);
 }
 
 /* ---- the array of entries ---- */
@@ -183,32 +198,17 @@ static uint64_t read_entry(struct set *set, uint64_t i)
     uint64_t entry = leaf[i & (ENTRIES - 1)];
 
     if (EBB_UNLIKELY(entry == 0))
-        fault(arch_address(leaf == nothing ? set->dirs[i >> DIR_SHIFT] : leaf) >> EBB_FRAME_SHIFT,
-              UINT64_MAX, 0);
+        hold_fault(arch_address(leaf == nothing ? set->dirs[i >> DIR_SHIFT] : leaf) >>
+                       EBB_FRAME_SHIFT,
+                   UINT64_MAX, 0);
     return entry;
-}
-
-/* memory_alloc(), patient with the host: up to 10 s. */
-static int take_block(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn)
-{
-    int err = memory_alloc(order, type, pfn);
-
-    if (EBB_UNLIKELY(err == -EBB_EAGAIN)) {
-        uint64_t deadline = arch_now() + 10 * NS_PER_SEC;
-
-        while (err == -EBB_EAGAIN && arch_now() < deadline) {
-            ebb_port_relax();
-            err = memory_alloc(order, type, pfn);
-        }
-    }
-    return err;
 }
 
 static uint64_t *new_record(struct set *set)
 {
     ebb_pfn_t pfn;
 
-    if (take_block(0, EBB_UNMOVABLE, &pfn) != 0)
+    if (memory_take(0, EBB_UNMOVABLE, 0, &pfn) != 0)
         return NULL;
     set->frames++;
     return memory_pointer(pfn);
@@ -240,7 +240,7 @@ static int push(struct set *set, uint64_t entry)
         set->dirs[dir][i >> LEAF_SHIFT & (ENTRIES - 1)] = arch_address(leaf);
     }
     if (EBB_UNLIKELY(leaf_of(set, i) == nothing)) {
-        fault(arch_address(set->dirs[dir]) >> EBB_FRAME_SHIFT, UINT64_MAX, 0);
+        hold_fault(arch_address(set->dirs[dir]) >> EBB_FRAME_SHIFT, UINT64_MAX, 0);
         return -EBB_ENOMEM;
     }
     *entry_at(set, i) = entry;
@@ -283,7 +283,7 @@ int hold_take(unsigned cpu, enum hold_set which, unsigned order, enum ebb_migrat
     struct set *set = &owner->sets[which];
     uint64_t entry;
     ebb_pfn_t pfn;
-    int err = take_block(order, type, &pfn);
+    int err = memory_take(order, type, 0, &pfn);
 
     if (err != 0)
         return err;
@@ -295,7 +295,7 @@ int hold_take(unsigned cpu, enum hold_set which, unsigned order, enum ebb_migrat
         memory_free(pfn, order);
         return err;
     }
-    stamp(entry);
+    stamp(entry, is_light(owner, set));
     return 0;
 }
 
@@ -309,7 +309,7 @@ void hold_check_random(unsigned cpu, enum hold_set which)
         return;
     entry = read_entry(set, hold_random(cpu, set->count));
     if (entry)
-        check_frame(owner, entry,
+        check_frame(owner, set, entry,
                     entry_pfn(entry) + hold_random(cpu, (uint64_t)1 << entry_order(entry)));
 }
 
@@ -322,15 +322,16 @@ void hold_check_all(unsigned cpu, enum hold_set which)
         uint64_t entry = read_entry(set, i);
 
         if (entry)
-            check_block(owner, entry);
+            check_block(owner, set, entry);
     }
 }
 
-/* Always after a check: what was freed beside it may be with the host already. */
-static void free_at(struct owner *owner, struct set *set, uint64_t i, uint64_t entry)
+/* Nearly always after a check: what was freed beside it may be with the host already. */
+static void free_at(struct owner *owner, struct set *set, uint64_t i, uint64_t entry, bool check)
 {
     if (entry) {
-        check_block(owner, entry);
+        if (check)
+            check_block(owner, set, entry);
         memory_free(entry_pfn(entry), entry_order(entry));
     }
     remove(set, i, entry);
@@ -344,15 +345,13 @@ void hold_free_random(unsigned cpu, enum hold_set which)
     if (set->count == 0)
         return;
     i = hold_random(cpu, set->count);
-    free_at(&owners[cpu], set, i, read_entry(set, i));
+    free_at(&owners[cpu], set, i, read_entry(set, i), true);
 }
 
-void hold_free_all(unsigned cpu, enum hold_set which)
+static void free_all(struct owner *owner, struct set *set, bool check)
 {
-    struct set *set = &owners[cpu].sets[which];
-
     while (set->count)
-        free_at(&owners[cpu], set, set->count - 1, read_entry(set, set->count - 1));
+        free_at(owner, set, set->count - 1, read_entry(set, set->count - 1), check);
     /* A directory that push() made and then had no leaf for. */
     for (unsigned i = 0; i < DIRS; i++) {
         if (set->dirs[i]) {
@@ -360,6 +359,20 @@ void hold_free_all(unsigned cpu, enum hold_set which)
             set->dirs[i] = NULL;
         }
     }
+}
+
+void hold_free_all(unsigned cpu, enum hold_set which)
+{
+    free_all(&owners[cpu], &owners[cpu].sets[which], true);
+}
+
+void hold_free_sampled(unsigned cpu, enum hold_set which)
+{
+    struct set *set = &owners[cpu].sets[which];
+
+    for (uint64_t n = (set->count + SAMPLE - 1) / SAMPLE; n > 0; n--)
+        hold_check_random(cpu, which);
+    free_all(&owners[cpu], set, false);
 }
 
 int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k)
@@ -373,10 +386,10 @@ int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k)
         int err;
 
         if (!entry || entry_pfn(entry) % k != 0) {
-            free_at(owner, source, last, entry);
+            free_at(owner, source, last, entry, true);
             continue;
         }
-        check_block(owner, entry);
+        check_block(owner, source, entry);
         err = push(&owner->sets[to], entry);
         if (err != 0)
             return err;

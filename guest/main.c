@@ -7,6 +7,7 @@ static struct settings settings;
 static _Noreturn void leave(enum status status)
 {
     arch_interrupts_off(); /* no sample behind the end */
+    telemetry_engine();
     telemetry_end(status);
     if (status == STATUS_VERIFY)
         console_print("FAILED: %lu errors in %lu checks\n", hold_errors(), hold_checks());

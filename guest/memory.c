@@ -67,10 +67,15 @@ void memory_early(const struct arch_boot *info)
 
 /* ---- zones ---- */
 
+void memory_clear(ebb_pfn_t pfn, uint64_t frames)
+{
+    memset(memory_pointer(pfn), 0, frames << EBB_FRAME_SHIFT);
+}
+
 static void clear_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames)
 {
     (void)ctx;
-    memset(memory_pointer(pfn), 0, frames << EBB_FRAME_SHIFT);
+    memory_clear(pfn, frames);
 }
 
 static void fill_frames(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value)
@@ -226,9 +231,24 @@ uint64_t memory_reserve(void)
     return sum;
 }
 
-int memory_alloc(unsigned order, enum ebb_migratetype type, ebb_pfn_t *pfn)
+int memory_alloc(unsigned order, enum ebb_migratetype type, unsigned flags, ebb_pfn_t *pfn)
 {
-    return ebb_zonelist_alloc(&zonelist, order, type, 0, pfn, NULL);
+    return ebb_zonelist_alloc(&zonelist, order, type, flags, pfn, NULL);
+}
+
+int memory_take(unsigned order, enum ebb_migratetype type, unsigned flags, ebb_pfn_t *pfn)
+{
+    int err = memory_alloc(order, type, flags, pfn);
+
+    if (EBB_UNLIKELY(err == -EBB_EAGAIN)) {
+        uint64_t deadline = arch_now() + 10 * NS_PER_SEC;
+
+        while (err == -EBB_EAGAIN && arch_now() < deadline) {
+            ebb_port_relax();
+            err = memory_alloc(order, type, flags, pfn);
+        }
+    }
+    return err;
 }
 
 void memory_free(ebb_pfn_t pfn, unsigned order)

@@ -13,6 +13,7 @@ struct command {
     /* Arguments, decoded. */
     uint64_t frames;
     uint64_t number;
+    uint64_t ms;
 };
 
 struct verb {
@@ -54,6 +55,27 @@ static bool decode_number(const char *s, uint64_t min, uint64_t max, uint64_t *v
     return text_number(s, s + text_length(s), max, value) && *value >= min;
 }
 
+/* Seconds, perhaps with a decimal fraction; to milliseconds. */
+static bool decode_time(const char *s, uint64_t *ms)
+{
+    const char *point = s;
+    uint64_t scale = 100;
+
+    while (*point && *point != '.')
+        point++;
+    if (!text_number(s, point, 1000000, ms))
+        return false;
+    *ms *= 1000;
+    if (*point == '.')
+        point++;
+    for (; *point; point++, scale /= 10) {
+        if (*point < '0' || *point > '9')
+            return false;
+        *ms += (uint64_t)(*point - '0') * scale;
+    }
+    return true;
+}
+
 static bool decode_none(struct command *c)
 {
     return c->count == 1;
@@ -74,32 +96,58 @@ static bool decode_churn(struct command *c)
            decode_number(c->words[2], 1, 1000000, &c->number);
 }
 
+static bool decode_cycle(struct command *c)
+{
+    return c->count == 4 && decode_size(c->words[1], &c->frames) &&
+           decode_number(c->words[2], 0, 1000000, &c->number) && decode_time(c->words[3], &c->ms);
+}
+
 static bool decode_fragment(struct command *c)
 {
     return c->count == 3 && decode_size(c->words[1], &c->frames) &&
            decode_number(c->words[2], 2, 1u << 30, &c->number);
 }
 
-/* Seconds, perhaps with a decimal fraction; to milliseconds. */
 static bool decode_idle(struct command *c)
 {
-    const char *s = c->words[1];
-    const char *point = s;
-    uint64_t scale = 100;
+    return c->count == 2 && decode_time(c->words[1], &c->ms);
+}
 
-    while (*point && *point != '.')
-        point++;
-    if (c->count != 2 || !text_number(s, point, 1000000, &c->number))
-        return false;
-    c->number *= 1000;
-    if (*point == '.')
-        point++;
-    for (; *point; point++, scale /= 10) {
-        if (*point < '0' || *point > '9')
-            return false;
-        c->number += (uint64_t)(*point - '0') * scale;
-    }
-    return true;
+static bool decode_tasks(const char *s, uint64_t *tasks)
+{
+    return decode_number(s, 1, FAULTS_TASKS, tasks);
+}
+
+static bool decode_page_fault1(struct command *c)
+{
+    return (c->count == 4 || (c->count == 5 && text_equal(c->words[4], "thp"))) &&
+           (text_equal(c->words[1], "procs") || text_equal(c->words[1], "threads")) &&
+           decode_tasks(c->words[2], &c->number) && decode_time(c->words[3], &c->ms);
+}
+
+static bool decode_page_fault2(struct command *c)
+{
+    return c->count == 3 && decode_tasks(c->words[1], &c->number) &&
+           decode_time(c->words[2], &c->ms);
+}
+
+static bool decode_contend(struct command *c)
+{
+    return c->count == 2 && decode_number(c->words[1], 1, 1000000, &c->number);
+}
+
+static bool decode_stray(struct command *c)
+{
+    static const char *const how[] = {
+        [STRAY_BEHIND] = "behind",
+        [STRAY_UNMAPPED] = "unmapped",
+        [STRAY_OTHER] = "other",
+    };
+
+    for (c->number = 0; c->number < sizeof how / sizeof how[0]; c->number++)
+        if (c->count == 2 && text_equal(c->words[1], how[c->number]))
+            return true;
+    return false;
 }
 
 static bool decode_report(struct command *c)
@@ -120,6 +168,32 @@ static enum status run_churn(const struct command *c)
     return workload_churn(c->frames, c->number);
 }
 
+static enum status run_cycle(const struct command *c)
+{
+    return workload_cycle(c->frames, c->number, c->ms);
+}
+
+static enum status run_page_fault1(const struct command *c)
+{
+    return faults_page_fault1(text_equal(c->words[1], "threads"), (unsigned)c->number, c->ms,
+                              c->count == 5);
+}
+
+static enum status run_page_fault2(const struct command *c)
+{
+    return faults_page_fault2((unsigned)c->number, c->ms);
+}
+
+static enum status run_contend(const struct command *c)
+{
+    return faults_contend(c->number);
+}
+
+static enum status run_stray(const struct command *c)
+{
+    return faults_stray((enum faults_stray)c->number);
+}
+
 static enum status run_fragment(const struct command *c)
 {
     return workload_fragment(c->frames, c->number);
@@ -133,7 +207,7 @@ static enum status run_release(const struct command *c)
 
 static enum status run_idle(const struct command *c)
 {
-    return workload_idle(c->number);
+    return workload_idle(c->ms);
 }
 
 static enum status run_free(const struct command *c)
@@ -214,8 +288,15 @@ static const struct verb verbs[] = {
      decode_memhog, run_memhog},
     {"churn", "SIZE SECONDS", "take and free blocks of all orders, up to SIZE at a time",
      decode_churn, run_churn},
+    {"cycle", "SIZE PAUSE_MS SECONDS", "take SIZE, free it, pause; again for SECONDS", decode_cycle,
+     run_cycle},
     {"fragment", "SIZE K", "take SIZE, free all frames but every K-th", decode_fragment,
      run_fragment},
+    {"page_fault1", "procs|threads N SECONDS [thp]",
+     "N (1 to 16) tasks map 128 MiB, write to each page, unmap", decode_page_fault1,
+     run_page_fault1},
+    {"page_fault2", "N SECONDS", "the same with private mappings of a file", decode_page_fault2,
+     run_page_fault2},
     {"release", "", "free what fragment left", decode_none, run_release},
     {"idle", "SECONDS", "do nothing", decode_idle, run_idle},
     {"free", "", "memory in total", decode_none, run_free},
@@ -224,6 +305,8 @@ static const struct verb verbs[] = {
     {"verify", "", "check every frame in use and all zones", decode_none, run_verify},
     {"shell", "", "a prompt on this console", decode_none, run_shell},
     {"help", "", "this", decode_none, run_help},
+    {"contend", "ROUNDS", NULL, decode_contend, run_contend},
+    {"stray", "behind|unmapped|other", NULL, decode_stray, run_stray},
     {"corrupt", "", NULL, decode_none, run_corrupt},
     {"panic", "", NULL, decode_none, run_panic},
     {"fault", "", NULL, decode_none, run_fault},
@@ -235,8 +318,8 @@ static enum status run_help(const struct command *c)
     (void)c;
     for (size_t i = 0; i < VERBS; i++)
         if (verbs[i].help)
-            console_print("  %-9s%-13s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].help);
-    console_print("  %-22s %s\n", "exit", "at the prompt: power off");
+            console_print("  %-11s %-29s %s\n", verbs[i].name, verbs[i].arguments, verbs[i].help);
+    console_print("  %-41s %s\n", "exit", "at the prompt: power off");
     console_print("SIZE is in bytes, with K, M or G, or 1%% to 100%% of the memory\n");
     return STATUS_OK;
 }

@@ -67,6 +67,11 @@ void show_zones(void)
                   balloon_reporting() ? "on" : "off", phases[ebb_report_phase(balloon_engine())],
                   s.requests, s.passes, s.batches, s.failed_batches, s.reported_blocks,
                   text_size(size, s.reported_frames * FRAME_KIB));
+    if (s.window_ns)
+        console_print("engine: window %lu ms, lengthened %lu times, halved %lu times; %lu frames "
+                      "used again too soon; surplus of the last pass %s\n",
+                      s.window_ns / NS_PER_MS, s.window_grown, s.window_shrunk, s.refaulted_soon,
+                      text_size(size, s.surplus_frames * FRAME_KIB));
     if (s.last_error)
         console_print("engine: last error %d\n", s.last_error);
 }

@@ -37,7 +37,7 @@ def functions(elf, table):
         label = elf[start:elf.index(b'\0', start)]
         is_code = info & 15 == 2 or (info & 15 == 0 and not label.startswith(b'trap_stub_'))
         if label and is_code and text <= value < text + text_size and b'.' not in label[:1]:
-            found.setdefault(value - text, label)
+            found.setdefault(value - text, label.split(b'.')[0])  # .constprop.0 and the like
     return sorted(found.items())
 
 

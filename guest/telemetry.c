@@ -93,6 +93,21 @@ void telemetry_fault(ebb_pfn_t pfn, uint64_t expect, uint64_t found)
     telemetry_line("fault ns=%lu pfn=%lu expect=0x%lx found=0x%lx", arch_now(), pfn, expect, found);
 }
 
+/* What surplus pacing came to. */
+void telemetry_engine(void)
+{
+    struct memory_totals totals;
+    struct ebb_report_stats s;
+
+    memory_totals(&totals);
+    balloon_stats(&s);
+    telemetry_line("engine ns=%lu window_ns=%lu window_grown=%lu window_shrunk=%lu "
+                   "refaulted_soon=%lu surplus_frames=%lu passes=%lu batches=%lu "
+                   "reported_frames=%lu refaulted_frames=%lu",
+                   arch_now(), s.window_ns, s.window_grown, s.window_shrunk, s.refaulted_soon,
+                   s.surplus_frames, s.passes, s.batches, s.reported_frames, totals.refaulted);
+}
+
 void telemetry_end(enum status status)
 {
     struct memory_totals totals;

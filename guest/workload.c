@@ -1,89 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The workloads: what uses and gives back memory, on all CPUs at once. */
-#include "guest.h"
+#include "step.h"
 
-#define CHUNK        64u              /* frames that a CPU takes on at once */
-#define IDLE_PERIOD  (20 * NS_PER_MS) /* between two checks of what stays held */
-#define IDLE_CHECKS  16u              /* frames of each CPU's */
-#define RECORD_SHARE 512u             /* blocks that one record frame holds */
-
-/* A step under way, shared by all CPUs. */
-struct step {
-    const char *name;
-    uint64_t total; /* frames */
-    uint64_t left;  /* atomic: not taken on by any CPU yet */
-    int error;      /* atomic: the first one */
-    uint64_t k;
-    uint64_t deadline;
-    uint64_t operations; /* atomic */
-    uint64_t next_note;  /* CPU 0 */
-};
-
-static bool corrupt_next;
-
-static int step_error(struct step *step)
-{
-    return __atomic_load_n(&step->error, __ATOMIC_RELAXED);
-}
-
-static void fail(struct step *step, int error)
-{
-    int none = 0;
-
-    __atomic_compare_exchange_n(&step->error, &none, error, false, __ATOMIC_RELAXED,
-                                __ATOMIC_RELAXED);
-}
-
-/* One line a second at most, from CPU 0, about long steps. */
-static bool note_due(struct step *step, unsigned cpu)
-{
-    uint64_t now;
-
-    if (cpu != 0)
-        return false;
-    now = arch_now();
-    if (step->next_note == 0)
-        step->next_note = now + NS_PER_SEC;
-    if (now < step->next_note)
-        return false;
-    step->next_note = now + NS_PER_SEC;
-    return true;
-}
-
-static enum status finish(const struct step *step)
-{
-    if (hold_errors()) {
-        console_print("%s: %lu frames in use were lost\n", step->name, hold_errors());
-        return STATUS_VERIFY;
-    }
-    if (step->error) {
-        console_print("%s: %s (error %d); what it had taken is free again\n", step->name,
-                      step->error == -EBB_EAGAIN ? "the host does not answer a report"
-                                                 : "memory ran short",
-                      step->error);
-        return STATUS_USAGE;
-    }
-    return STATUS_OK;
-}
-
-/* Refuse what cannot be: clearer than running into it. In `sets` sets of each
- * CPU's, whose records begin with two frames. */
-static bool fits(const char *name, uint64_t frames, unsigned sets)
-{
-    struct memory_totals totals;
-    uint64_t can, records = frames / RECORD_SHARE + 2 * sets * cpus_online();
-    char want[16], more[16], have[16];
-
-    memory_totals(&totals);
-    can = totals.free + totals.cached + totals.in_flight;
-    can = can > memory_reserve() ? can - memory_reserve() : 0;
-    if (frames + records <= can)
-        return true;
-    console_print("%s: %s, and %s for its records, are more than the %s that are free\n", name,
-                  text_size(want, frames * FRAME_KIB), text_size(more, records * FRAME_KIB),
-                  text_size(have, can * FRAME_KIB));
-    return false;
-}
+#define CHUNK       64u              /* frames that a CPU takes on at once */
+#define IDLE_PERIOD (20 * NS_PER_MS) /* between two checks of what stays held */
+#define IDLE_CHECKS 16u              /* frames of each CPU's */
 
 /* ---- memhog, and the first half of fragment ---- */
 
@@ -111,12 +32,12 @@ static void take_job(unsigned cpu, void *arg)
             int err = hold_take(cpu, HOLD_WORK, 0, EBB_MOVABLE);
 
             if (err != 0) {
-                fail(step, err);
+                step_fail(step, err);
                 return;
             }
         }
         hold_check_random(cpu, HOLD_WORK);
-        if (note_due(step, cpu))
+        if (step_note_due(step, cpu))
             console_print("%s: taken %s of %s\n", step->name,
                           text_size(done, (step->total - step->left) * FRAME_KIB),
                           text_size(all, step->total * FRAME_KIB));
@@ -127,7 +48,7 @@ static void check_job(unsigned cpu, void *arg)
 {
     struct step *step = arg;
 
-    if (note_due(step, cpu))
+    if (step_note_due(step, cpu))
         console_print("%s: checking\n", step->name);
     for (unsigned i = 0; i < 1024; i++)
         hold_check_random(cpu, HOLD_WORK);
@@ -138,12 +59,6 @@ static void free_job(unsigned cpu, void *arg)
 {
     (void)arg;
     hold_free_all(cpu, HOLD_WORK);
-}
-
-static void corrupt_if_asked(void)
-{
-    if (corrupt_next && hold_corrupt())
-        corrupt_next = false;
 }
 
 /* Take step->total frames. On an error all of them are free again. */
@@ -167,7 +82,7 @@ static void memhog_once(struct step *step)
     held = hold_total(HOLD_WORK);
     telemetry_hold(held);
     taken = arch_now();
-    corrupt_if_asked();
+    step_corrupt();
     cpus_run(check_job, step);
     checked = arch_now();
     if (hold_errors())
@@ -184,11 +99,100 @@ enum status workload_memhog(uint64_t frames, uint64_t times)
     struct step step = {.name = "memhog", .total = frames};
 
     for (uint64_t i = 0; i < times && !step.error && !hold_errors(); i++) {
-        if (!fits(step.name, frames, 1))
+        if (!step_fits(step.name, frames, 1))
             return STATUS_USAGE;
         memhog_once(&step);
     }
-    return finish(&step);
+    return step_finish(&step);
+}
+
+/* ---- cycle ---- */
+
+static void light_take_job(unsigned cpu, void *arg)
+{
+    struct step *step = arg;
+    uint64_t n;
+
+    while (!step_error(step) && claim(step, &n)) {
+        for (; n > 0; n--) {
+            int err = hold_take(cpu, HOLD_LIGHT, 0, EBB_MOVABLE);
+
+            if (err != 0) {
+                step_fail(step, err);
+                return;
+            }
+        }
+        if (step_note_due(step, cpu))
+            console_print("cycle: %lu cycles\n", step->operations);
+    }
+}
+
+static void light_check_job(unsigned cpu, void *arg)
+{
+    (void)arg;
+    hold_check_all(cpu, HOLD_LIGHT);
+}
+
+static void light_free_job(unsigned cpu, void *arg)
+{
+    (void)arg;
+    hold_free_sampled(cpu, HOLD_LIGHT);
+}
+
+/* Take and free once; the first time with a check of every frame between, which is not counted
+ * as busy. Returns the nanoseconds of the rest. */
+static uint64_t cycle_once(struct step *step, bool first)
+{
+    uint64_t begin = arch_now();
+    uint64_t unbusy = 0;
+
+    step->left = step->total;
+    cpus_run(light_take_job, step);
+    if (first) {
+        unbusy = arch_now();
+        if (!step->error)
+            telemetry_hold(hold_total(HOLD_LIGHT));
+        step_corrupt();
+        cpus_run(light_check_job, step);
+        unbusy = arch_now() - unbusy;
+    }
+    cpus_run(light_free_job, step);
+    return arch_now() - begin - unbusy;
+}
+
+enum status workload_cycle(uint64_t frames, uint64_t pause_ms, uint64_t ms)
+{
+    struct step step = {.name = "cycle", .total = frames};
+    uint64_t begin = arch_now();
+    uint64_t elapsed, busy = 0;
+    uint64_t cycles = 0;
+    bool last = false;
+
+    if (!step_fits(step.name, frames, 1))
+        return STATUS_USAGE;
+    step.deadline = begin + ms * NS_PER_MS;
+    while (!last) {
+        uint64_t resume;
+
+        busy += cycle_once(&step, cycles == 0);
+        step.operations = cycles += !step.error;
+        resume = arch_now() + pause_ms * NS_PER_MS;
+        last = resume >= step.deadline || step.error || hold_errors();
+        if (last)
+            telemetry_release(frames);
+        if (pause_ms && !step.error)
+            events_sleep_until(last ? step.deadline : resume);
+    }
+    elapsed = arch_now() - begin;
+    if (step.error || hold_errors())
+        return step_finish(&step);
+    telemetry_line("result ns=%lu step=cycle cycles=%lu frames=%lu busy_ns=%lu pause_ms=%lu "
+                   "elapsed_ns=%lu",
+                   arch_now(), cycles, cycles * frames, busy, pause_ms, elapsed);
+    console_print("cycle: %lu cycles in %lu ms, busy %lu ms: %lu frames a second\n", cycles,
+                  elapsed / NS_PER_MS, busy / NS_PER_MS,
+                  cycles * frames * 1000 / (busy / NS_PER_MS + 1));
+    return step_finish(&step);
 }
 
 /* ---- churn ---- */
@@ -244,7 +248,7 @@ static void churn_job(unsigned cpu, void *arg)
                 break;
             __atomic_add_fetch(&step->operations, 1u, __ATOMIC_RELAXED);
         }
-        if (note_due(step, cpu))
+        if (step_note_due(step, cpu))
             console_print("churn: holding %s\n",
                           text_size(size, hold_total(HOLD_WORK) * FRAME_KIB));
     }
@@ -257,21 +261,21 @@ enum status workload_churn(uint64_t frames, uint64_t seconds)
     uint64_t held;
     char size[16];
 
-    if (!fits(step.name, frames, 1))
+    if (!step_fits(step.name, frames, 1))
         return STATUS_USAGE;
     step.deadline = arch_now() + seconds * NS_PER_SEC;
     cpus_run(churn_job, &step);
     held = hold_total(HOLD_WORK);
     telemetry_hold(held);
-    corrupt_if_asked();
+    step_corrupt();
     cpus_run(check_job, &step);
     if (hold_errors())
-        return finish(&step);
+        return step_finish(&step);
     cpus_run(free_job, &step);
     telemetry_release(held);
     console_print("churn: %lu strides, %lu checks, %s held at the end freed\n", step.operations,
                   hold_checks() - checks, text_size(size, held * FRAME_KIB));
-    return finish(&step);
+    return step_finish(&step);
 }
 
 /* ---- fragment and release ---- */
@@ -282,7 +286,7 @@ static void thin_job(unsigned cpu, void *arg)
     int err = hold_thin(cpu, HOLD_WORK, HOLD_KEPT, step->k);
 
     if (err != 0)
-        fail(step, err);
+        step_fail(step, err);
 }
 
 static void release_job(unsigned cpu, void *arg)
@@ -298,10 +302,10 @@ enum status workload_fragment(uint64_t frames, uint64_t k)
     uint64_t held, left;
     char freed[16], rest[16];
 
-    if (!fits(step.name, frames, 2))
+    if (!step_fits(step.name, frames, 2))
         return STATUS_USAGE;
     if (take_all(&step) != 0)
-        return finish(&step);
+        return step_finish(&step);
     held = hold_total(HOLD_WORK);
     telemetry_hold(held);
     cpus_run(thin_job, &step);
@@ -309,15 +313,15 @@ enum status workload_fragment(uint64_t frames, uint64_t k)
         cpus_run(free_job, &step);
         cpus_run(release_job, &step);
         telemetry_release(held + kept);
-        return finish(&step);
+        return step_finish(&step);
     }
     left = hold_total(HOLD_KEPT) - kept;
     telemetry_release(held - left);
-    corrupt_if_asked();
+    step_corrupt();
     console_print("fragment: %s freed, %s stay, one frame in %lu\n",
                   text_size(freed, (held - left) * FRAME_KIB), text_size(rest, left * FRAME_KIB),
                   k);
-    return finish(&step);
+    return step_finish(&step);
 }
 
 enum status workload_release(void)
@@ -332,7 +336,7 @@ enum status workload_release(void)
     telemetry_release(held);
     if (!hold_errors())
         console_print("release: %s checked and freed\n", text_size(size, held * FRAME_KIB));
-    return finish(&step);
+    return step_finish(&step);
 }
 
 /* ---- idle ---- */
@@ -356,7 +360,7 @@ enum status workload_idle(uint64_t ms)
     }
     if (!hold_errors())
         events_sleep_until(deadline);
-    return finish(&step);
+    return step_finish(&step);
 }
 
 /* ---- verify ---- */
@@ -418,8 +422,11 @@ enum status workload_end(void)
 
 enum status workload_corrupt(void)
 {
-    corrupt_next = !hold_corrupt();
-    console_print("corrupt: %s\n", corrupt_next ? "a frame of the next step will be overwritten"
-                                                : "a frame in use was overwritten");
+    bool now = hold_corrupt();
+
+    if (!now)
+        step_corrupt_next();
+    console_print("corrupt: %s\n", now ? "a frame in use was overwritten"
+                                       : "a frame of the next step will be overwritten");
     return STATUS_OK;
 }

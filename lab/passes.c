@@ -518,6 +518,8 @@ static void measure_memory(void)
     drive();
     if (tracker == EBB_TRACKER_MEMBRANE)
         state = state_resident = sizeof(bench.zone.membrane);
+    if (tracker == EBB_TRACKER_SORTED)
+        state = sizeof(bench.zone.sorted);
     if (tracker == EBB_TRACKER_BOUNDARY)
         state = state_resident = sizeof(bench.report->boundary);
     if (tracker == EBB_TRACKER_BITMAP) {

@@ -86,7 +86,8 @@ static void cpu_fill(struct cpu *cpu, unsigned number)
 void cpu_init_boot(void)
 {
     for (unsigned i = 0; i < 256; i++) {
-        uint64_t address = trap_stubs[i];
+        uint64_t address =
+            i == VECTOR_FAULT ? (uint64_t)(uintptr_t)page_fault_entry : trap_stubs[i];
 
         gates[i].offset_low = (uint16_t)address;
         gates[i].offset_middle = (uint16_t)(address >> 16);
@@ -106,12 +107,18 @@ bool cpu_known(void)
     return boot_cpu_known;
 }
 
+struct cpu *cpu_number(unsigned number)
+{
+    return cpus[number];
+}
+
 /* ---- further CPUs ---- */
 
 _Noreturn void ap_start(uint64_t number)
 {
     load_tables(cpus[number]);
     apic_init_cpu();
+    cpus[number]->apic_id = apic_id();
     __atomic_store_n(&arrived[number], 1u, __ATOMIC_RELEASE);
     guest_cpu_main((unsigned)number);
 }
@@ -155,6 +162,7 @@ unsigned arch_cpus_start(void)
     uint64_t deadline = arch_now() + 5 * NS_PER_SEC;
     unsigned started;
 
+    cpus[0]->apic_id = self;
     for (unsigned i = 1; i < wanted; i++)
         prepare_cpu(i);
     install_trampoline();
@@ -183,14 +191,53 @@ void arch_interrupts_off(void)
     __asm__ volatile("cli" : : : "memory");
 }
 
+static void idle_write(struct cpu *cpu, uint64_t since, uint64_t ns)
+{
+    __atomic_store_n(&cpu->idle_writes, cpu->idle_writes + 1, __ATOMIC_RELEASE);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&cpu->idle_since, since, __ATOMIC_RELAXED);
+    __atomic_store_n(&cpu->idle_ns, ns, __ATOMIC_RELAXED);
+    __atomic_store_n(&cpu->idle_writes, cpu->idle_writes + 1, __ATOMIC_RELEASE);
+}
+
 void arch_wait(void)
 {
+    struct cpu *cpu = cpu_self();
+
+    idle_write(cpu, arch_now(), cpu->idle_ns);
     /* sti takes effect after the next instruction: nothing can come between. */
     __asm__ volatile("sti\n\thlt" : : : "memory");
 }
 
+/* An interrupt ends the sleep, before it does anything else. */
+static void idle_end(void)
+{
+    struct cpu *cpu = cpu_self();
+
+    if (cpu->idle_since)
+        idle_write(cpu, 0, cpu->idle_ns + (arch_now() - cpu->idle_since));
+}
+
+uint64_t arch_idle_ns(unsigned number)
+{
+    const struct cpu *cpu = cpus[number];
+    uint64_t since, ns, now;
+    uint32_t before, after;
+
+    do {
+        before = __atomic_load_n(&cpu->idle_writes, __ATOMIC_ACQUIRE);
+        since = __atomic_load_n(&cpu->idle_since, __ATOMIC_RELAXED);
+        ns = __atomic_load_n(&cpu->idle_ns, __ATOMIC_RELAXED);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        after = __atomic_load_n(&cpu->idle_writes, __ATOMIC_RELAXED);
+    } while (before != after || before & 1);
+    now = arch_now();
+    return since && now > since ? ns + (now - since) : ns;
+}
+
 void trap_dispatch(struct trap *trap)
 {
+    idle_end();
     switch (trap->vector) {
     case VECTOR_TIMER:
     case VECTOR_WORKER:
@@ -206,6 +253,10 @@ void trap_dispatch(struct trap *trap)
         apic_eoi();
         return;
     case VECTOR_JOB:
+        apic_eoi();
+        return;
+    case VECTOR_FLUSH:
+        space_flush_interrupt();
         apic_eoi();
         return;
     case VECTOR_SPURIOUS:

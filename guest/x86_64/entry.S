@@ -57,6 +57,40 @@ trap_common:
 	addq $16, %rsp
 	iretq
 
+/* Page faults have a way of their own, since most are what demand paging lives on: it saves only
+ * what functions may change. Those that nothing is known of go on to trap_common, as they came. */
+	.globl page_fault_entry
+page_fault_entry:
+	cld
+	pushq %rax
+	pushq %rcx
+	pushq %rdx
+	pushq %rsi
+	pushq %rdi
+	pushq %r8
+	pushq %r9
+	pushq %r10
+	pushq %r11
+	movq %cr2, %rdi
+	movq 72(%rsp), %rsi /* error code */
+	movq 96(%rsp), %rdx /* flags */
+	call trap_page_fault
+	testb %al, %al /* popq leaves flags alone */
+	popq %r11
+	popq %r10
+	popq %r9
+	popq %r8
+	popq %rdi
+	popq %rsi
+	popq %rdx
+	popq %rcx
+	popq %rax
+	jz 1f
+	addq $8, %rsp
+	iretq
+1:	pushq $14
+	jmp trap_common
+
 	.section .rodata
 	.balign 8
 	.globl trap_stubs

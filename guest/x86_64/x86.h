@@ -90,17 +90,20 @@ static inline _Noreturn void cpu_halt(void)
         __asm__ volatile("cli\n\thlt" : : : "memory");
 }
 
+#define RFLAGS_IF     0x200u
 #define MSR_APIC_BASE 0x1bu
 #define MSR_GS_BASE   0xc0000101u
 
 /* Interrupt vectors. */
 #define VECTOR_NMI      2u
+#define VECTOR_FAULT    14u
 #define VECTOR_PIC      0x20u /* 16 of them: all masked, may come spuriously */
 #define VECTOR_TIMER    0x40u
 #define VECTOR_WORKER   0x41u
 #define VECTOR_JOB      0x42u
 #define VECTOR_CONSOLE  0x43u
 #define VECTOR_BALLOON  0x44u
+#define VECTOR_FLUSH    0x45u
 #define VECTOR_SPURIOUS 0xffu
 
 /* What entry.S pushes. */
@@ -129,12 +132,19 @@ struct cpu {
     uint64_t gdt[8];
     struct tss tss;
     uint8_t *fault_stack; /* for double faults and NMIs */
+    uint32_t apic_id;
+    uint32_t flush_wanted, flush_done; /* atomic: flushes of the TLB asked for by others */
+    /* Written by this CPU alone, with interrupts off; idle_writes is odd meanwhile. */
+    uint32_t idle_writes;
+    uint64_t idle_since; /* 0: not in arch_wait() */
+    uint64_t idle_ns;
 };
 
 /* ---- boot.S, entry.S, link.ld ---- */
 extern char image_start[], image_end[], text_start[], text_end[];
 extern const char ap_trampoline[], ap_trampoline_end[];
 extern const uint64_t trap_stubs[256];
+void page_fault_entry(void);
 extern uint32_t ap_next;                   /* number of the next CPU to arrive */
 extern uint64_t ap_stacks[ARCH_CPU_LIMIT]; /* by that number */
 _Noreturn void arch_start(uint64_t start_info);
@@ -143,6 +153,22 @@ _Noreturn void ap_start(uint64_t number);
 /* ---- cpu.c ---- */
 void cpu_init_boot(void); /* this is CPU 0; interrupt table */
 bool cpu_known(void);
+struct cpu *cpu_number(unsigned number);
+static inline struct cpu *cpu_self(void)
+{
+    struct cpu *cpu;
+
+    /* Volatile: not before the base is set, however much is inlined. */
+    __asm__ volatile("movq %%gs:0, %0" : "=r"(cpu));
+    return cpu;
+}
+static inline bool cpu_interrupts_enabled(void)
+{
+    uint64_t flags;
+
+    __asm__ volatile("pushfq\n\tpopq %0" : "=r"(flags));
+    return flags & RFLAGS_IF;
+}
 void trap_dispatch(struct trap *trap);
 
 /* ---- trap.c ---- */
@@ -197,6 +223,10 @@ void time_wait_us(uint64_t us); /* not before time_init() */
 /* ---- paging.c ---- */
 void paging_init(const struct arch_boot *boot);
 uint64_t paging_root(void);
+
+/* ---- space.c ---- */
+void space_flush_interrupt(void);
+bool trap_page_fault(uint64_t address, uint64_t error, uint64_t rflags);
 
 /* ---- pvh.c ---- */
 uint16_t fw_cfg_cpus(void);

@@ -244,6 +244,34 @@ struct ebb_report_stats {
     uint64_t surplus_frames; /* what the last pass found to be surplus */
 };
 
+/* Surplus pacing, for the engine's own use; see core/pacing.c. Times in ns. */
+#define EBB_PACE_TOLD 16u
+struct ebb_pace_told {
+    uint64_t first, mean; /* when the host was told: at first, and of a frame on average */
+    uint64_t window;      /* the window then */
+    uint64_t frames;      /* of what, less what is reported no longer */
+};
+struct ebb_report_pace {
+    bool on;
+    bool flush;        /* this pass reports everything */
+    bool flush_wanted; /* under the engine's lock: the next one does */
+    uint64_t window, shortest, longest;
+    uint64_t looked;       /* when the last slot ended */
+    uint64_t clock;        /* time that it looked for */
+    uint64_t calm;         /* time in which half the window would have reported more */
+    uint64_t missed;       /* refaults that this would have caused */
+    uint64_t credit;       /* refaults tolerated now */
+    uint64_t reported;     /* frames that were, when it looked, and told of since */
+    uint64_t unattributed; /* frames that were free before the device came, not reported yet */
+    struct ebb_pace_told told[EBB_PACE_TOLD];
+    unsigned told_last;
+    /* The pass under way. */
+    uint64_t quota;             /* frames of large blocks */
+    uint64_t unit;              /* the next one to look at */
+    uint64_t unit_at, unit_end; /* in the unit found last */
+    uint64_t surplus;           /* frames taken so far */
+};
+
 /* What a device was handed, for the engine's own use. */
 struct ebb_report_block {
     uint32_t index;
@@ -279,9 +307,11 @@ struct ebb_report {
     uint64_t scan_left;   /* bitmap: words that this pass has still to visit */
     /* Boundary: of the zone whose boundary_active is set, under its lock. */
     struct ebb_divider boundary[EBB_ORDERS][EBB_ISOLATE];
+    struct ebb_report_pace pace;
     uint64_t room; /* frames that may still join this batch */
     unsigned capacity;
-    unsigned filled;
+    unsigned filled;      /* ranges */
+    unsigned held_blocks; /* in these */
     struct ebb_range ranges[EBB_REPORT_CAPACITY_LIMIT];
     struct ebb_report_block blocks[EBB_REPORT_CAPACITY_LIMIT];
 
@@ -293,6 +323,9 @@ struct ebb_report {
  * can. Values out of bounds, and combinations that contradict each other.
  */
 const char *ebb_report_config_problem(const struct ebb_report_config *config);
+
+/* The pacing that a configuration gets, never EBB_PACING_DEFAULT: see enum ebb_pacing. */
+enum ebb_pacing ebb_report_config_pacing(const struct ebb_report_config *config);
 
 /*
  * Set one field by name, from text: for command lines. Keys are the fields'

@@ -150,6 +150,25 @@ struct ebb_divider {
     bool settled;   /* membrane: it may move to another type's list */
 };
 
+/* Of 2^large_order frames: the free blocks in it that are smaller, and when one came or went
+ * last. For surplus pacing, which takes such blocks unit by unit; see core/pacing.c. */
+struct ebb_unit {
+    uint32_t frames;  /* free and unreported */
+    uint32_t blocks;  /* that these are */
+    uint32_t touched; /* on pace.clock */
+};
+
+/* Surplus pacing: what a zone remembers. */
+#define EBB_PACE_SLOTS 4u
+struct ebb_pace {
+    uint32_t clock;                /* about ms; runs only while the engine looks */
+    uint64_t low;                  /* least large_unreported in this slot of time */
+    uint64_t lows[EBB_PACE_SLOTS]; /* and in the slots before, newest first */
+    uint64_t half;      /* what half the window would have reported, and is still there */
+    uint64_t refaulted; /* zone.refaulted when the engine looked last */
+    bool refault_news;  /* a reported block went into use, and nobody has asked for a pass */
+};
+
 /* Caller-owned; to be treated as opaque. Zero-fill before ebb_zone_init(). */
 struct ebb_zone {
     ebb_pfn_t base;  /* config.base rounded down to a block of the largest order */
@@ -175,6 +194,8 @@ struct ebb_zone {
     struct ebb_link *large_links; /* per 2^large_order frames: of larger blocks */
     bool *large_marks;            /* and whether such a block, if free, is reported */
     uint8_t *pageblocks;          /* per pageblock: migratetype */
+    struct ebb_unit *units;       /* per 2^large_order frames */
+    uint64_t *unit_bits;          /* of these: has unreported frames */
     uint32_t *present;            /* per block of the largest order: frames managed in it */
     struct ebb_pcp *pcps;         /* per CPU */
 
@@ -193,6 +214,9 @@ struct ebb_zone {
     /* Under the lock. */
     struct ebb_free_list lists[EBB_ORDERS][EBB_MIGRATETYPES];
     uint32_t nonempty[EBB_MIGRATETYPES]; /* bit per order: list has blocks */
+    uint32_t warm[EBB_MIGRATETYPES];     /* bit per order: list has unreported blocks */
+    uint64_t large_unreported;           /* frames in unreported large blocks, ISOLATE left out */
+    struct ebb_pace pace;
     uint64_t managed;
     uint64_t free;
     uint64_t isolated;
@@ -213,6 +237,7 @@ struct ebb_zone {
     const struct ebb_tracker_ops *tracker;
     bool tracker_ready; /* ebb_zone_check() may look at it */
     struct ebb_divider membrane[EBB_ORDERS];
+    struct ebb_divider sorted[EBB_ORDERS][EBB_MIGRATETYPES];
     bool boundary_active; /* the engine's boundaries are this zone's */
     uint64_t *bits;       /* per block of report_min_order: might be free and unreported */
     uint64_t *bit_words;  /* per word of these: is not zero */
@@ -223,6 +248,7 @@ struct ebb_zone {
     struct ebb_zone *report_next;
     uint32_t report_threshold; /* unreported blocks of an order before a request */
     bool report_caches;        /* a cache that comes into use asks for a pass */
+    bool report_surplus;       /* surplus pacing: allocate warm before reported, tell of refaults */
     bool report_gated;         /* only a watermark keeps what is unreported from the host */
     uint8_t report_order; /* a freed block of this order or above may ask for a pass; 0xff: off */
     uint8_t report_min_order; /* smallest order reported (report_order is lower behind a gate) */

@@ -89,8 +89,9 @@ __attribute__((noinline)) static void insert_cold(struct ebb_zone *zone, uint32_
     struct ebb_free_list *list = &zone->lists[order][type];
     uint32_t before;
 
-    /* Nothing unreported goes below a divider. */
-    if ((where == EBB__COLD || !reported) && tracker->place &&
+    /* Nothing unreported goes below a divider, and with a tracker that sorts nothing
+     * reported above it. */
+    if ((where == EBB__COLD || !reported || tracker->sorts) && tracker->place &&
         tracker->place(zone, index, order, type, reported, &before))
         ring_insert_before(zone, list, order, before, index);
     else
@@ -118,6 +119,48 @@ static bool random_bit(struct ebb_zone *zone)
     return bit;
 }
 
+/* What surplus pacing counts by: small blocks unit by unit, large ones in total. */
+ALWAYS_INLINE void count_small_link(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    uint32_t number = index >> zone->large_order;
+    struct ebb_unit *unit = &zone->units[number];
+
+    if (EBB_UNLIKELY(unit->frames == 0))
+        zone->unit_bits[number >> 6] |= (uint64_t)1 << (number & 63);
+    unit->frames += 1u << order;
+    unit->blocks++;
+    unit->touched = zone->pace.clock;
+}
+
+ALWAYS_INLINE void count_small_unlink(struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    struct ebb_unit *unit = &zone->units[index >> zone->large_order];
+
+    unit->frames -= 1u << order;
+    unit->blocks--;
+    unit->touched = zone->pace.clock;
+}
+
+ALWAYS_INLINE void count_link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type)
+{
+    if (EBB_LIKELY(order < zone->large_order))
+        count_small_link(zone, index, order);
+    else if (type != EBB_ISOLATE)
+        zone->large_unreported += (uint64_t)1 << order;
+}
+
+ALWAYS_INLINE void count_unlink(struct ebb_zone *zone, uint32_t index, unsigned order,
+                                unsigned type)
+{
+    if (EBB_LIKELY(order < zone->large_order)) {
+        count_small_unlink(zone, index, order);
+    } else if (type != EBB_ISOLATE) {
+        zone->large_unreported -= (uint64_t)1 << order;
+        if (zone->large_unreported < zone->pace.low)
+            zone->pace.low = zone->large_unreported;
+    }
+}
+
 /* These two are inlined where it counts, in taking, splitting and merging, for blocks that
  * are not reported. */
 ALWAYS_INLINE void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
@@ -136,8 +179,11 @@ ALWAYS_INLINE void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
     list->blocks++;
     list->reported += reported;
     zone->nonempty[type] |= 1u << order;
+    zone->warm[type] |= (uint32_t)!reported << order;
     zone->free += frames;
     zone->reported += frames & reported_mask;
+    if (EBB_LIKELY(!reported))
+        count_link(zone, index, order, type);
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
         zone->isolated += frames;
     ebb__store_state(
@@ -167,6 +213,10 @@ ALWAYS_INLINE bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t 
     list->reported -= reported;
     if (list->blocks == 0)
         zone->nonempty[type] &= ~(1u << order);
+    if (list->blocks == list->reported)
+        zone->warm[type] &= ~(1u << order);
+    if (EBB_LIKELY(!reported))
+        count_unlink(zone, index, order, type);
     zone->free -= frames;
     zone->reported -= frames & -(uint64_t)reported;
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
@@ -246,6 +296,7 @@ static void link_part(struct ebb_zone *zone, uint32_t index, unsigned order, boo
 static inline void count_refault(struct ebb_zone *zone, unsigned order)
 {
     zone->refaulted += (uint64_t)1 << order;
+    zone->pace.refault_news = zone->report_surplus;
 }
 
 void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
@@ -419,6 +470,8 @@ static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
         small_link(links, index[i + 1])->next = index[i];
         small_link(links, index[i])->prev = index[i + 1];
     }
+    for (uint32_t i = 0; i < n; i++)
+        count_small_link(zone, index[i], order);
     small_link(links, last)->next = head;
     small_link(links, head)->prev = last;
     small_link(links, first)->prev = tail;
@@ -426,6 +479,7 @@ static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
     list->head = first;
     list->blocks += n;
     zone->nonempty[type] |= 1u << order;
+    zone->warm[type] |= 1u << order;
     zone->free += (uint64_t)n << order;
 }
 
@@ -446,12 +500,15 @@ static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
         small_link(links, link.prev)->next = link.next;
         small_link(links, link.next)->prev = link.prev;
         head = head == index ? link.next : head;
+        count_small_unlink(zone, index, order);
         __atomic_store_n(&states[index], EBB__NONE, __ATOMIC_RELAXED);
     }
     list->head = head;
     list->blocks -= n;
     if (list->blocks == 0)
         zone->nonempty[type] &= ~(1u << order);
+    if (list->blocks == list->reported)
+        zone->warm[type] &= ~(1u << order);
     zone->free -= (uint64_t)n << order;
 }
 
@@ -609,7 +666,7 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
 {
     for (unsigned i = 0; i < 2; i++) {
         unsigned other = fallbacks[type][i];
-        uint32_t orders = zone->nonempty[other] & (~0u << order);
+        uint32_t orders = ebb__orders(zone, other, order);
 
         if (!orders)
             continue;
@@ -638,7 +695,7 @@ static inline void take_warm(struct ebb_zone *zone, uint32_t head, unsigned from
 
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
-    uint32_t orders = zone->nonempty[type] & (~0u << order);
+    uint32_t orders = ebb__orders(zone, type, order);
 
     if (EBB_UNLIKELY(!orders)) {
         if (!steal(zone, order, type, index))

@@ -16,6 +16,14 @@
  * I18  `present` says how many frames of each largest block are managed
  * I19  a cache holds as many frames as it may, all in the cached state
  * I20  a state is one of the defined ones, and has no stray bits
+ *
+ * and what surplus pacing counts by, whoever paces:
+ *
+ * I21  the bitmasks of lists with unreported blocks say what the lists say
+ * I22  large_unreported is the sum over the lists of large blocks, ISOLATE left out; the
+ *      low-water mark is no higher
+ * I23  a unit counts the unreported blocks in it that are smaller than itself, and their frames
+ * I24  a unit that has any has its bit
  */
 #include "pcp.h"
 #include "tracker.h"
@@ -107,6 +115,38 @@ static bool check_sums(struct walk *walk)
     return true;
 }
 
+static bool check_warm(struct walk *walk, unsigned type)
+{
+    const struct ebb_zone *zone = walk->zone;
+    uint32_t warm = 0;
+
+    for (unsigned order = 0; order < EBB_ORDERS; order++)
+        warm |= (uint32_t)(ebb__unreported(&zone->lists[order][type]) > 0) << order;
+    if (zone->warm[type] != warm)
+        return broken_count(walk, 21, "the bits of lists in warm are wrong");
+    return true;
+}
+
+static bool check_pacing(struct walk *walk)
+{
+    const struct ebb_zone *zone = walk->zone;
+    uint64_t unreported = 0;
+
+    for (unsigned type = 0; type < EBB_MIGRATETYPES; type++) {
+        if (!check_warm(walk, type))
+            return false;
+    }
+    for (unsigned order = zone->large_order; order < EBB_ORDERS; order++) {
+        for (unsigned type = 0; type < EBB_ISOLATE; type++)
+            unreported += ebb__unreported(&zone->lists[order][type]) << order;
+    }
+    if (unreported != zone->large_unreported)
+        return broken_count(walk, 22, "large_unreported is not the sum over the lists");
+    if (zone->pace.low > zone->large_unreported)
+        return broken_count(walk, 22, "the low-water mark is above what is unreported");
+    return true;
+}
+
 static bool check_counters(struct walk *walk)
 {
     const struct ebb_zone *zone = walk->zone;
@@ -122,7 +162,7 @@ static bool check_counters(struct walk *walk)
         if (zone->nonempty[type] >> EBB_ORDERS)
             return broken_count(walk, 16, "nonempty has bits above the largest order");
     }
-    if (!check_sums(walk))
+    if (!check_sums(walk) || !check_pacing(walk))
         return false;
     if (zone->managed > zone->span || zone->free > zone->managed ||
         zone->in_flight > zone->managed - zone->free ||
@@ -163,6 +203,14 @@ static bool check_free_block(struct walk *walk, uint64_t index, uint16_t state)
     return true;
 }
 
+/* Of an unreported block of less than a unit. */
+static bool has_unit_bit(const struct ebb_zone *zone, uint32_t index)
+{
+    uint32_t unit = index >> zone->large_order;
+
+    return zone->unit_bits[unit >> 6] >> (unit & 63) & 1;
+}
+
 static bool check_list(struct walk *walk, unsigned order, unsigned type)
 {
     const struct ebb_zone *zone = walk->zone;
@@ -190,6 +238,8 @@ static bool check_list(struct walk *walk, unsigned order, unsigned type)
             return broken(walk, 13, index, "a list has not as many blocks as it counts");
         if (!check_free_block(walk, index, state))
             return false;
+        if (order < zone->large_order && !(state & EBB__REPORTED) && !has_unit_bit(zone, index))
+            return broken(walk, 24, index, "a unit with unreported blocks has no bit");
         reported += (state & EBB__REPORTED) != 0;
         marks_agree &= ebb__is_reported(zone, order, index) == ((state & EBB__REPORTED) != 0);
         index = next;
@@ -316,6 +366,43 @@ static bool check_largest(struct walk *walk, uint64_t index)
     return true;
 }
 
+/* One unit, from *at, which is left at the first block behind it. */
+static bool check_unit(struct walk *walk, uint64_t unit, uint64_t *at)
+{
+    const struct ebb_zone *zone = walk->zone;
+    uint64_t first = unit << zone->large_order;
+    uint64_t end = first + ((uint64_t)1 << zone->large_order);
+    uint64_t frames = 0;
+    uint64_t blocks = 0;
+
+    while (*at < end && *at < zone->span) {
+        uint16_t state = ebb__load_state(zone, (uint32_t)*at);
+        unsigned order = ebb__order_of(state);
+
+        if (ebb__state_of(state) == EBB__FREE && !(state & EBB__REPORTED) &&
+            order < zone->large_order) {
+            frames += (uint64_t)1 << order;
+            blocks++;
+        }
+        *at += (uint64_t)1 << order;
+    }
+    if (zone->units[unit].frames != frames || zone->units[unit].blocks != blocks)
+        return broken(walk, 23, first, "a unit does not count its unreported blocks right");
+    return true;
+}
+
+static bool check_units(struct walk *walk)
+{
+    const struct ebb_zone *zone = walk->zone;
+    uint64_t at = 0;
+
+    for (uint64_t unit = 0; unit << zone->large_order < zone->span; unit++) {
+        if (!check_unit(walk, unit, &at))
+            return false;
+    }
+    return true;
+}
+
 static bool check_pageblocks(struct walk *walk)
 {
     const struct ebb_zone *zone = walk->zone;
@@ -362,7 +449,7 @@ static bool check_frames(struct walk *walk)
         if (!check_largest(walk, at))
             return false;
     }
-    return check_totals(walk);
+    return check_totals(walk) && check_units(walk);
 }
 
 int ebb_zone_check(struct ebb_zone *zone, enum ebb_check_level level,

@@ -144,6 +144,17 @@ static inline bool ebb__above_min(const struct ebb_zone *zone, uint64_t frames)
     return zone->free - zone->isolated >= zone->watermark_min + frames;
 }
 
+/* A bit for each order, from this one on, whose list of a type has what an allocation should
+ * take: with surplus pacing what the host does not know of, as long as there is any. */
+static inline uint32_t ebb__orders(const struct ebb_zone *zone, unsigned type, unsigned order)
+{
+    uint32_t mask = ~0u << order;
+
+    if (zone->report_surplus && (zone->warm[type] & mask))
+        return zone->warm[type] & mask;
+    return zone->nonempty[type] & mask;
+}
+
 /* ---- buddy.c: all under the zone's lock ---- */
 
 /* Where on a list: at its head, where freed blocks go; cold, where the tracker
@@ -239,6 +250,20 @@ bool ebb__report_wanted(struct ebb_zone *zone, unsigned order);
  * has to empty it once it is idle again. Set report_requested and return true if
  * none is due anyway. Under the zone's lock. */
 bool ebb__report_cache_used(struct ebb_zone *zone);
+
+/* Reported memory went into use again, with surplus pacing: the engine has to look soon, to
+ * know when. Set report_requested and return true if no pass is due anyway. Under the
+ * zone's lock. */
+static inline bool ebb__report_refault(struct ebb_zone *zone)
+{
+    if (EBB_LIKELY(!zone->pace.refault_news))
+        return false;
+    zone->pace.refault_news = false;
+    if (ebb__report_requested(zone))
+        return false;
+    __atomic_store_n(&zone->report_requested, true, __ATOMIC_RELAXED);
+    return true;
+}
 
 /* Pass the request on to the engine. With no lock held. */
 void ebb__report_request(struct ebb_zone *zone);

@@ -26,7 +26,7 @@ __attribute__((noinline)) static bool first_use(struct ebb_zone *zone, struct eb
 static unsigned refill_order(const struct ebb_zone *zone, unsigned type, uint64_t wanted)
 {
     unsigned fits = 63u - (unsigned)__builtin_clzll(wanted);
-    uint32_t orders = zone->nonempty[type];
+    uint32_t orders = ebb__orders(zone, type, 0);
 
     if (!orders)
         return 0;
@@ -35,9 +35,9 @@ static unsigned refill_order(const struct ebb_zone *zone, unsigned type, uint64_
 }
 
 /* Fill an empty stack with up to a batch. Frames of one block come off it in
- * ascending order. */
+ * ascending order. *pass is set if one is wanted. */
 __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_pcp *pcp,
-                                             unsigned type, unsigned flags)
+                                             unsigned type, unsigned flags, bool *pass)
 {
     const uint64_t leave = flags & EBB_ALLOC_LOW ? zone->watermark_low : zone->watermark_min;
     uint32_t *frames = pcp->frames[type];
@@ -63,6 +63,7 @@ __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_p
             frames[count++] = index + i;
         }
     }
+    *pass |= ebb__report_refault(zone);
     ebb_port_unlock(&zone->lock);
     pcp->count[type] = count;
 }
@@ -100,7 +101,7 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned flags, bo
     if (EBB_UNLIKELY(!pcp->used))
         *wanted |= first_use(zone, pcp);
     if (EBB_UNLIKELY(pcp->count[type] == 0))
-        refill(zone, pcp, type, flags);
+        refill(zone, pcp, type, flags, wanted);
     if (EBB_LIKELY(pcp->count[type] > 0)) {
         uint32_t top = pcp->frames[type][--pcp->count[type]];
 

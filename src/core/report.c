@@ -18,7 +18,7 @@
  * nothing: the zone gets a gate instead, and the first free that lets something
  * go asks.
  */
-#include "tracker.h"
+#include "pacing.h"
 
 void *memset(void *to, int byte, size_t n);
 
@@ -125,9 +125,10 @@ enum ebb_report_phase ebb_report_phase(const struct ebb_report *report)
     return (enum ebb_report_phase)__atomic_load_n(&report->phase, __ATOMIC_RELAXED);
 }
 
+/* From a request to its pass. */
 static uint64_t delay(const struct ebb_report *report)
 {
-    return report->config.delay_ms * NS_PER_MS;
+    return ebb__paced(report) ? ebb__pace_slot(report) : report->config.delay_ms * NS_PER_MS;
 }
 
 static bool is_attached(const struct ebb_report *report)
@@ -189,6 +190,7 @@ void ebb_report_now(struct ebb_report *report)
     if (attached) {
         request(report);
         report->due = now;
+        report->pace.flush_wanted = true;
     }
     ebb_port_unlock(&report->lock);
     if (attached)
@@ -220,7 +222,8 @@ static uint64_t room_for_batch(const struct ebb_zone *zone)
 
 static bool has_room(const struct ebb_report *report)
 {
-    return report->filled == 0 || (report->filled < report->capacity && report->room > 0);
+    return report->filled == 0 || (report->filled < report->capacity && report->room > 0 &&
+                                   report->held_blocks < EBB_REPORT_CAPACITY_LIMIT);
 }
 
 static bool descending(const struct ebb_report *report)
@@ -230,7 +233,7 @@ static bool descending(const struct ebb_report *report)
 
 static bool by_address(const struct ebb_report *report)
 {
-    return ebb__tracker(report->zone)->by_address;
+    return ebb__paced(report) || ebb__tracker(report->zone)->by_address;
 }
 
 static void open_list(struct ebb_report *report)
@@ -275,15 +278,34 @@ static void close_list(struct ebb_report *report)
         close_order(report);
 }
 
+/* Does a block lie right behind the last range, in the same pageblock as all of it? Such come only
+ * with surplus pacing. */
+static bool extends_range(const struct ebb_report *report, uint32_t index, unsigned order)
+{
+    const struct ebb_zone *zone = report->zone;
+    const struct ebb_report_block *last;
+
+    if (!ebb__paced(report) || report->held_blocks == 0 || order >= zone->large_order)
+        return false;
+    last = &report->blocks[report->held_blocks - 1];
+    return last->index + ((uint64_t)1 << last->order) == index &&
+           last->index >> zone->large_order == index >> zone->large_order;
+}
+
 static void add_to_batch(struct ebb_report *report, uint32_t index, unsigned order)
 {
-    unsigned slot = report->filled++;
+    uint64_t len = EBB_FRAME_SIZE << order;
 
-    report->blocks[slot] = (struct ebb_report_block){.index = index, .order = (uint8_t)order};
-    report->ranges[slot] = (struct ebb_range){
-        .addr = (report->zone->base + index) << EBB_FRAME_SHIFT,
-        .len = EBB_FRAME_SIZE << order,
-    };
+    if (extends_range(report, index, order)) {
+        report->ranges[report->filled - 1].len += len;
+    } else {
+        report->ranges[report->filled++] = (struct ebb_range){
+            .addr = (report->zone->base + index) << EBB_FRAME_SHIFT,
+            .len = len,
+        };
+    }
+    report->blocks[report->held_blocks++] =
+        (struct ebb_report_block){.index = index, .order = (uint8_t)order};
 }
 
 /* The next block of the open list, if it may give any more. */
@@ -294,7 +316,8 @@ static enum ebb__found look(struct ebb_report *report, unsigned *steps, uint32_t
     enum ebb__found found = EBB__NOTHING;
 
     if (report->list_blocks > 0 && allowed > 0)
-        found = ebb__tracker(report->zone)->next(report, &left, index);
+        found = ebb__paced(report) ? ebb__pace_next(report, &left, index)
+                                   : ebb__tracker(report->zone)->next(report, &left, index);
     *steps -= allowed - left;
     report->list_steps -= allowed - left;
     return found == EBB__PAUSE && report->list_steps == 0 ? EBB__NOTHING : found;
@@ -310,6 +333,12 @@ static void stop_at_watermark(struct ebb_report *report)
         report->lists_left = false;
 }
 
+static bool isolate(struct ebb_report *report, uint32_t index)
+{
+    return ebb__paced(report) ? ebb__pace_isolate(report, index)
+                              : ebb__isolate_block(report->zone, index);
+}
+
 /* Take this block into the batch, unless it has to wait for the next one. */
 static void take(struct ebb_report *report, uint32_t index)
 {
@@ -321,7 +350,7 @@ static void take(struct ebb_report *report, uint32_t index)
         report->room = 0;
         return;
     }
-    if (!ebb__isolate_block(report->zone, index)) {
+    if (!isolate(report, index)) {
         stop_at_watermark(report);
         return;
     }
@@ -410,6 +439,8 @@ static bool open_zone(struct ebb_report *report)
     set_gate(zone, !report->zone_open && anything_unreported(zone));
     if (report->zone_open && ebb__tracker(zone)->open)
         ebb__tracker(zone)->open(report);
+    if (ebb__paced(report))
+        ebb__pace_open(report);
     ebb_port_unlock(&zone->lock);
     if (cached > 0)
         another_pass(report);
@@ -489,8 +520,13 @@ static bool begin_pass(struct ebb_report *report)
         report->stats.passes++;
         report->zone = report->first;
         report->zone_open = false;
+        report->pace.flush = report->pace.flush_wanted;
+        report->pace.flush_wanted = false;
+        report->pace.surplus = 0;
     }
     ebb_port_unlock(&report->lock);
+    if (begin && ebb__paced(report))
+        ebb__pace_look(report, now);
     return begin;
 }
 
@@ -501,6 +537,8 @@ static void end_pass(struct ebb_report *report, uint64_t wait)
 
     ebb_port_lock(&report->lock);
     report->in_pass = false;
+    if (report->pace.surplus > 0)
+        report->stats.surplus_frames = report->pace.surplus;
     if (ebb_report_phase(report) == EBB_REPORT_ACTIVE)
         set_phase(report, EBB_REPORT_IDLE);
     else if (report->due == EBB_NEVER)
@@ -573,12 +611,21 @@ static void put_back_blocks(struct ebb_report *report, bool reported)
 {
     struct ebb_zone *zone = report->zone;
 
-    for (unsigned i = 0; i < report->filled;) {
+    for (unsigned i = 0; i < report->held_blocks;) {
         ebb_port_lock(&zone->lock);
-        for (unsigned held = 0; held < STEPS_PER_HOLD && i < report->filled; held++, i++)
+        for (unsigned held = 0; held < STEPS_PER_HOLD && i < report->held_blocks; held++, i++)
             ebb__put_back(zone, report->blocks[i].index, reported);
         ebb_port_unlock(&zone->lock);
     }
+}
+
+static uint64_t batch_frames(const struct ebb_report *report)
+{
+    uint64_t frames = 0;
+
+    for (unsigned i = 0; i < report->held_blocks; i++)
+        frames += (uint64_t)1 << report->blocks[i].order;
+    return frames;
 }
 
 static void count_batch(struct ebb_report *report, uint32_t state)
@@ -587,9 +634,8 @@ static void count_batch(struct ebb_report *report, uint32_t state)
 
     ebb_port_lock(&report->lock);
     if (state == BATCH_DONE) {
-        stats->reported_blocks += report->filled;
-        for (unsigned i = 0; i < report->filled; i++)
-            stats->reported_frames += (uint64_t)1 << report->blocks[i].order;
+        stats->reported_blocks += report->held_blocks;
+        stats->reported_frames += batch_frames(report);
     } else {
         stats->failed_batches++;
         stats->last_error = (int)state;
@@ -604,7 +650,10 @@ static bool drain(struct ebb_report *report, uint32_t state)
 
     put_back_blocks(report, succeeded);
     count_batch(report, state);
+    if (succeeded && ebb__paced(report))
+        ebb__pace_told(report, batch_frames(report));
     report->filled = 0;
+    report->held_blocks = 0;
     set_batch(report, BATCH_NONE);
     return succeeded;
 }
@@ -788,10 +837,14 @@ int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *c
 
     if (ebb_report_config_problem(config))
         return -EBB_EINVAL;
+    c.pacing = (uint8_t)ebb_report_config_pacing(config);
     if (!c.tracker)
-        c.tracker = EBB__TRACKER_DEFAULT;
+        c.tracker = c.pacing == EBB_PACING_SURPLUS ? (uint8_t)EBB_TRACKER_SORTED
+                                                   : (uint8_t)EBB__TRACKER_DEFAULT;
     if (!ebb__tracker_of(c.tracker))
         return -EBB_EOPNOTSUPP;
+    c.window_min_ms = or_default(c.window_min_ms, EBB_REPORT_WINDOW_MIN_MS);
+    c.window_max_ms = or_default(c.window_max_ms, EBB_REPORT_WINDOW_MAX_MS);
     c.capacity = or_default(c.capacity, 32);
     c.budget = or_default(c.budget, 1);
     c.threshold = or_default(c.threshold, 1);
@@ -805,6 +858,13 @@ int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *c
     report->config = c;
     report->inlined = c.execution == EBB_EXECUTION_INLINE;
     report->due = EBB_NEVER;
+    if (c.pacing == EBB_PACING_SURPLUS) {
+        report->pace.on = true;
+        report->pace.shortest = c.window_min_ms * NS_PER_MS;
+        report->pace.longest = c.window_max_ms * NS_PER_MS;
+        report->pace.window = report->pace.shortest;
+        report->stats.window_ns = report->pace.window;
+    }
     return 0;
 }
 
@@ -824,6 +884,7 @@ int ebb_report_add_zone(struct ebb_report *report, struct ebb_zone *zone)
         zone->split = report->config.split;
         zone->merge = report->config.merge;
         zone->move = report->config.move;
+        zone->report_surplus = report->pace.on;
         err = 0;
     }
     ebb_port_unlock(&report->lock);
@@ -836,6 +897,8 @@ static unsigned smallest_order(const struct ebb_report *report, const struct ebb
         return report->config.order - 1u;
     if (report->device->min_order > 0)
         return report->device->min_order - 1u;
+    if (ebb__paced(report))
+        return 0;
     return zone->pageblock_order;
 }
 
@@ -917,6 +980,8 @@ int ebb_report_register(struct ebb_report *report, struct ebb_report_device *dev
         return -EBB_EOPNOTSUPP;
     if (!take_device(report, device))
         return -EBB_EBUSY;
+    if (ebb__paced(report))
+        ebb__pace_start(report, now);
     for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next)
         screen_on(report, zone);
 
@@ -981,6 +1046,7 @@ int ebb_report_unregister(struct ebb_report *report)
     ebb_port_lock(&report->lock);
     report->in_pass = false;
     report->device = NULL;
+    report->pace.flush_wanted = false;
     report->changing = false;
     set_phase(report, EBB_REPORT_IDLE);
     report->due = EBB_NEVER;

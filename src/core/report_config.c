@@ -11,10 +11,16 @@ static const char *bounds_problem(const struct ebb_report_config *config)
 {
     if (config->tracker >= EBB_TRACKERS || config->split > EBB_SPLIT_CLEAR ||
         config->merge > EBB_MERGE_NEVER || config->move > EBB_MOVE_FOLLOW ||
-        config->direction > EBB_DIRECTION_DESCENDING || config->execution > EBB_EXECUTION_INLINE)
+        config->direction > EBB_DIRECTION_DESCENDING || config->execution > EBB_EXECUTION_INLINE ||
+        config->pacing > EBB_PACING_DELAY)
         return "a tracker or policy has a number that stands for none";
     if (config->delay_ms > MS_LIMIT)
         return "delay_ms is above 3600000";
+    if (config->window_min_ms > MS_LIMIT || config->window_max_ms > MS_LIMIT)
+        return "window_min_ms or window_max_ms is above 3600000";
+    if ((config->window_min_ms > 0 ? config->window_min_ms : EBB_REPORT_WINDOW_MIN_MS) >
+        (config->window_max_ms > 0 ? config->window_max_ms : EBB_REPORT_WINDOW_MAX_MS))
+        return "window_min_ms is above window_max_ms";
     if (config->capacity > EBB_REPORT_CAPACITY_LIMIT)
         return "capacity is above 512";
     if (config->order > EBB_REPORT_ORDER(EBB_ORDER_LIMIT))
@@ -40,6 +46,39 @@ static const char *inline_problem(const struct ebb_report_config *config)
     return NULL;
 }
 
+/* What a configuration asks for that surplus pacing does not have; NULL: nothing. */
+static const char *beyond_surplus(const struct ebb_report_config *config)
+{
+    if (!EBB__HAS_SURPLUS || (config->tracker && config->tracker != EBB_TRACKER_SORTED))
+        return "pacing=surplus needs tracker=sorted";
+    if (config->execution == EBB_EXECUTION_INLINE)
+        return "execution=inline has no timer, so it cannot do pacing=surplus";
+    if (config->delay_ms > 0)
+        return "pacing=surplus has a window, not delay_ms";
+    if (config->budget > 0 || config->threshold > 0)
+        return "pacing=surplus decides by itself how much to report: no budget, no threshold";
+    if (config->direction != EBB_DIRECTION_DEFAULT)
+        return "pacing=surplus has no direction";
+    return NULL;
+}
+
+enum ebb_pacing ebb_report_config_pacing(const struct ebb_report_config *config)
+{
+    if (config->pacing != EBB_PACING_DEFAULT)
+        return (enum ebb_pacing)config->pacing;
+    return beyond_surplus(config) ? EBB_PACING_DELAY : EBB_PACING_SURPLUS;
+}
+
+static const char *pacing_problem(const struct ebb_report_config *config)
+{
+    if (config->pacing == EBB_PACING_SURPLUS)
+        return beyond_surplus(config);
+    if (ebb_report_config_pacing(config) == EBB_PACING_DELAY &&
+        (config->window_min_ms > 0 || config->window_max_ms > 0))
+        return "window_min_ms and window_max_ms are for pacing=surplus";
+    return NULL;
+}
+
 const char *ebb_report_config_problem(const struct ebb_report_config *config)
 {
     const char *problem = bounds_problem(config);
@@ -47,18 +86,26 @@ const char *ebb_report_config_problem(const struct ebb_report_config *config)
 
     if (problem)
         return problem;
-    tracker = ebb__tracker_of(config->tracker ? config->tracker : (unsigned)EBB__TRACKER_DEFAULT);
+    if (config->tracker)
+        tracker = ebb__tracker_of(config->tracker);
+    else if (ebb_report_config_pacing(config) == EBB_PACING_SURPLUS)
+        tracker = ebb__tracker_of(EBB_TRACKER_SORTED);
+    else
+        tracker = ebb__tracker_of(EBB__TRACKER_DEFAULT);
     if (tracker && config->move == EBB_MOVE_FOLLOW && !tracker->has_dividers)
-        return "move=follow needs a tracker with dividers: membrane or boundary";
+        return "move=follow needs a tracker with dividers: membrane, boundary or sorted";
     if (tracker && config->direction != EBB_DIRECTION_DEFAULT && tracker->by_address)
         return "tracker=bitmap goes by address, so it has no direction";
+    problem = pacing_problem(config);
+    if (problem)
+        return problem;
     return config->execution == EBB_EXECUTION_INLINE ? inline_problem(config) : NULL;
 }
 
 const char *ebb_tracker_name(enum ebb_tracker tracker)
 {
-    static const char *const names[EBB_TRACKERS] = {"default", "rotation", "membrane", "boundary",
-                                                    "bitmap"};
+    static const char *const names[EBB_TRACKERS] = {"default",  "rotation", "membrane",
+                                                    "boundary", "bitmap",   "sorted"};
 
     if (tracker == EBB_TRACKER_DEFAULT)
         tracker = (enum ebb_tracker)EBB__TRACKER_DEFAULT;
@@ -88,13 +135,16 @@ static const struct field {
             __VA_ARGS__                                                                   \
         }                                                                                 \
     }
-    CHOICE(tracker, "rotation, membrane, boundary or bitmap", "rotation", "membrane", "boundary",
-           "bitmap"),
+    CHOICE(tracker, "rotation, membrane, boundary, bitmap or sorted", "rotation", "membrane",
+           "boundary", "bitmap", "sorted"),
     CHOICE(split, "inherit or clear", "inherit", "clear"),
     CHOICE(merge, "both or never", "both", "never"),
     CHOICE(move, "keep, demote or follow", "keep", "demote", "follow"),
     CHOICE(direction, "ascending or descending", "ascending", "descending"),
     CHOICE(execution, "worker or inline", "worker", "inline"),
+    CHOICE(pacing, "surplus or delay", "surplus", "delay"),
+    NUMBER(window_min_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
+    NUMBER(window_max_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
     NUMBER(delay_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
     NUMBER(capacity, 1, EBB_REPORT_CAPACITY_LIMIT, "a number from 1 to 512"),
     NUMBER(budget, 1, BUDGET_LIMIT, "a number from 1 to 1024"),

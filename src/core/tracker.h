@@ -26,6 +26,8 @@ struct ebb_tracker_ops {
     bool by_address;
     /* It keeps dividers, which a moved block can follow. */
     bool has_dividers;
+    /* They are exact: what is reported is placed as well wherever it goes. */
+    bool sorts;
 
     /* Reporting begins for this zone: report_min_order is set. With no lock held. */
     void (*attach)(struct ebb_zone *zone);
@@ -76,6 +78,14 @@ void ebb__bitmap_open(struct ebb_report *report);
 enum ebb__found ebb__bitmap_next(struct ebb_report *report, unsigned *steps, uint32_t *index);
 void ebb__bitmap_mark(struct ebb_zone *zone, uint32_t index);
 bool ebb__bitmap_check(const struct ebb_zone *zone, uint32_t *index);
+
+enum ebb__found ebb__sorted_next(struct ebb_report *report, unsigned *steps, uint32_t *index);
+/* The unreported block of a list that has one which is the last to be allocated. */
+uint32_t ebb__sorted_coldest(const struct ebb_zone *zone, unsigned order, unsigned type);
+bool ebb__sorted_place(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
+                       bool reported, uint32_t *before);
+void ebb__sorted_leave(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type);
+bool ebb__sorted_check(const struct ebb_zone *zone, uint32_t *index);
 
 /* ---- their tables ---- */
 
@@ -134,6 +144,19 @@ static const struct ebb_tracker_ops ebb__tracker_bitmap = {
 _Static_assert(EBB_TRACKER_BITMAP == 4, "the number above");
 #endif
 
+#if EBB__HAS_TRACKER(5)
+static const struct ebb_tracker_ops ebb__tracker_sorted = {
+    .name = "sorted",
+    .has_dividers = true,
+    .sorts = true,
+    .next = ebb__sorted_next,
+    .place = ebb__sorted_place,
+    .leave = ebb__sorted_leave,
+    .check = ebb__sorted_check,
+};
+_Static_assert(EBB_TRACKER_SORTED == 5, "the number above");
+#endif
+
 /* The table of a number, NULL if this library has none. */
 static inline const struct ebb_tracker_ops *ebb__tracker_of(unsigned number)
 {
@@ -154,17 +177,24 @@ static inline const struct ebb_tracker_ops *ebb__tracker_of(unsigned number)
     case EBB_TRACKER_BITMAP:
         return &ebb__tracker_bitmap;
 #endif
+#if EBB__HAS_TRACKER(5)
+    case EBB_TRACKER_SORTED:
+        return &ebb__tracker_sorted;
+#endif
     default:
         return NULL;
     }
 }
 
-/* The tracker that is meant by EBB_TRACKER_DEFAULT. */
+/* The tracker that is meant by EBB_TRACKER_DEFAULT, without surplus pacing. */
 #ifdef EBB_TRACKER_FIXED
 #define EBB__TRACKER_DEFAULT EBB_TRACKER_FIXED
 #else
 #define EBB__TRACKER_DEFAULT EBB_TRACKER_ROTATION
 #endif
+
+/* Can this library pace by surplus? That needs the sorted tracker. */
+#define EBB__HAS_SURPLUS EBB__HAS_TRACKER(5)
 
 static inline const struct ebb_tracker_ops *ebb__tracker(const struct ebb_zone *zone)
 {

@@ -25,6 +25,8 @@ struct geometry {
     uint64_t present;
     uint64_t state;
     uint64_t pageblocks;
+    uint64_t units;
+    uint64_t unit_bits;
     uint64_t bits;
     uint64_t bit_words;
     uint64_t size;
@@ -123,6 +125,9 @@ static bool measure(const struct ebb_zone_config *config, struct geometry *geome
     geometry->state =
         place(&offset, (geometry->span + pageblock - 1) & ~(pageblock - 1), 0, sizeof(uint16_t));
     geometry->pageblocks = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
+    geometry->units = place(&offset, geometry->span, large_order(config), sizeof(struct ebb_unit));
+    geometry->unit_bits =
+        place(&offset, geometry->span, large_order(config) + 6u, sizeof(uint64_t));
     /* For the bitmap tracker: a bit for each block of the smallest order there may be,
      * and one for each word of these; one more, so that the end need not be looked for. */
     geometry->bits = place(&offset, geometry->span, 6, sizeof(uint64_t));
@@ -181,6 +186,8 @@ int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, v
         .present = (uint32_t *)(void *)(metadata + geometry.present),
         .state = (uint16_t *)(void *)(metadata + geometry.state),
         .pageblocks = metadata + geometry.pageblocks,
+        .units = (struct ebb_unit *)(void *)(metadata + geometry.units),
+        .unit_bits = (uint64_t *)(void *)(metadata + geometry.unit_bits),
         .bits = (uint64_t *)(void *)(metadata + geometry.bits),
         .bit_words = (uint64_t *)(void *)(metadata + geometry.bit_words),
         .tracker = ebb__tracker_of(EBB__TRACKER_DEFAULT),
@@ -345,7 +352,7 @@ static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned 
 
 /* One attempt at the free lists. */
 ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags,
-                       bool last, uint32_t *index)
+                       bool last, uint32_t *index, bool *wanted)
 {
     int err = 0;
 
@@ -353,6 +360,7 @@ ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, uns
     if (watermark_ok(zone, order, flags) && ebb__take_block(zone, order, type, index)) {
         ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, order, type));
         zone->allocs++;
+        *wanted |= ebb__report_refault(zone);
     } else {
         err = worth_waiting(zone, order, flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
         zone->failures += last;
@@ -363,14 +371,15 @@ ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, uns
 
 /* From the lists, with the frames in caches as the last resort. */
 __attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsigned order,
-                                                    unsigned type, unsigned flags, uint64_t *index)
+                                                    unsigned type, unsigned flags, uint64_t *index,
+                                                    bool *wanted)
 {
     bool last = false;
     uint32_t taken;
     int err;
 
     for (;;) {
-        err = take(zone, order, type, flags, last, &taken);
+        err = take(zone, order, type, flags, last, &taken, wanted);
         if (EBB_LIKELY(!err) || last || (flags & EBB_ALLOC_LOW))
             break;
         ebb_zone_drain(zone);
@@ -405,7 +414,7 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
     if (order == 0 && !(flags & EBB_ALLOC_NO_CACHE))
         index = ebb__pcp_alloc(zone, (unsigned)type, flags, &wanted);
     if (index == EBB__NO_FRAME)
-        err = alloc_uncached(zone, order, (unsigned)type, flags, &index);
+        err = alloc_uncached(zone, order, (unsigned)type, flags, &index, &wanted);
     if (EBB_UNLIKELY(wanted))
         ebb__report_request(zone);
     if (EBB_UNLIKELY(err))
@@ -421,11 +430,14 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
 __attribute__((noinline)) static int alloc_block(struct ebb_zone *zone, unsigned order,
                                                  enum ebb_migratetype type, ebb_pfn_t *pfn)
 {
+    bool wanted = false;
     uint32_t index;
 
     if (EBB_UNLIKELY(order > zone->max_order ||
-                     take(zone, order, (unsigned)type, 0, false, &index)))
+                     take(zone, order, (unsigned)type, 0, false, &index, &wanted)))
         return alloc_slow(zone, order, type, 0, pfn);
+    if (EBB_UNLIKELY(wanted))
+        ebb__report_request(zone);
     *pfn = zone->base + index;
     return 0;
 }

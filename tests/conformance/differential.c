@@ -23,9 +23,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define WORLDS 8u /* 4 trackers, each worker and inline */
-#define HELD   64u
-#define FRAMES ((uint64_t)C_BLOCKS * C_FRAMES)
+#define TRACKERS 5u
+#define WORLDS   (2 * TRACKERS) /* each worker and inline */
+#define HELD     64u
+#define FRAMES   ((uint64_t)C_BLOCKS * C_FRAMES)
 
 #ifdef __SANITIZE_THREAD__
 #define DEFAULT_RUNS 10u
@@ -354,8 +355,8 @@ static void open_world(unsigned i, bool later)
     struct ebb_report_config config = run.policy;
 
     memset(world, 0, sizeof(*world));
-    world->setting.tracker = (enum ebb_tracker)(EBB_TRACKER_ROTATION + i % 4);
-    world->setting.execution = i < 4 ? EBB_EXECUTION_WORKER : EBB_EXECUTION_INLINE;
+    world->setting.tracker = (enum ebb_tracker)(EBB_TRACKER_ROTATION + i % TRACKERS);
+    world->setting.execution = i < TRACKERS ? EBB_EXECUTION_WORKER : EBB_EXECUTION_INLINE;
     world->setting.pacing = PACING_ALL;
     world->rig = rig_with(&world->setting, &(struct rig_config){.capacity = 12, .report = config});
     world->rig->on_submit = at_submit;

@@ -241,6 +241,8 @@ struct leaving {
 
 static const struct ebb_divider *divider_of(const struct rig *rig)
 {
+    if (rig->report.config.tracker == EBB_TRACKER_SORTED)
+        return &rig->zones[0].sorted[ORDER][0];
     return rig->report.config.tracker == EBB_TRACKER_MEMBRANE ? &rig->zones[0].membrane[ORDER]
                                                               : &rig->report.boundary[ORDER][0];
 }

@@ -63,9 +63,13 @@ bool is_bitmap(const struct setting *setting)
 {
     return setting->tracker == EBB_TRACKER_BITMAP;
 }
+bool is_sorted(const struct setting *setting)
+{
+    return setting->tracker == EBB_TRACKER_SORTED;
+}
 bool has_dividers(const struct setting *setting)
 {
-    return is_membrane(setting) || is_boundary(setting);
+    return is_membrane(setting) || is_boundary(setting) || is_sorted(setting);
 }
 bool has_direction(const struct setting *setting)
 {
@@ -82,6 +86,7 @@ const char *setting_name(const struct setting *setting, char *text, size_t size)
 void setting_apply(const struct setting *setting, struct ebb_report_config *config)
 {
     config->tracker = (uint8_t)setting->tracker;
+    config->pacing = EBB_PACING_DELAY; /* surplus pacing: tests/unit/test_pacing.c */
     config->execution = (uint8_t)setting->execution;
     if (config->threshold == 0 && setting->pacing == PACING_HWM)
         config->threshold = 32;

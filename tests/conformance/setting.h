@@ -51,6 +51,7 @@ bool is_rotation(const struct setting *setting);
 bool is_membrane(const struct setting *setting);
 bool is_boundary(const struct setting *setting);
 bool is_bitmap(const struct setting *setting);
+bool is_sorted(const struct setting *setting);
 bool has_dividers(const struct setting *setting);
 bool has_direction(const struct setting *setting);
 

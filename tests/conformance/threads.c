@@ -231,7 +231,11 @@ static struct world *new_world(unsigned device_flags, const struct ebb_report_co
 
     assert_non_null(world);
     world->inlined = config.execution == EBB_EXECUTION_INLINE;
-    config.delay_ms = world->inlined ? 0 : 1;
+    config.pacing = pacing->pacing;
+    config.window_min_ms = pacing->window_min_ms;
+    config.window_max_ms = pacing->window_max_ms;
+    if (!world->inlined && config.pacing == EBB_PACING_DELAY)
+        config.delay_ms = 1;
     config.capacity = 8;
     config.order = EBB_REPORT_ORDER(SMALLEST);
     config.threshold = pacing->threshold;
@@ -351,9 +355,13 @@ static void stress(const struct ebb_report_config *pacing, unsigned device_flags
     free_world(world);
 }
 
-static const struct ebb_report_config all = {0};
-static const struct ebb_report_config twice = {.threshold = EBB_REPORT_TWICE_CAPACITY};
-static const struct ebb_report_config sixteenth = {.budget = 16};
+static const struct ebb_report_config all = {.pacing = EBB_PACING_DELAY};
+static const struct ebb_report_config twice = {.pacing = EBB_PACING_DELAY,
+                                               .threshold = EBB_REPORT_TWICE_CAPACITY};
+static const struct ebb_report_config sixteenth = {.pacing = EBB_PACING_DELAY, .budget = 16};
+/* A unit of which little is free waits for more than a hundred windows. */
+static const struct ebb_report_config surplus = {
+    .pacing = EBB_PACING_SURPLUS, .window_min_ms = 1, .window_max_ms = 20};
 
 static void test_f31_all(void **state)
 {
@@ -388,6 +396,32 @@ static void test_f31_budget_completed_by_a_thread(void **state)
     stress(&sixteenth, EBB_HOSTED_THREAD, true);
 }
 
+static bool can_surplus(void)
+{
+    return setting.tracker == EBB_TRACKER_SORTED && setting.execution == EBB_EXECUTION_WORKER;
+}
+
+static void test_f31_surplus(void **state)
+{
+    (void)state;
+    if (can_surplus())
+        stress(&surplus, 0, true);
+}
+
+static void test_f31_surplus_completed_by_a_thread(void **state)
+{
+    (void)state;
+    if (can_surplus())
+        stress(&surplus, EBB_HOSTED_THREAD, true);
+}
+
+static void test_the_last_free_is_reported_with_surplus(void **state)
+{
+    (void)state;
+    if (can_surplus())
+        stress(&surplus, EBB_HOSTED_THREAD, false);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -396,6 +430,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_the_last_free_is_reported),
         cmocka_unit_test(test_f31_threshold_completed_by_a_thread),
         cmocka_unit_test(test_f31_budget_completed_by_a_thread),
+        cmocka_unit_test(test_f31_surplus),
+        cmocka_unit_test(test_f31_surplus_completed_by_a_thread),
+        cmocka_unit_test(test_the_last_free_is_reported_with_surplus),
     };
     const char *wanted = "tracker and execution";
 

@@ -159,6 +159,28 @@ def regrow():
     sys.exit(1)
 
 
+def measures():
+    """Results of steps, some of them damaged; half of the memory held in the second step."""
+    memory = Memory()
+    hello()
+    send("step ns=1 cmd=idle 1")
+    use(1024, 0.4)
+    memory.touch(memory.size // 2)
+    send("step ns=2 cmd=cycle 50% 100 1")
+    use(memory.size // 2048, 1)
+    send("result ns=3 step=cycle cycles=7 frames=70 busy_ns=18446744073709551615 ratio=0.5 odd=1\x7f")
+    for line in ("result", "result ", "result ns", "result ns=", "result =1", "result a b=1", "engine A=1"):
+        send(line)
+    send("engine ns=4 window_ns=1 passes=1")
+    send("result ns=5 step=page_fault1 mode=procs tasks=2 thp=0")
+    memory.drop(0, memory.size // 2)
+    send("step ns=6 cmd=idle 2")
+    use(1024, 0.2)
+    send("engine ns=7 window_ns=50000000 passes=9")
+    end()
+    sys.exit(1)
+
+
 def noise():
     """Damaged lines among good ones: counted, and not believed."""
     memory = Memory()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""`ebb bench trackers --quick`: its JSON is whole and holds what must be true whatever the
-machine does meanwhile. No time is compared with anything."""
+"""`ebb bench trackers --quick` and `ebb bench alloc --quick`: their JSON is whole and holds what
+must be true whatever the machine does meanwhile. No time is compared with another."""
 import json
 import os
+import shutil
 import sys
 import tempfile
 
@@ -12,15 +13,20 @@ TRACES = os.path.abspath(os.path.join(e2e.HERE, "..", "..", "lab", "traces"))
 TRACKERS = ["rotation", "membrane", "boundary", "bitmap"]
 SHAPES = ["unreported", "head", "mixed", "shuffled"]
 PATHS = ["pair0", "pair1", "alloc0", "free0", "pair9", "alloc9", "free9"]
+PAIRED = ["a", "b1_alloc", "b1_free", "c1"]  # measured with an idle engine, too
+CASES = ["a", "a2", "b1_alloc", "b1_free", "b2_alloc", "b2_free", "c1", "c2_alloc", "c2_free", "d"]
 
 
-class Bench(e2e.Case):
+class Benchmark(e2e.Case):
+    """Runs once for all tests of a class."""
+    ARGS = ()
+
     @classmethod
     def setUpClass(cls):
         cls.dir = tempfile.TemporaryDirectory(prefix="ebb-e2e-bench-")
         cls.addClassCleanup(cls.dir.cleanup)
         cls.path = os.path.join(cls.dir.name, "bench.json")
-        run = e2e.Run("bench", "trackers", "--quick", "--json", cls.path, "--traces", TRACES)
+        run = e2e.Run("bench", *cls.ARGS, "--quick", "--json", cls.path)
         try:
             run.wait(600)
             cls.rc, cls.what = run.rc, run.describe()
@@ -34,15 +40,19 @@ class Bench(e2e.Case):
     def setUp(self):
         self.assertEqual(self.rc, 0, self.what)
 
+    def assert_samples(self, samples):
+        self.assertLessEqual(samples["min"], samples["median"])
+        self.assertLessEqual(samples["median"], samples["max"])
+
+
+class Trackers(Benchmark):
+    ARGS = ("trackers", "--traces", TRACES)
+
     def rows(self):
         return self.json["trackers"] + self.json["policies"]
 
     def passes(self, row):
         return {(p["shape"], p["gib"]): p for p in row["passes"]}
-
-    def assert_samples(self, samples):
-        self.assertLessEqual(samples["min"], samples["median"])
-        self.assertLessEqual(samples["median"], samples["max"])
 
     def test_whole(self):
         self.assertEqual(self.left, {})
@@ -148,6 +158,133 @@ class Bench(e2e.Case):
                          "/nowhere")
         self.assertIn("trackers", self.ebb("bench", "--help").out)
         self.assertIn("--quick", self.ebb("bench", "trackers", "--help").out)
+
+
+class Alloc(Benchmark):
+    ARGS = ("alloc",)
+
+    def cases(self):
+        return {(one["threads"], one["case"]): one for one in self.json["cases"]}
+
+    def threads(self):
+        return range(1, len(self.json["cpus"]) + 1)
+
+    def test_whole(self):
+        self.assertEqual(self.left, {})
+        self.assertEqual(self.json["benchmark"], "alloc")
+        self.assertTrue(self.json["quick"])
+        self.assertGreaterEqual(self.json["rounds"], 5)
+        self.assertEqual(len(set(self.json["cpus"])), min(2, len(os.sched_getaffinity(0))))
+        self.assertTrue(self.json["all_reported"])
+        expected = {(threads, case) for threads in self.threads() for case in CASES}
+        if 2 in self.threads():
+            expected.add((2, "b3_free"))
+        self.assertEqual(set(self.cases()), expected)
+        self.assertEqual(len(self.json["cases"]), len(expected))
+        for one in self.json["cases"]:
+            self.assertEqual(one["gib"], 1)
+            self.assertIn(one["text"], self.out)
+
+    def test_times(self):
+        for (threads, case), one in self.cases().items():
+            self.assert_samples(one["ns"])
+            # More than a few instructions, less than a second.
+            self.assertGreater(one["ns"]["min"], 0.5, case)
+            self.assertLess(one["ns"]["median"], 1e9, case)
+            self.assertEqual(one["idle_ns"] is not None, case in PAIRED, case)
+            if case in PAIRED:
+                self.assert_samples(one["idle_ns"])
+                self.assert_samples(one["idle_over_off"])
+            self.assertEqual(one["two_over_one"] is not None, threads == 2 and case != "b3_free")
+        for figure in ("cmpxchg_ns", "pair_loop_ns", "mix_loop_ns"):
+            self.assert_samples(self.json["calibration"][figure])
+            self.assertGreater(self.json["calibration"][figure]["min"], 0)
+
+    def test_nothing_refused(self):
+        """An allocation must succeed if a block is free; and half of the memory always is."""
+        failures = self.json["failures"]
+        self.assertGreater(failures["operations"], 10000000)
+        self.assertEqual(failures["refused"], 0)
+        self.assertLess(failures["none_free"], failures["operations"] / 1000)
+
+    def test_memory(self):
+        (memory,) = self.json["memory"]
+        self.assertEqual(memory["gib"], 1)
+        self.assertLessEqual(memory["bytes_per_frame"], 16)
+        self.assertAlmostEqual(memory["bytes_per_frame"], memory["metadata_bytes"] / 2**18, 3)
+        for figure in ("init_us_per_gib", "init_fresh_us_per_gib"):
+            self.assert_samples(memory[figure])
+            self.assertGreater(memory[figure]["min"], 0)
+
+    def test_whole_blocks(self):
+        """Exact with one thread: the seeds are fixed, and so is all else."""
+        by_threads = {one["threads"]: one for one in self.json["whole_blocks"]}
+        self.assertEqual(set(by_threads), set(self.threads()))
+        for one in by_threads.values():
+            for figure in ("mixed_percent", "thinned_percent"):
+                self.assert_samples(one[figure])
+                self.assertGreater(one[figure]["min"], 1)
+                self.assertLess(one[figure]["max"], 100)
+        for figure in ("mixed_percent", "thinned_percent"):
+            self.assertEqual(by_threads[1][figure]["min"], by_threads[1][figure]["max"])
+
+    def test_quiet(self):
+        sections = self.json["sections"]
+        # Of 8 workloads 3 are run with an idle engine, too; b3 with two threads, and calibration
+        # with one.
+        kept = self.json["rounds"] * 11 * len(self.threads())
+        self.assertEqual(sections["measured"] - sections["discarded"], kept)
+        self.assertLessEqual(sections["noisy"], kept)
+
+    def test_verdict(self):
+        bars = {one["what"]: one for one in self.json["verdict"]}
+        self.assertEqual({one["bar"] for one in bars.values()}, {"P8", "P9", "P10", ""})
+        self.assertTrue(bars["metadata, 1 GiB, per frame"]["met"])
+        self.assertTrue(bars["allocations refused although a block was free"]["met"])
+        self.assertIn("a QUICK run cannot say", self.out)
+        for one in bars.values():
+            if one["value"] is not None:
+                self.assertEqual(one["met"], one["value"] <= one["most"])
+
+    def test_saved(self):
+        """Tables come from the file alone."""
+        self.assertEqual(self.ebb("bench", "alloc", "--from", self.path).out, self.out)
+        table = self.ebb("bench", "alloc", "--from", self.path, "--markdown").out
+        self.assertIn("| --:|".replace(" ", ""), table.replace(" ", ""))
+        self.assertIn("### 1 GiB, one thread", table)
+
+    def test_picture(self):
+        if not shutil.which("gnuplot"):
+            self.skipTest("gnuplot is not installed: the picture was NOT drawn")
+        self.ebb("bench", "alloc", "--from", self.path, "--plot", self.dir.name)
+        with open(os.path.join(self.dir.name, "alloc.svg")) as f:
+            picture = f.read()
+        self.assertIn("one thread", picture)
+        self.assertTrue(picture.rstrip().endswith("</svg>"))
+
+    def test_one_cpu(self):
+        """Two threads on one CPU would measure the scheduler; that is said, not done."""
+        cpu = min(os.sched_getaffinity(0))
+        path = os.path.join(self.dir.name, "one.json")
+        run = self.ebb("bench", "alloc", "--quick", "--json", path, preexec=lambda:
+                       os.sched_setaffinity(0, {cpu}))
+        self.assertIn("NOTHING is measured with two threads", run.err)
+        with open(path) as f:
+            one = json.load(f)
+        self.assertEqual(one["cpus"], [cpu])
+        self.assertEqual({case["threads"] for case in one["cases"]}, {1})
+        self.assertIn("NOT MEASURED", run.out)
+
+    def test_wrong_options(self):
+        self.assert_says(self.ebb("bench", "alloc", "stray", rc=2), "what is 'stray'?")
+        self.assert_says(self.ebb("bench", "alloc", "--traces", "x", rc=2), "--traces")
+        self.assert_says(self.ebb("bench", "alloc", "--from", "/dev/null", rc=4), "no result")
+        self.assert_says(self.ebb("bench", "trackers", "--from", self.path, rc=4),
+                         "no result of ebb bench trackers")
+        self.assert_says(self.ebb("bench", "alloc", "--plot", "/nowhere", rc=4), "no directory")
+        self.assert_says(self.ebb("bench", "alloc", "--json", "/nowhere/x", rc=4), "/nowhere/x")
+        self.assertIn("alloc", self.ebb("bench", "--help").out)
+        self.assertIn("--quick", self.ebb("bench", "alloc", "--help").out)
 
 
 if __name__ == "__main__":

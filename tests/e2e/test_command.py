@@ -67,10 +67,26 @@ class Command(e2e.Case):
                      ["--set", "a=b c"], ["--set", "script=x"], ["--workload", 'say "x"'],
                      ["--workload", "x\ny"], ["--workload", "x" * 5000], ["--timeout", "0"],
                      ["--plot", "x.pdf"], ["--plot", "svg"], ["stray"], ["--nonsense"],
-                     ["--quiet", "--console"]):
+                     ["--quiet", "--console"], ["--icount", "--accel", "kvm"],
+                     ["--kernel", "x"], ["--initrd", "x"], ["--append", "x"]):
             with self.subTest(args=args):
                 run = self.ebb("run", *args, rc=2)
                 self.assert_says(run, "ebb run: ")
+
+    def test_wrong_linux_options(self):
+        files = ["--guest", "linux", "--kernel", "/dev/null", "--initrd", "/dev/null"]
+        for args, why in ((files[:2], "lab/linux/build"), (files[:4], "lab/linux/build"),
+                          (["--machine", "microvm"], "virtio-mmio"), (["--interactive"], "prompt"),
+                          (["--set", "report.delay_ms=5"], "reference guest"),
+                          (["--set", "zone.fill=zero"], "reference guest"),
+                          (["--set", "ebb.script=x"], "--workload"),
+                          (["--append", "ebb.script=x"], "--workload"),
+                          (["--append", "quiet -- x"], "'--'"), (["--append", 'a="b'], "quote"),
+                          (["--append", "a\nb"], "plain text"), (["--append", "x" * 1001], "1000"),
+                          (["--append", "x" * 900, "--workload", "y" * 1100], "room")):
+            with self.subTest(args=args):
+                args = args if args[0] == "--guest" else files + args
+                self.assert_says(self.ebb("run", *args, rc=2), "ebb run: ", why)
 
     def test_demo(self):
         run = self.ebb("demo", "--size", "128M", "--delay-ms", "10")
@@ -130,6 +146,11 @@ class Machine(Fake):
     def test_no_guest(self):
         run = self.ebb("run", "--qemu", self.qemu, "--guest", "/nonexistent/guest.elf", rc=4)
         self.assert_says(run, "/nonexistent/guest.elf", "No such file")
+
+    def test_no_linux(self):
+        run = self.ebb("run", "--qemu", self.qemu, "--guest", "linux", "--kernel", "/nonexistent/vmlinuz",
+                       "--initrd", "/nonexistent/initrd", rc=4)
+        self.assert_says(run, "--kernel /nonexistent/vmlinuz: No such file", "lab/linux/build")
 
     def test_no_gnuplot(self):
         with tempfile.TemporaryDirectory() as empty:
@@ -368,7 +389,8 @@ class Figures(Fake):
             "reporting", "guest_mib", "cpus", "workload", "settings", "baseline_mib", "peak_mib",
             "freed_mib", "returned_mib", "residue_mib", "release_ms", "first_ms", "t50_ms", "t90_ms",
             "t99_ms", "reports", "reported_mib", "refaulted_mib", "failed_reports", "verify_checks",
-            "verify_errors", "vmm_cpu_ms", "malformed_lines", "samples"}
+            "verify_errors", "vmm_cpu_ms", "malformed_lines", "samples", "guest", "kernel", "append",
+            "icount", "release_cpu_ns", "end_cpu_ns", "results", "engine", "steps"}
 
     def check(self, run):
         d = run.json()
@@ -448,6 +470,48 @@ class Figures(Fake):
         self.assertIsNone(run.json()["first_ms"])
         run = self.fake("unreported", "--reporting", "off")
         self.assertIn("Without reporting the host keeps", run.out)
+
+    def test_results(self):
+        run = self.fake("measures")
+        d = run.json()
+        self.assertEqual(d["results"], [
+            {"ns": 3, "step": "cycle", "cycles": 7, "frames": 70, "busy_ns": "18446744073709551615",
+             "ratio": "0.5", "odd": "1?"},
+            {"ns": 5, "step": "page_fault1", "mode": "procs", "tasks": 2, "thp": 0}])
+        self.assertEqual(d["engine"], {"ns": 7, "window_ns": 50000000, "passes": 9})
+        self.assertEqual(d["malformed_lines"], 7)
+
+    def test_steps(self):
+        d = self.fake("measures").json()
+        self.assertEqual([s["cmd"] for s in d["steps"]], ["idle 1", "cycle 50% 100 1", "idle 2"])
+        for step, after in zip(d["steps"], d["steps"][1:]):
+            self.assertEqual(step["end_ms"], after["begin_ms"])
+        self.assertLess(d["steps"][2]["begin_ms"], d["steps"][2]["end_ms"])
+        self.assertAlmostEqual(d["steps"][1]["mean_resident_mib"], 128, delta=16)
+        self.assertLess(d["steps"][2]["mean_resident_mib"], 64)
+
+    def test_cpu_time(self):
+        d = self.fake("good").json()
+        self.assertEqual({len(s) for s in d["samples"]}, {5})
+        for column in (3, 4):
+            times = [s[column] for s in d["samples"]]
+            self.assertEqual(times, sorted(times))
+        # The stand-in has no thread with the name of a guest's CPU.
+        self.assertEqual(d["samples"][-1][3], 0)
+        self.assertEqual(d["end_cpu_ns"], d["samples"][-1][3:])
+        self.assertLess(d["release_cpu_ns"][1], d["end_cpu_ns"][1])
+        self.assertLessEqual(d["end_cpu_ns"][1], d["vmm_cpu_ms"] * 1e6 + 20e6)
+
+    def test_linux(self):
+        """What Linux does not count is null; its settings are words for its kernel."""
+        run = self.fake("good", "--guest", "linux", "--kernel", self.qemu, "--initrd", self.qemu,
+                        "--append", "a b=c", "--set", "page_reporting.page_reporting_order=0")
+        d = self.check(run)
+        self.assertEqual((d["guest"], d["kernel"], d["append"]),
+                         ("linux", os.path.basename(self.qemu), "a b=c"))
+        self.assertEqual([d[k] for k in ("reports", "reported_mib", "refaulted_mib", "failed_reports")],
+                         [None] * 4)
+        self.assertNotIn("reports:", run.out)
 
     def test_says_what_it_wrote(self):
         run = self.fake("quick")

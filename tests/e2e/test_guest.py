@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import time
@@ -22,7 +23,8 @@ class Guest(e2e.Case):
         """One frame in use is overwritten: each workload and check finds it, once."""
         for script in ("corrupt; memhog 50%", "corrupt; churn 40% 1", "corrupt; fragment 40% 8",
                        "fragment 40% 8; corrupt; release", "fragment 40% 8; corrupt; verify",
-                       "fragment 40% 8; corrupt; idle 600"):
+                       "fragment 40% 8; corrupt; idle 600", "corrupt; cycle 40% 0 0.1",
+                       "corrupt; page_fault1 procs 1 0.3", "corrupt; page_fault1 threads 1 0.3 thp"):
             with self.subTest(script=script):
                 run = self.guest("--workload", script, rc=1)
                 self.assert_says(run, "WARNING", "expect=", "found=0x0")
@@ -46,7 +48,10 @@ class Guest(e2e.Case):
         self.assert_says(run, "panicked in step fault", "rip ", "cr2 ")
 
     def test_bad_workload(self):
-        for script in ("frobnicate 7", "memhog", "memhog 0%", "idle x", "memhog 50%; ; bad"):
+        for script in ("frobnicate 7", "memhog", "memhog 0%", "idle x", "memhog 50%; ; bad",
+                       "cycle 50% 10", "cycle 50% x 1", "page_fault1 procs 1", "page_fault1 both 1 1",
+                       "page_fault1 procs 0 1", "page_fault1 procs 17 1", "page_fault1 procs 1 1 hugetlb",
+                       "page_fault2 1", "page_fault2 1 1 thp"):
             with self.subTest(script=script):
                 self.assert_says(self.guest("--workload", script, rc=2), "refused")
 
@@ -61,6 +66,19 @@ class Guest(e2e.Case):
             with self.subTest(size=size):
                 run = self.guest("--workload", f"memhog {size}", rc=2)
                 self.assert_says(run, "more than the", "that are free")
+
+    def test_page_faults_do_not_fit(self):
+        for script in ("page_fault1 procs 2 1", "page_fault2 1 1", "cycle 100% 0 1"):
+            with self.subTest(script=script):
+                self.assert_says(self.guest("--cpus", "2", "--workload", script, rc=2),
+                                 "more than the", "that are free")
+
+    def test_stray_access(self):
+        """Nothing is mapped behind an area, or where one was, whichever CPU has touched it."""
+        for where in ("behind", "unmapped", "other"):
+            with self.subTest(where=where):
+                run = self.guest("--cpus", "2", "--workload", f"stray {where}", rc=3)
+                self.assert_says(run, "panicked in step stray", "rip ", "cr2 ffff800000", "Backtrace")
 
     def test_last_release_is_the_workloads(self):
         """What the guest frees at its end is not the workload's doing."""
@@ -101,6 +119,155 @@ class Guest(e2e.Case):
         self.assert_clean(run)
 
 
+class PageFaults(e2e.Case):
+    """Workloads of demand paging; the guest itself sees that no frame is lost or mapped twice."""
+
+    TASKS = 16
+
+    def results(self, *args, script, memory="1G", **keywords):
+        run = self.ebb("run", "--accel", "tcg", "--memory", memory, "--console", "--workload", script,
+                       *args, **keywords)
+        self.assertEqual(run.json()["verify_errors"], 0, run.describe())
+        self.assertGreater(run.json()["verify_checks"], 0, run.describe())
+        return run, run.json()["results"]
+
+    def assert_sane(self, run, result, cpus):
+        self.assertGreater(result["pages"], 0, run.describe())
+        whole = cpus * result["elapsed_ns"]
+        self.assertAlmostEqual(result["busy_ns"] + result["idle_ns"], whole, delta=whole // 100)
+        self.assertGreaterEqual(result["elapsed_ns"], 300e6)
+        if result["tasks"] < cpus:  # the other CPUs have nothing to do
+            self.assertGreater(result["idle_ns"], whole * (cpus - result["tasks"]) / cpus * 0.9)
+
+    def check(self, machine, cpus, tasks, memory="1G"):
+        script = "; ".join(f"page_fault1 {mode} {n} 0.3{thp}" for mode in ("procs", "threads")
+                           for n in tasks for thp in ("", " thp"))
+        script += "; " + "; ".join(f"page_fault2 {n} 0.3" for n in tasks)
+        run, results = self.results("--machine", machine, "--cpus", str(cpus), script=script,
+                                    memory=memory)
+        self.assertEqual(len(results), 5 * len(tasks), run.describe())
+        for result in results:
+            with self.subTest(result=result):
+                self.assert_sane(run, result, cpus)
+                if result.get("thp"):  # small pages only where there are no large ones
+                    self.assertLessEqual(result["pages"], result["faults"] * 512)
+                    self.assertLess(result["faults"], result["pages"])
+                else:
+                    self.assertEqual(result["faults"], result["pages"])
+                if result["step"] == "page_fault1":
+                    self.assertGreater(result["clear_ns"], 0)
+                    self.assertIn(result["mode"], ("procs", "threads"))
+
+    def test_one_cpu(self):
+        for machine in ("q35", "microvm"):
+            with self.subTest(machine=machine):
+                self.check(machine, 1, (1, 3))
+
+    def test_two_cpus(self):
+        for machine in ("q35", "microvm"):
+            with self.subTest(machine=machine):
+                self.check(machine, 2, (1, 5))
+
+    def test_sixteen_cpus(self):
+        self.check("q35", self.TASKS, (self.TASKS,), memory="3G")
+
+    def test_columns(self):
+        """will-it-scale's, for one task count in both modes."""
+        run, results = self.results("--cpus", "1",
+                                    script="page_fault1 procs 1 0.3; page_fault1 threads 1 0.3")
+        rows = re.findall(r"(?m)^guest: (\d[\d.,]*)$", run.out)
+        self.assertIn("guest: tasks,processes,processes_idle,threads,threads_idle,linear", run.out)
+        self.assertEqual(rows[0], "0,0,100,0,100,0")
+        self.assertEqual([row.split(",")[0] for row in rows], ["0", "1", "0", "1"])
+        tasks, procs, procs_idle, threads, threads_idle, linear = map(float, rows[-1].split(","))
+        for rate, result in ((procs, results[0]), (threads, results[1])):
+            self.assertAlmostEqual(rate, result["pages"] * 1e9 / result["elapsed_ns"], delta=rate / 50)
+        self.assertEqual((procs_idle, threads_idle, linear), (0, 0, max(procs, threads)))
+
+    def test_contention(self):
+        """All CPUs fault on the same pages at the same time: each page has one frame."""
+        for cpus in (2, 4):
+            with self.subTest(cpus=cpus):
+                self.results("--cpus", str(cpus), script="contend 100", memory="256M")
+
+    def test_balloon_meanwhile(self):
+        """Reports all the time, of every order, under the fault path."""
+        for script in ("page_fault1 threads 2 0.3", "page_fault1 procs 3 0.3 thp", "page_fault2 2 0.3"):
+            with self.subTest(script=script):
+                run, _ = self.results("--cpus", "2", "--set", "report.pacing=delay", "--set",
+                                      "report.delay_ms=1", "--set", "report.order=0", script=script)
+                self.assertGreater(run.json()["reports"], 0)
+
+    def test_filled_zones(self):
+        for fill in ("poison", "zero"):
+            with self.subTest(fill=fill):
+                self.results("--set", f"zone.fill={fill}", "--cpus", "2", memory="768M",
+                             script="page_fault1 threads 2 0.3; page_fault2 2 0.3; contend 10")
+
+
+class ShortOfMemory(e2e.Case):
+    """The host takes the memory that page faults need, by the balloon: the step fails, and says why."""
+
+    def check(self, script):
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        with theirs:
+            qemu = subprocess.Popen(
+                [e2e.QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+                 "-accel", "tcg,tb-size=64", "-machine", "q35", "-m", "256M", "-smp", "2",
+                 "-device", "virtio-balloon-pci,free-page-reporting=on", "-serial", "stdio",
+                 "-chardev", f"socket,id=monitor,fd={theirs.fileno()}", "-mon", "monitor,mode=readline",
+                 "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", e2e.GUEST,
+                 "-append", f'script="{script}"'],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(qemu.stdout.close)
+        self.addCleanup(qemu.wait)
+        self.addCleanup(qemu.kill)
+        for line in qemu.stdout:
+            if "pages touched" in line:
+                break
+        ours.sendall(b"balloon 60\n")
+        out = qemu.communicate(timeout=120)[0]
+        self.assertEqual(qemu.returncode, 2 * 2 + 1, out)  # a step that cannot be done
+        self.assertIn("page_fault1: memory ran short", out)
+
+    def test_procs(self):
+        self.check("page_fault1 procs 1 600")
+
+    def test_threads_large(self):
+        self.check("page_fault1 threads 1 600 thp")
+
+
+class Cycle(e2e.Case):
+    def test_results(self):
+        run = self.ebb("run", "--accel", "tcg", "--memory", "256M", "--cpus", "2", "--workload",
+                       "cycle 100M 20 0.5; cycle 50% 0 0.3")
+        first, second = run.json()["results"]
+        self.assertEqual((first["step"], first["pause_ms"], second["pause_ms"]), ("cycle", 20, 0))
+        self.assertEqual(first["frames"], first["cycles"] * 25600)
+        for result in (first, second):
+            self.assertGreater(result["cycles"], 0)
+            self.assertGreaterEqual(result["elapsed_ns"], result["busy_ns"])
+        self.assertGreaterEqual(first["elapsed_ns"] - first["busy_ns"],
+                                (first["cycles"] - 1) * 20_000_000)
+        # All frames once, in the first cycle; then a sample.
+        frames = (first["frames"] + second["frames"]) / (first["cycles"] + second["cycles"])
+        self.assertGreater(run.json()["verify_checks"], frames)
+
+    def test_engine(self):
+        """What pacing came to: on the console for people, as a line for programs."""
+        run = self.ebb("run", "--accel", "tcg", "--memory", "256M", "--console", "--workload",
+                       "cycle 100M 0 0.3; zoneinfo")
+        self.assertRegex(run.out, r"(?m)^guest: engine: window \d+ ms")
+        engine = run.json()["engine"]
+        for key in ("window_ns", "window_grown", "window_shrunk", "refaulted_soon", "surplus_frames",
+                    "passes", "batches", "reported_frames", "refaulted_frames"):
+            self.assertIn(key, engine)
+        self.assertGreater(engine["window_ns"], 0)
+        self.assertEqual(engine["batches"], run.json()["reports"])
+
+
 class Dropped(e2e.Case):
     """The host drops frames in use, as it would after a wrong report: each workload
     finds that, and names a frame that was dropped. EBB_SEED repeats the choice."""
@@ -136,6 +303,9 @@ class Dropped(e2e.Case):
 
     def test_churn(self):
         self.check("churn 70% 600")
+
+    def test_cycle(self):
+        self.check("cycle 75% 0 600")
 
     def test_fragment(self):
         self.check("fragment 60% 8; idle 600")

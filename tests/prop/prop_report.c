@@ -98,6 +98,7 @@ static struct {
     uint64_t beside;
     uint64_t batches;
     uint64_t rests;
+    uint64_t joined; /* ranges of several blocks */
 } total;
 
 static uint64_t below(uint64_t n)
@@ -240,14 +241,37 @@ static void now_held(struct site *site, ebb_pfn_t pfn, unsigned order)
 
 /* ---- the device ---- */
 
-static void check_range(const struct ebb_range *range)
+static bool is_paced(void)
+{
+    return run.report.config.pacing == EBB_PACING_SURPLUS;
+}
+
+/* The engine's view of a range that comes or goes: one block in flight, or with surplus pacing
+ * several, each whole, one right behind the other, within one unit. */
+static void check_range(struct site *site, const struct ebb_range *range)
 {
     uint64_t frames = range->len / EBB_FRAME_SIZE;
+    ebb_pfn_t first = range->addr / EBB_FRAME_SIZE;
     unsigned wanted = run.device.min_order;
+    ebb_pfn_t pfn = first;
+    unsigned blocks = 0;
 
-    CHECK(frames > 0 && (frames & (frames - 1)) == 0);
-    CHECK(range->len % EBB_FRAME_SIZE == 0 && range->addr % range->len == 0);
-    CHECK(wanted == 0 || frames >= (uint64_t)1 << (wanted - EBB_REPORT_ORDER(0)));
+    CHECK(frames > 0 && range->len % EBB_FRAME_SIZE == 0 && range->addr % EBB_FRAME_SIZE == 0);
+    for (; pfn < first + frames; blocks++) {
+        uint16_t state = ebb__load_state(&site->zone, (uint32_t)(pfn - site->zone.base));
+
+        CHECK(ebb__state_of(state) == EBB__IN_FLIGHT);
+        CHECK(pfn % ((uint64_t)1 << ebb__order_of(state)) == 0);
+        CHECK(wanted == 0 || ebb__order_of(state) >= wanted - EBB_REPORT_ORDER(0));
+        pfn += (uint64_t)1 << ebb__order_of(state);
+    }
+    CHECK(pfn == first + frames);
+    if (blocks == 1)
+        return;
+    total.joined++;
+    CHECK(is_paced());
+    CHECK((first - site->zone.base) >> site->zone.large_order ==
+          (pfn - 1 - site->zone.base) >> site->zone.large_order);
 }
 
 static void pass_batch(const struct ebb_range *ranges, unsigned n, enum owner from, enum owner to)
@@ -255,7 +279,7 @@ static void pass_batch(const struct ebb_range *ranges, unsigned n, enum owner fr
     struct site *site = site_of(ranges[0].addr >> EBB_FRAME_SHIFT);
 
     for (unsigned i = 0; i < n; i++) {
-        check_range(&ranges[i]);
+        check_range(site, &ranges[i]);
         pass_on(site, ranges[i].addr >> EBB_FRAME_SHIFT, ranges[i].len >> EBB_FRAME_SHIFT, from,
                 to);
     }
@@ -733,6 +757,24 @@ static void open_site(struct site *site, const struct ebb_zone_config *config)
     CHECK(ebb_report_add_zone(&run.report, &site->zone) == 0);
 }
 
+static void surplus_policies(struct ebb_report_config *config)
+{
+    config->pacing = (uint8_t)(one_in(2) ? EBB_PACING_SURPLUS : EBB_PACING_DEFAULT);
+    config->tracker = (uint8_t)(one_in(2) ? EBB_TRACKER_SORTED : EBB_TRACKER_DEFAULT);
+    config->threshold = 0;
+    config->split = (uint8_t)(one_in(4) ? EBB_SPLIT_CLEAR : EBB_SPLIT_DEFAULT);
+    config->merge = (uint8_t)(one_in(4) ? EBB_MERGE_NEVER : EBB_MERGE_DEFAULT);
+    config->move = (uint8_t)below(EBB_MOVE_FOLLOW + 1u);
+    if (one_in(2))
+        config->window_min_ms = (uint32_t)(1 + below(200));
+    if (one_in(2))
+        config->window_max_ms =
+            (config->window_min_ms ? config->window_min_ms : EBB_REPORT_WINDOW_MIN_MS) +
+            (uint32_t)below(500);
+    config->backoff_ms = (uint32_t)(1 + below(50));
+    config->backoff_max_ms = 100;
+}
+
 /* Any that go together. */
 static void some_policies(struct ebb_report_config *config)
 {
@@ -741,7 +783,9 @@ static void some_policies(struct ebb_report_config *config)
     config->tracker = (uint8_t)below(EBB_TRACKERS);
     config->split = (uint8_t)below(EBB_SPLIT_CLEAR + 1u);
     config->merge = (uint8_t)below(EBB_MERGE_NEVER + 1u);
-    dividers = config->tracker == EBB_TRACKER_MEMBRANE || config->tracker == EBB_TRACKER_BOUNDARY;
+    config->pacing = EBB_PACING_DELAY;
+    dividers = config->tracker == EBB_TRACKER_MEMBRANE || config->tracker == EBB_TRACKER_BOUNDARY ||
+               config->tracker == EBB_TRACKER_SORTED;
     config->move = (uint8_t)below(dividers ? EBB_MOVE_FOLLOW + 1u : EBB_MOVE_DEMOTE + 1u);
     if (config->tracker != EBB_TRACKER_BITMAP)
         config->direction = (uint8_t)below(EBB_DIRECTION_DESCENDING + 1u);
@@ -763,7 +807,10 @@ static void open_engine(void)
     config.threshold = one_in(4) ? (uint32_t)below(6) : 0;
     if (one_in(16))
         config.threshold = EBB_REPORT_TWICE_CAPACITY;
-    some_policies(&config);
+    if (one_in(2))
+        surplus_policies(&config);
+    else
+        some_policies(&config);
     CHECK(!ebb_report_config_problem(&config));
     CHECK(ebb_report_init(&run.report, &config) == 0);
     run.device.ops = &ops;
@@ -892,7 +939,8 @@ int main(void)
     for (uint64_t i = 0; i < runs; i++)
         run_seed(first + i);
     printf("%" PRIu64 " runs from seed %" PRIu64 ": %" PRIu64 " operations, %" PRIu64
-           " of them beside another; %" PRIu64 " batches; %" PRIu64 " times at rest\n",
-           runs, first, total.operations, total.beside, total.batches, total.rests);
+           " of them beside another; %" PRIu64 " batches; %" PRIu64
+           " ranges of several blocks; %" PRIu64 " times at rest\n",
+           runs, first, total.operations, total.beside, total.batches, total.joined, total.rests);
     return 0;
 }

@@ -55,10 +55,14 @@ struct rig {
     void (*on_submit)(struct rig *rig); /* before it completes */
     void *ctx;                          /* for on_submit */
 
-    unsigned submits; /* batches that came, refused ones included */
+    unsigned submits;     /* batches that came, refused ones included */
+    unsigned joined;      /* ranges that were several blocks */
+    uint64_t blocks_seen; /* blocks in all ranges */
     unsigned polls;
     unsigned depth; /* of submit, right now */
     bool in_flight;
+    uint64_t due;            /* rig_pass: when the worker wants to be called again */
+    unsigned wakes;          /* rig_pass: those that it has followed */
     struct rig_batch *batch; /* the last one */
     struct rig_batch log[RIG_LOG];
 };
@@ -98,6 +102,8 @@ void rig_release_all(struct rig *rig, unsigned zone, unsigned order, const ebb_p
 
 /* Run once, at the present time. */
 uint64_t rig_run(struct rig *rig);
+/* Let the time pass as it would: the worker runs when woken and at the times that it said. */
+void rig_pass(struct rig *rig, uint64_t ns);
 /* Let the time pass `ns` later, and run. */
 uint64_t rig_run_after(struct rig *rig, uint64_t ns);
 /* Run and let the time pass until the engine has nothing to do; returns the

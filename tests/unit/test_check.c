@@ -111,6 +111,34 @@ static void counters(void **state)
     BROKEN(zone->lists[5][0].blocks, 1, 14, EBB_CHECK_COUNTERS, 0);
 }
 
+/* What surplus pacing counts by. */
+static void pacing_counters(void **state)
+{
+    (void)state;
+    /* 32 (order 3), 60 (order 2) are warm, 16 (order 4) is reported. */
+    assert_int_equal(zone->warm[EBB_MOVABLE], 1u << 3 | 1u << 2);
+    BROKEN(zone->warm[EBB_MOVABLE], 1u << 3, 21, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->warm[EBB_MOVABLE], 1u << 4 | 1u << 3 | 1u << 2, 21, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->warm[EBB_RECLAIMABLE], 1, 21, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->warm[EBB_ISOLATE], 0, 21, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->warm[EBB_UNMOVABLE], 1u << 31, 21, EBB_CHECK_COUNTERS, 0);
+    /* The only large block is reported; then it is not. */
+    assert_int_equal(zone->large_unreported, 0);
+    BROKEN(zone->large_unreported, 16, 22, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->pace.low, 1, 22, EBB_CHECK_COUNTERS, 0);
+    assert_int_equal(ebb_alloc_at(zone, BASE + 16, 4, 0), 0);
+    assert_int_equal(ebb_free(zone, BASE + 16, 4), 0);
+    assert_int_equal(zone->large_unreported, 16);
+    BROKEN(zone->large_unreported, 0, 22, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->pace.low, 17, 22, EBB_CHECK_COUNTERS, 0);
+    /* Isolated it does not count. */
+    assert_int_equal(ebb_isolate_range(zone, BASE + 16, 16), 0);
+    assert_int_equal(zone->large_unreported, 0);
+    BROKEN(zone->large_unreported, 16, 22, EBB_CHECK_COUNTERS, 0);
+    assert_int_equal(ebb_putback_range(zone, BASE + 16, 16, EBB_MOVABLE), 0);
+    rig_report(BASE + 16);
+}
+
 /* ---- level 2 ---- */
 
 static void marks_on_a_list(void **state)
@@ -267,6 +295,30 @@ static void states(void **state)
     BROKEN(zone->state[40], word(EBB__ALLOCATED, 3, 0), 3, EBB_CHECK_FRAMES, 0);
 }
 
+/* Units are of 16 frames: 32 to 47 has 8 in one block, 48 to 63 has an isolated block of 8, and
+ * one of 4. */
+static void units(void **state)
+{
+    (void)state;
+    assert_int_equal(zone->large_order, 4);
+    assert_int_equal(zone->units[2].frames, 8);
+    assert_int_equal(zone->units[2].blocks, 1);
+    assert_int_equal(zone->units[3].frames, 12);
+    assert_int_equal(zone->units[3].blocks, 2);
+    assert_int_equal(zone->unit_bits[0], 0xc);
+    BROKEN(zone->units[2].frames, 9, 23, EBB_CHECK_FRAMES, BASE + 32);
+    BROKEN(zone->units[2].frames, 0, 23, EBB_CHECK_FRAMES, BASE + 32);
+    BROKEN(zone->units[3].blocks, 1, 23, EBB_CHECK_FRAMES, BASE + 48);
+    BROKEN(zone->units[0].blocks, 1, 23, EBB_CHECK_FRAMES, BASE);
+    BROKEN(zone->units[1].frames, 16, 23, EBB_CHECK_FRAMES, BASE + 16); /* reported, and large */
+    BROKEN(zone->unit_bits[0], 0x8, 24, EBB_CHECK_LISTS, BASE + 32);
+    BROKEN(zone->unit_bits[0], 0x4, 24, EBB_CHECK_LISTS, BASE + 60);
+    /* A bit too many is cleared by the next pass. */
+    zone->unit_bits[0] |= 1;
+    rig_check();
+    zone->unit_bits[0] &= ~(uint64_t)1;
+}
+
 static void present_counts(void **state)
 {
     (void)state;
@@ -282,6 +334,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(counters),
+        TEST(pacing_counters),
         TEST(marks_on_a_list),
         TEST(rings),
         TEST(a_list_that_counts_wrong),
@@ -291,6 +344,7 @@ int main(void)
         TEST(types_of_pageblocks),
         TEST(caches),
         TEST(states),
+        TEST(units),
         TEST(present_counts),
     };
 

@@ -39,6 +39,7 @@ static struct scene *new_scene(struct rig_config config, uint64_t seed)
 
     assert_non_null(scene);
     config.report.tracker = (uint8_t)tracker;
+    config.report.pacing = EBB_PACING_DELAY;
     scene->rig = rig_new(&config);
     scene->zone = &scene->rig->zones[0];
     owner_init(&scene->owner, scene->zone, seed);
@@ -533,14 +534,16 @@ static void test_at_random(void **state)
 }
 
 static const enum ebb_tracker trackers[] = {EBB_TRACKER_ROTATION, EBB_TRACKER_MEMBRANE,
-                                            EBB_TRACKER_BOUNDARY, EBB_TRACKER_BITMAP};
+                                            EBB_TRACKER_BOUNDARY, EBB_TRACKER_BITMAP,
+                                            EBB_TRACKER_SORTED};
 
 #define each(f)                                                                                   \
     {#f " (rotation)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[0]},     \
         {#f " (membrane)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[1]}, \
         {#f " (boundary)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[2]}, \
+        {#f " (bitmap)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[3]},   \
     {                                                                                             \
-#f " (bitmap)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[3]      \
+#f " (sorted)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[4]      \
     }
 
 int main(void)

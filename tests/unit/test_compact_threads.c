@@ -404,6 +404,7 @@ static void test_all_at_once_with_a_slow_host(void **state)
     (void)state;
     stress(EBB_HOSTED_THREAD, EBB_TRACKER_MEMBRANE);
     stress(EBB_HOSTED_THREAD, EBB_TRACKER_BOUNDARY);
+    stress(EBB_HOSTED_THREAD, EBB_TRACKER_SORTED);
 }
 
 int main(void)

@@ -33,6 +33,7 @@ static int with_tracker(void **state)
 static struct rig *new_rig(struct rig_config config)
 {
     config.report.tracker = (uint8_t)tracker;
+    config.report.pacing = EBB_PACING_DELAY;
     return rig_new(&config);
 }
 
@@ -1219,14 +1220,16 @@ static void test_everything_at_random(void **state)
 }
 
 static const enum ebb_tracker trackers[] = {EBB_TRACKER_ROTATION, EBB_TRACKER_MEMBRANE,
-                                            EBB_TRACKER_BOUNDARY, EBB_TRACKER_BITMAP};
+                                            EBB_TRACKER_BOUNDARY, EBB_TRACKER_BITMAP,
+                                            EBB_TRACKER_SORTED};
 
 #define each(f)                                                                                   \
     {#f " (rotation)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[0]},     \
         {#f " (membrane)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[1]}, \
         {#f " (boundary)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[2]}, \
+        {#f " (bitmap)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[3]},   \
     {                                                                                             \
-#f " (bitmap)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[3]      \
+#f " (sorted)", f, with_tracker, rig_group_teardown, (void *)(uintptr_t)&trackers[4]      \
     }
 
 int main(void)

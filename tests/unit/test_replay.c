@@ -152,8 +152,8 @@ static void test_waves(void **state)
     options.reporting = true;
     for (unsigned tracker = EBB_TRACKER_DEFAULT; tracker < EBB_TRACKERS; tracker++) {
         for (unsigned how = EBB_EXECUTION_WORKER; how <= EBB_EXECUTION_INLINE; how++) {
-            options.report =
-                (struct ebb_report_config){.tracker = (uint8_t)tracker, .execution = (uint8_t)how};
+            options.report = (struct ebb_report_config){
+                .tracker = (uint8_t)tracker, .execution = (uint8_t)how, .pacing = EBB_PACING_DELAY};
             print_message("tracker %s, execution %u\n", ebb_tracker_name(tracker), how);
             run(&options);
             check_waves(ceiling);
@@ -170,7 +170,9 @@ static void test_paced(void **state)
     make_waves();
     run(&options);
     assert_int_equal(result.n_samples, REPLAY_SAMPLES);
-    assert_int_equal(result.scaled.delay_ms, 2);
+    assert_int_equal(result.scaled.window_min_ms, 1);
+    assert_int_equal(result.scaled.window_max_ms, 50);
+    assert_int_equal(result.scaled.delay_ms, 0);
     assert_true(result.wall_ns >= trace.us * 1000 / options.speed);
     assert_int_equal(result.stretched_ns, result.wall_ns - trace.us * 1000 / options.speed);
     assert_true(result.settled);
@@ -178,7 +180,7 @@ static void test_paced(void **state)
 
 static void test_scale(void **state)
 {
-    struct ebb_report_config config = {0};
+    struct ebb_report_config config = {.pacing = EBB_PACING_DELAY};
     unsigned most = 0;
 
     (void)state;
@@ -193,10 +195,18 @@ static void test_scale(void **state)
     assert_int_equal(config.delay_ms, 1);
     assert_int_equal(config.backoff_ms, 1);
     assert_int_equal(config.backoff_max_ms, 1);
-    config = (struct ebb_report_config){0};
+    config = (struct ebb_report_config){.pacing = EBB_PACING_DELAY};
     assert_false(replay_scale(&config, 101, &most));
     assert_int_equal(most, 100);
     assert_int_equal(config.delay_ms, 0);
+    config = (struct ebb_report_config){0};
+    assert_false(replay_scale(&config, 51, &most));
+    assert_int_equal(most, 50);
+    assert_true(replay_scale(&config, 50, &most));
+    assert_int_equal(config.window_min_ms, 1);
+    assert_int_equal(config.window_max_ms, 50);
+    assert_int_equal(config.delay_ms, 0);
+    config = (struct ebb_report_config){0};
     config.execution = EBB_EXECUTION_INLINE; /* which has no delay */
     assert_true(replay_scale(&config, 101, NULL));
     assert_int_equal(config.delay_ms, 0);

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 static const uint8_t trackers[] = {EBB_TRACKER_ROTATION, EBB_TRACKER_MEMBRANE, EBB_TRACKER_BOUNDARY,
-                                   EBB_TRACKER_BITMAP};
+                                   EBB_TRACKER_BITMAP, EBB_TRACKER_SORTED};
 #define N_TRACKERS (sizeof(trackers) / sizeof(trackers[0]))
 
 static struct rig *new_rig(uint8_t tracker, unsigned capacity)
@@ -20,7 +20,8 @@ static struct rig *new_rig(uint8_t tracker, unsigned capacity)
                                         .max_order = ORDER,
                                         .pageblock_order = ORDER,
                                         .capacity = capacity,
-                                        .report.tracker = tracker});
+                                        .report.tracker = tracker,
+                                        .report.pacing = EBB_PACING_DELAY});
 }
 
 /* As in the middle of a pass, without an engine that runs one. */

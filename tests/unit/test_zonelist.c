@@ -14,10 +14,10 @@
 static struct ebb_zonelist lists[2];
 
 /* Two zones with watermarks, and the lists of both nodes. */
-static struct rig *make(void)
+static struct rig *make_with(uint8_t pacing)
 {
-    struct rig *rig =
-        rig_new(&(struct rig_config){.zones = 2, .watermark_min = MIN, .watermark_low = LOW});
+    struct rig *rig = rig_new(&(struct rig_config){
+        .zones = 2, .watermark_min = MIN, .watermark_low = LOW, .report.pacing = pacing});
 
     for (uint16_t node = 0; node < 2; node++) {
         ebb_zonelist_init(&lists[node], node);
@@ -26,6 +26,11 @@ static struct rig *make(void)
                              0);
     }
     return rig;
+}
+
+static struct rig *make(void)
+{
+    return make_with(EBB_PACING_DEFAULT);
 }
 
 static int take(unsigned node, unsigned order, unsigned flags, ebb_pfn_t *pfn)
@@ -255,7 +260,7 @@ static void try_to_take(struct rig *rig)
  * only if no other zone of the list has it. */
 static void what_is_with_the_host(void **state)
 {
-    struct rig *rig = make();
+    struct rig *rig = make_with(EBB_PACING_DELAY);
     ebb_pfn_t pfns[2 * MAX_BLOCKS];
     unsigned n = 0;
 

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How long the threads of a VMM have run so far: those that are the guest's CPUs,
+ * by their names, and all others (devices, the main loop: the host's own work).
+ */
+#ifndef CPUTIME_H
+#define CPUTIME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct cpu_time {
+    uint64_t vcpu_ns, other_ns;
+};
+
+struct cputime_thread {
+    pid_t tid;
+    int fd; /* of its schedstat; -1: it has ended, */
+    bool vcpu;
+    uint64_t ns; /* with so much */
+};
+
+struct cputime {
+    pid_t pid;
+    struct cputime_thread *threads;
+    size_t n;
+    uint64_t looked_ns; /* when new threads were last looked for */
+};
+
+void cputime_init(struct cputime *cputime, pid_t pid);
+
+/* A thread that runs right now is known as of its last tick, a few milliseconds. */
+struct cpu_time cputime_read(struct cputime *cputime);
+
+void cputime_close(struct cputime *cputime);
+
+#endif

@@ -1,0 +1,748 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""From stored runs to the figures that the page shows: one row per bar, tables, curves.
+
+A *sample* is {"median", "min", "max", "n"} over the rounds. Ratios are made within a round and
+then summed up, so that what changes from round to round is in both of their sides. What failed
+or was not run is never left out: it is counted, and says why.
+"""
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+
+import measures
+
+HOME = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
+LINUX = "Linux " + measures.MAIN_PEER
+BUSY = 0.10
+
+OPS = {">=": lambda value, limit: value >= limit, "<=": lambda value, limit: value <= limit}
+
+
+def sample(values):
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    return {"median": statistics.median(values), "min": min(values), "max": max(values),
+            "n": len(values)}
+
+
+class AtLeast(float):
+    """What had not come to an end when the run did."""
+
+
+class Series:
+    """One value per round of one variant, and what is missing of it."""
+
+    def __init__(self, values, errors=(), absent=None, name=None, command=None, never=0):
+        self.values, self.errors, self.absent = values, list(errors), absent
+        self.name, self.command = name, command
+        self.never = never  # runs that did not come to it
+
+    def json(self):
+        found = sample(self.values.values()) or {"median": None, "min": None, "max": None, "n": 0}
+        open_ended = sum(isinstance(value, AtLeast) for value in self.values.values())
+        return dict(found, name=self.name, failed=len(self.errors), at_least=open_ended,
+                    never=self.never, absent=self.absent)
+
+
+def combine(one, other, how):
+    """Round by round."""
+    return {n: how(one.values[n], other.values[n]) for n in one.values if n in other.values}
+
+
+def ratios(top, bottom):
+    return {n: one for n, one in combine(top, bottom,
+                                         lambda a, b: a / b if b else None).items()
+            if one is not None}
+
+
+class Data:
+    """The records of the runs, by measure, case and variant."""
+
+    def __init__(self, plan, runs, records, missing):
+        self.plan, self.missing = plan, missing
+        self.runs, self.records = {}, records
+        for run in runs:
+            self.runs.setdefault((run.measure, run.case, run.variant), []).append(run)
+
+    def cases(self, measure):
+        return list(dict.fromkeys(key[1] for key in self.runs if key[0] == measure))
+
+    def good(self, measure, case, variant):
+        """{round: result} of the runs that went well."""
+        return {run.round: self.records[run.name]["result"]
+                for run in self.runs.get((measure, case, variant), [])
+                if self.records.get(run.name, {}).get("ok")}
+
+    def series(self, measure, case, variant, value, name=None):
+        values, errors, command, kernel, never = {}, [], None, None, 0
+        for run in self.runs.get((measure, case, variant), []):
+            record = self.records.get(run.name)
+            kernel = run.kernel
+            if not record:
+                continue
+            command = record["command"]
+            if not record["ok"]:
+                errors.append(f"round {run.round}: {record['errors'][-1]}")
+                continue
+            try:
+                values[run.round] = value(record["result"])
+            except (KeyError, IndexError, TypeError, ZeroDivisionError, StopIteration) as error:
+                values[run.round] = None
+                errors.append(f"round {run.round}: its result does not have that figure "
+                              f"({type(error).__name__} {error})")
+                continue
+            if values[run.round] is None:
+                never += 1
+        absent = None
+        if not command:
+            absent = "not run"
+            if kernel in self.missing:
+                absent = f"no Linux {kernel} guest"
+        values = {n: one for n, one in values.items() if one is not None}
+        return Series(values, errors, absent, name, command, never)
+
+
+# ---- bars ----
+
+def verdict(judged, need, limit, sides):
+    """The first side is ebb's: what it did not come to at all falls short."""
+    errors = [error for side in sides for error in side.errors]
+    if judged:
+        return "met" if OPS[need](judged["median"], limit) else "falls short"
+    if sides[0].never:
+        return "falls short"  # also of what is no number any more
+    if any(side.never for side in sides):
+        return "not measured: it did not come to an end"
+    if errors:
+        return "failed"
+    absent = [side.absent for side in sides if side.absent]
+    return "not measured" + (f": {absent[0]}" if absent else "")
+
+
+def bar(name, what, unit, ebb, peer, need, limit, less=False, other=True, over=None, digits=2):
+    """A row of the table. The ratio is ebb's value by the peer's; with `over`, the other way round.
+    `less`: less is better. `other`: the peer is somebody else, not ebb without reporting."""
+    found = sample((ratios(peer, ebb) if over else ratios(ebb, peer)).values())
+    ours, theirs = sample(ebb.values.values()), sample(peer.values.values())
+    worse = bool(other and ours and theirs and (
+        ours["median"] > theirs["median"] if less else ours["median"] < theirs["median"]))
+    return {"bar": name, "what": what, "unit": unit, "ebb": ebb.json(), "peer": peer.json(),
+            "ratio": found, "ratio_of": f"{peer.name} / {ebb.name}" if over else
+            f"{ebb.name} / {peer.name}", "need": f"{need} {limit:g}", "digits": digits,
+            "verdict": verdict(found, need, limit, (ebb, peer)), "worse": worse,
+            "errors": [f"{side.name}, {error}" for side in (ebb, peer) for error in side.errors]}
+
+
+def plain(name, what, unit, ebb, need, limit, peer=None, best=None, less=True):
+    """A bar about ebb's value itself. `peer` is a text, and `best` the best value in it."""
+    theirs = {"text": peer}
+    found = sample(ebb.values.values())
+    worse = bool(found and best is not None and
+                 (found["median"] > best if less else found["median"] < best))
+    return {"bar": name, "what": what, "unit": unit, "ebb": ebb.json(), "peer": theirs,
+            "ratio": None, "ratio_of": None, "need": f"{need} {limit:g} {unit}".strip(),
+            "verdict": verdict(found, need, limit, (ebb,)), "worse": worse, "digits": 2,
+            "errors": [f"{ebb.name}, {error}" for error in ebb.errors]}
+
+
+# ---- values of a result ----
+
+def step_of(result, step):
+    """The last one of that name."""
+    return next(row for row in reversed(result["results"]) if row["step"] == step)
+
+
+def host_at(result, after_ms):
+    at = result["release_ms"] + after_ms
+    return next((row[2] for row in result["samples"] if row[0] >= at), None)
+
+
+def held(result):
+    return result["returned_mib"] + result["samples"][-1][2]
+
+
+def share_back(result, after_ms):
+    host = host_at(result, after_ms)
+    return None if host is None else (held(result) - host) / result["freed_mib"]
+
+
+def time_back(result, share):
+    most, freed = held(result), result["freed_mib"]
+    return next((row[0] - result["release_ms"] for row in result["samples"]
+                 if row[0] >= result["release_ms"] and most - row[2] >= share * freed), None)
+
+
+def t99_or_more(result):
+    """For a peer: that it had not come so far by the end of the run is no reason to drop it."""
+    if result["t99_ms"] is not None:
+        return result["t99_ms"]
+    return AtLeast(result["samples"][-1][0] - result["release_ms"])
+
+
+def first_free(result):
+    """When the guest's use, after its largest, begins to fall towards the release."""
+    before = [row for row in result["samples"] if row[0] <= result["release_ms"]]
+    most = max(row[1] for row in before)
+    last = max(row[0] for row in before if row[1] >= 0.99 * most)
+    return last
+
+
+def cpu_ms(result, column, begin=None):
+    """CPU time until 99 % were back and a second more, from the first free or `begin`. Column 3: of
+    the virtual CPUs, 4: of all other threads of QEMU."""
+    begin, rows = first_free(result) if begin is None else begin, result["samples"]
+    first = next(row[column] for row in rows if row[0] >= begin)
+    until = None
+    if result["t99_ms"] is not None:
+        until = result["release_ms"] + result["t99_ms"] + 1000
+    if until is None or until > rows[-1][0]:
+        return AtLeast((rows[-1][column] - first) / 1e6)
+    return (next(row[column] for row in rows if row[0] >= until) - first) / 1e6
+
+
+def all_of(value):
+    """For ebb itself: only what came to its end."""
+    def known(result):
+        found = value(result)
+        return None if isinstance(found, AtLeast) else found
+    return known
+
+
+def cycle_step(result):
+    return next(step for step in reversed(result["steps"]) if step["cmd"].startswith("cycle "))
+
+
+def cycle_window(result):
+    """Of the samples, those of the cycle step."""
+    step = cycle_step(result)
+    return [row for row in result["samples"] if step["begin_ms"] <= row[0] <= step["end_ms"]]
+
+
+def cycle_mean(result):
+    return cycle_step(result)["mean_resident_mib"]
+
+
+def cycle_speed(result):
+    step = step_of(result, "cycle")
+    return step["frames"] / step["busy_ns"] * 1e9
+
+
+def fault_speed(result):
+    step = step_of(result, "page_fault1")
+    return step["pages"] / step["elapsed_ns"] * 1e9
+
+
+def fault_ns(result):
+    step = step_of(result, "page_fault1")
+    return step["elapsed_ns"] / step["faults"]
+
+
+def clear_ns(result):
+    step = step_of(result, "page_fault1")
+    return step["clear_ns"] or None
+
+
+def fault_ns_apart(result):
+    clear = clear_ns(result)
+    return None if clear is None else fault_ns(result) - clear
+
+
+def drop_ms(result):
+    return statistics.median(one["drop_ms"] for one in result["times"])
+
+
+def excess(result):
+    return result["with_reporting"]["resident_mib"] - result["live_mib"]
+
+
+# ---- the measures ----
+
+def table(title, columns, rows, note=None):
+    return {"title": title, "columns": columns, "rows": rows, "note": note}
+
+
+def cell(series, digits=1, scale=1):
+    """For a table: a sample, scaled, and what is missing of it."""
+    found = series.json()
+    for key in ("median", "min", "max"):
+        if found[key] is not None:
+            found[key] *= scale
+    return dict(found, digits=digits, absent=series.absent)
+
+
+def commands_of(data, measure, cases_variants):
+    found = {}
+    for name, case, variant in cases_variants:
+        for run in data.runs.get((measure, case, variant), []):
+            record = data.records.get(run.name)
+            if record:
+                found[name] = record["command"]
+    return found
+
+
+def floor_ms():
+    with open(os.path.join(HOME, "include", "ebb", "report.h")) as f:
+        return float(re.search(r"EBB_REPORT_WINDOW_MIN_MS\s+(\d+)", f.read()).group(1))
+
+
+def p1(data):
+    size = data.plan.scale.memhog
+
+    def of(variant, value, name):
+        return data.series("P1", "memhog", variant, value, name)
+
+    def t(key):
+        return lambda result: result[key]
+    ebb = of("ebb", t("t99_ms"), "ebb")
+    linux = of("linux", t99_or_more, LINUX)
+    bare = of("drop", drop_ms, "bare")
+    allowed = Series({n: floor_ms() + 2 * ms for n, ms in bare.values.items()}, bare.errors,
+                     bare.absent, "floor + 2 x bare", bare.command)
+    bars = [bar("P1", f"{size} freed: until 99 % are back", "ms", ebb, linux, ">=", 20, less=True,
+                over=True, digits=1),
+            bar("P1", f"the same, by the floor of the window ({floor_ms():.0f} ms) and twice the "
+                "bare cost", "ms", ebb, allowed, "<=", 1, less=True, other=False)]
+    columns = (("guest", 3), ("host", 4))
+    for which, column in columns:
+        bars.append(bar("P11", f"{which} CPU time, from the first free until 99 % are back and a "
+                        "second more", "ms",
+                        of("ebb", all_of(lambda result, c=column: cpu_ms(result, c)), "ebb"),
+                        of("linux", lambda result, c=column: cpu_ms(result, c), LINUX),
+                        "<=", 1, less=True))
+    work = [[name] + [cell(of(variant, lambda r, c=column, b=begin: cpu_ms(
+        r, c, None if b == "first" else r["release_ms"]), name), 0)
+                      for begin in ("first", "last") for _, column in columns]
+            for name, variant in (("ebb", "ebb"), (LINUX, "linux"))]
+    keys = ("t50_ms", "t90_ms", "t99_ms")
+    rows = [[name] + [cell(of(variant, t(key), name), 0) for key in keys]
+            for name, variant in (("ebb", "ebb"), (LINUX, "linux"))]
+    rows.append(["bare cost of dropping it", None, None, cell(bare, 0)])
+    return {"bars": bars,
+            "tables": [table("Milliseconds after the last free until so much was back",
+                             ["", "50 %", "90 %", "99 %"], rows),
+                       table("CPU time of QEMU, ms, until a second after 99 % were back",
+                             ["", "guest, from the first free", "host", "guest, from the last free",
+                              "host"], work)],
+            "commands": commands_of(data, "P1", [("ebb", "memhog", "ebb"),
+                                                 (LINUX, "memhog", "linux"),
+                                                 ("bare", "memhog", "drop")])}
+
+
+CYCLES = [("ebb", "ebb-on"), ("ebb, reporting off", "ebb-off"),
+          ("ebb, a fixed delay of 100 ms", "ebb-eager"), (LINUX, "linux-on"),
+          (f"{LINUX}, reporting off", "linux-off")]
+
+
+def p2(data):
+    bars, rows = [], []
+    for pause, limit in measures.PAUSES_JUDGED.items():
+        case = f"{pause}ms"
+        if case not in data.cases("P2"):
+            continue
+        bars.append(bar("P2", f"frames taken and freed per busy second, pause {pause} ms",
+                        "frames/s", data.series("P2", case, "ebb-on", cycle_speed, "on"),
+                        data.series("P2", case, "ebb-off", cycle_speed, "off"), ">=", limit,
+                        other=False, digits=3))
+    case = f"{measures.PAUSE_P3}ms"
+    bars.append(bar("P3", "resident memory on average, pause 3 s", "MiB",
+                    data.series("P2", case, "ebb-on", cycle_mean, "ebb"),
+                    data.series("P2", case, "linux-on", cycle_mean, LINUX), "<=", 0.7,
+                    less=True))
+    for case in data.cases("P2"):
+        rows.append([case.replace("ms", " ms")] +
+                    [cell(data.series("P2", case, variant, cycle_speed), 0, 1e-3)
+                     for _, variant in CYCLES])
+    means = [[case.replace("ms", " ms")] +
+             [cell(data.series("P2", case, variant, cycle_mean), 0) for _, variant in CYCLES]
+             for case in data.cases("P2")]
+    columns = ["pause"] + [name for name, _ in CYCLES]
+    return {"bars": bars, "tables": [table("Thousand frames per busy second", columns, rows),
+                                     table("Resident, MiB, average over the time of the step",
+                                           columns, means)],
+            "commands": commands_of(data, "P2", [(name, case, variant)
+                                                 for name, variant in CYCLES])}
+
+
+def fault_case(case):
+    mode, *rest = case.split("-")
+    tasks = f" {rest[0]}" if len(rest) == 2 else ""
+    return f"page_fault1 {mode}{tasks}, {'2 MiB' if rest[-1] == 'thp' else '4 KiB'}"
+
+
+def on_off(data, measure, value, what, unit, need, limit, bar_name=None, digits=3):
+    return [bar(bar_name or measure, what(case), unit,
+                data.series(measure, case, "on", value, "on"),
+                data.series(measure, case, "off", value, "off"), need, limit, other=False,
+                less=need == "<=", digits=digits)
+            for case in data.cases(measure)]
+
+
+def p4(data):
+    bars = on_off(data, "P4", fault_speed, lambda case: f"pages per second, {fault_case(case)}",
+                  "pages/s", ">=", 0.99)
+    bars += on_off(data, "P5", fault_ns,
+                   lambda case: f"instructions per fault, {fault_case(case)}", "instructions",
+                   "<=", 1.002, "P4", 5)
+    return {"bars": bars, "tables": [],
+            "commands": commands_of(data, "P4", [("time, reporting on", "procs-1-4k", "on")])
+            | commands_of(data, "P5", [("instructions, reporting off", "procs-4k", "off")])}
+
+
+def p5(data):
+    variants = [("ebb", "on"), (LINUX, f"linux-{measures.MAIN_PEER}"),
+                (f"Linux {measures.OLD_PEER}", f"linux-{measures.OLD_PEER}")]
+
+    def of(case, variant, value, name=None):
+        return data.series("P5", case, variant, value, name)
+    bars = [bar("P5", "instructions per 4 KiB fault, without the clearing loop", "instructions",
+                of("procs-4k", "on", fault_ns_apart, "ebb"),
+                of("procs-4k", variants[1][1], fault_ns_apart, LINUX), "<=", 0.5, less=True)]
+    tables = []
+    for case in ("procs-4k", "procs-thp"):
+        rows = [[name] + [cell(of(case, variant, value), 0)
+                          for value in (fault_ns, clear_ns, fault_ns_apart)]
+                for name, variant in variants if ("P5", case, variant) in data.runs]
+        tables.append(table(f"Instructions per fault, {fault_case(case)}",
+                            ["", "all", "of it clearing", "without clearing"], rows))
+    return {"bars": bars, "tables": tables,
+            "commands": commands_of(data, "P5", [(name, "procs-4k", variant)
+                                                 for name, variant in variants])}
+
+
+FRAGMENTS = [("ebb", "ebb"), (LINUX, "linux"), (f"{LINUX}, order 0", "linux-order0")]
+
+
+def p6(data):
+    case = f"every-{measures.KEPT_JUDGED}"
+
+    def within(seconds):
+        return lambda result: share_back(result, 1000 * seconds)
+
+    def of(case, variant, value, name=None):
+        return data.series("P6", case, variant, value, name)
+
+    def percent(series):
+        return Series({n: 100 * value for n, value in series.values.items()}, series.errors,
+                      series.absent, series.name, series.command)
+    ours = percent(of(case, "ebb", within(5), "ebb"))
+    theirs = [percent(of(case, variant, within(5), name)).json() for name, variant in FRAGMENTS[1:]]
+    known = [one["median"] for one in theirs if one["median"] is not None]
+    text = "; ".join(f"{one['name']}: {one['median']:.1f} %" for one in theirs
+                     if one["median"] is not None)
+    bars = [plain("P6", "every 8th frame stays in use: share of the freed memory that is back "
+                  "within 5 s", "%", ours, ">=", 95, text, max(known, default=None), less=False)]
+    rows = [[name, cell(of(case, variant, within(5)), 1, 100),
+             cell(of(case, variant, within(10)), 1, 100),
+             cell(of(case, variant, lambda result: time_back(result, 0.95)), 1, 1e-3)]
+            for name, variant in FRAGMENTS]
+    shares = [[f"one in {case.split('-')[1]}"] +
+              [cell(of(case, variant, within(10)), 1, 100) for _, variant in FRAGMENTS]
+              for case in data.cases("P6")]
+    return {"bars": bars,
+            "tables": [table("Every 8th frame stays in use", ["", "back within 5 s, %",
+                                                              "within 10 s, %", "95 % after, s"],
+                             rows),
+                       table("Share of the freed memory that is back within 10 s, %",
+                             ["kept"] + [name for name, _ in FRAGMENTS], shares)],
+            "commands": commands_of(data, "P6", [(name, case, variant)
+                                                 for name, variant in FRAGMENTS])}
+
+
+def stand_ins(what, *names):
+    """Rows for bars of which only a result says how many there are."""
+    none = Series({}, absent="not run", name="ebb")
+    return [plain(name, what, "", none, "<=", 0) | {"need": "-"} for name in names]
+
+
+def p7(data):
+    bars, rows = [], []
+    if not data.cases("P7"):
+        bars = stand_ins("recorded traces: there were none", "P7")
+
+    def of(case, variant, value, name=None):
+        return data.series("P7", case, variant, value, name)
+
+    def per_second(result, which, key):
+        return result["records"] / result[which][key] * 1000
+
+    def speed(which, key):
+        return lambda result: per_second(result, which, key)
+    for case in data.cases("P7"):
+        bars.append(bar("P7", f"trace {case}: resident less live, average over time", "MiB",
+                        of(case, "ebb", excess, "ebb"),
+                        of(case, "kernel", excess, "the merged kernel's pacing"), "<=", 0.5,
+                        less=True))
+        for what, key in (("busy second", "busy_ms"),
+                          ("second as played, pauses included", "wall_ms")):
+            bars.append(bar("P7", f"trace {case}: records per {what}", "records/s",
+                            of(case, "ebb", speed("with_reporting", key), "on"),
+                            of(case, "ebb", speed("without_reporting", key), "off"), ">=", 0.97,
+                            other=False, digits=3))
+        rows.append([case, cell(of(case, "ebb", lambda result: result["live_mib"]), 1),
+                     cell(of(case, "ebb", lambda r: r["with_reporting"]["resident_mib"]), 1),
+                     cell(of(case, "kernel", lambda r: r["with_reporting"]["resident_mib"]), 1),
+                     cell(of(case, "ebb", lambda r: r["without_reporting"]["resident_mib"]), 1)])
+    case = (data.cases("P7") or [""])[0]
+    return {"bars": bars,
+            "tables": [table("MiB, average over the time of the trace",
+                             ["trace", "live", "resident: ebb", "the merged kernel's pacing",
+                              "no reporting"], rows)],
+            "commands": commands_of(data, "P7", [("ebb", case, "ebb"),
+                                                 ("the merged kernel's pacing", case, "kernel")])}
+
+
+def llfree(published, unit):
+    """(text, best) of what others' builds were measured to take."""
+    known = [value for value in (published or {}).values() if value]
+    if not known:
+        return None, None
+    low, high = number(min(known)), number(max(known))
+    return f"LLFree: {low if low == high else low + '-' + high} {unit}", min(known)
+
+
+def number(value):
+    return f"{value:.3g}"
+
+
+def plain_text(text):
+    """ "b1    free at random" has blanks to line up in a terminal."""
+    return " ".join(text.split())
+
+
+def bare(text):
+    return (text or "-").replace("LLFree: ", "")
+
+
+def threads_text(one):
+    return f"{one['gib']} GiB, {one['threads']} thread{'s' * (one['threads'] > 1)}"
+
+
+def most_of(result, what):
+    """Of a bar that the bench itself judges."""
+    return next((row["most"] for row in result["verdict"] if what in row["what"]), None)
+
+
+def alloc_series(data, find):
+    return data.series("P8", "alloc", "ebb", find, "ebb")
+
+
+def time_bars(data, result):
+    """Every case that has a bar. Values are the medians of each run of the bench."""
+    for k, one in enumerate(result["cases"]):
+        if one["most_ns"] is not None:
+            yield plain("P8" if one["threads"] == 1 else "P9",
+                        f"{plain_text(one['text'])}, {threads_text(one)}", "ns",
+                        alloc_series(data, lambda r, k=k: r["cases"][k]["ns"]["median"]), "<=",
+                        one["most_ns"], *llfree(one["published"], "ns"))
+        if one["case"] == "a" and one["threads"] == 2:
+            yield plain("P9", f"{plain_text(one['text'])}, {one['gib']} GiB: two threads over one",
+                        "",
+                        alloc_series(data, lambda r, k=k: r["cases"][k]["two_over_one"]["median"]),
+                        "<=", most_of(result, "two threads over one"), "LLFree: 1.0", 1.0)
+
+
+def memory_bars(data, result):
+    for k, one in enumerate(result["memory"]):
+        yield plain("P10", f"initialisation, {one['gib']} GiB, per GiB", "us",
+                    alloc_series(data, lambda r, k=k: r["memory"][k]["init_us_per_gib"]["median"]),
+                    "<=", most_of(result, "initialisation"),
+                    *llfree(one["published_init_us_per_gib"], "us"))
+        yield plain("P10", f"metadata, {one['gib']} GiB, per frame", "bytes",
+                    alloc_series(data, lambda r, k=k: r["memory"][k]["bytes_per_frame"]), "<=",
+                    most_of(result, "metadata"),
+                    *llfree(one["published_bytes_per_frame"], "bytes"))
+
+
+def p8(data):
+    good = data.good("P8", "alloc", "ebb")
+    commands = commands_of(data, "P8", [("ebb", "alloc", "ebb")])
+    if not good:
+        errors = alloc_series(data, lambda result: None).errors
+        bars = stand_ins("ebb bench alloc", "P8", "P9", "P10")
+        for row in bars if errors else []:
+            row.update(verdict="failed", errors=errors, ebb=dict(row["ebb"], failed=len(errors)))
+        return {"bars": bars, "tables": [], "commands": commands}
+    result = good[min(good)]
+    cases = [[plain_text(one["text"]), threads_text(one),
+              cell(alloc_series(data, lambda r, k=k: r["cases"][k]["ns"]["median"]), 1),
+              cell(alloc_series(data, lambda r, k=k: r["cases"][k]["idle_ns"]["median"]), 1)
+              if one["idle_ns"] else None, bare(llfree(one["published"], "ns")[0])]
+             for k, one in enumerate(result["cases"])]
+    wholes = [[threads_text(one)] +
+              [cell(alloc_series(data, lambda r, k=k, key=key: r["whole_blocks"][k][key]["median"]),
+                    1) for key in ("mixed_percent", "thinned_percent")] +
+              [bare(llfree(one[f"published_{key}"], "%")[0])
+               for key in ("mixed_percent", "thinned_percent")]
+             for k, one in enumerate(result["whole_blocks"])]
+    tables = [table("Nanoseconds of an operation; idle: an engine is registered, all is reported",
+                    ["", "", "no reporting", "idle", "LLFree"], cases),
+              table("Of the free frames, the share in whole free blocks of 2 MiB, %",
+                    ["", "after d", "after freeing 80 % of what lives", "LLFree", "LLFree"],
+                    wholes, result["published"])]
+    return {"bars": list(time_bars(data, result)) + list(memory_bars(data, result)),
+            "tables": tables, "commands": commands}
+
+
+def p12(data):
+    bars = on_off(data, "P12", fault_speed,
+                  lambda case: f"pages per second, page_fault1 {case} 16, 16 virtual CPUs",
+                  "pages/s", ">=", 0.97)
+    return {"bars": bars, "tables": [],
+            "commands": commands_of(data, "P12", [("reporting on", "procs", "on")])}
+
+
+SECTIONS = {"P1": p1, "P2": p2, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P12": p12}
+
+
+# ---- curves ----
+
+def thin(rows, top):
+    """What a picture can show of them."""
+    kept = []
+    for row in rows:
+        if not kept or row[0] - kept[-1][0] >= 0.1 or abs(row[1] - kept[-1][1]) > top / 100:
+            kept.append(row)
+    return [[round(x, 3), round(y, 1)] for x, y in kept]
+
+
+def typical(results, value):
+    """The result whose value is the median."""
+    known = sorted((value(result), n) for n, result in results.items()
+                   if value(result) is not None)
+    return results[known[len(known) // 2][1]] if known else None
+
+
+def residency_curve(data, variant):
+    result = typical(data.good("P1", "memhog", variant), t99_or_more)
+    if not result:
+        return None
+    zero = result["release_ms"]
+    rows = [((row[0] - zero) / 1000, row[2]) for row in result["samples"]]
+    return {"points": thin(rows, result["peak_mib"]), "t99_ms": result["t99_ms"],
+            "end_ms": t99_or_more(result)}
+
+
+def cycle_curve(data, variant):
+    result = typical(data.good("P2", f"{measures.PAUSE_P3}ms", variant), cycle_mean)
+    if not result:
+        return None
+    rows = cycle_window(result)
+    zero = rows[0][0]
+    return {"points": thin([((row[0] - zero) / 1000, row[2]) for row in rows],
+                           max(row[2] for row in rows)), "mean_mib": cycle_mean(result)}
+
+
+def throughput_curve(data, on, off):
+    points = []
+    for case in data.cases("P2"):
+        found = sample(ratios(data.series("P2", case, on, cycle_speed),
+                              data.series("P2", case, off, cycle_speed)).values())
+        if found:
+            points.append([int(case[:-2]), found["median"], found["min"], found["max"]])
+    return points
+
+
+def fragment_curve(data, variant):
+    points = []
+    for case in data.cases("P6"):
+        found = sample(data.series("P6", case, variant,
+                                   lambda one: share_back(one, 10000)).values.values())
+        if found:
+            points.append([int(case.split("-")[1])] + [100 * found[key]
+                                                       for key in ("median", "min", "max")])
+    return points
+
+
+def pictures(data):
+    def safe(curve, *arguments):
+        try:
+            return curve(data, *arguments)
+        except (KeyError, IndexError, TypeError, StopIteration, ZeroDivisionError):
+            return None
+    return {"residency": {"ebb": safe(residency_curve, "ebb"),
+                          LINUX: safe(residency_curve, "linux")},
+            "cycle": {"ebb": safe(cycle_curve, "ebb-on"), LINUX: safe(cycle_curve, "linux-on")},
+            "throughput": {"ebb": safe(throughput_curve, "ebb-on", "ebb-off"),
+                           LINUX: safe(throughput_curve, "linux-on", "linux-off"),
+                           "as Linux, but each 100 ms": safe(throughput_curve, "ebb-eager",
+                                                             "ebb-off")},
+            "fragmentation": {name: safe(fragment_curve, variant)
+                              for name, variant in FRAGMENTS}}
+
+
+# ---- the machine, and all of it ----
+
+def cpu_model():
+    with open("/proc/cpuinfo") as f:
+        found = re.search(r"^model name\s*:\s*(.+)$", f.read(), re.M)
+    return found.group(1).strip() if found else platform.machine()
+
+
+def output_of(*argv):
+    try:
+        return subprocess.run(argv, cwd=HOME, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, timeout=20).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def thp_mode():
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled") as f:
+            return re.search(r"\[(\w+)\]", f.read()).group(1)
+    except (OSError, AttributeError):
+        return "unknown"
+
+
+def linux_version(path):
+    """From the boot protocol's header."""
+    try:
+        with open(path, "rb") as f:
+            head = f.read(0x8000)
+        at = int.from_bytes(head[0x20e:0x210], "little") + 0x200
+        return head[at:at + 80].split(b"\0")[0].split(b" ")[0].decode("ascii", "replace")
+    except OSError:
+        return None
+
+
+def machine(data):
+    records = list(data.records.values())
+    results = [record["result"] for record in records if record.get("ok")]
+    qemu = sorted({result["qemu_version"] for result in results
+                   if isinstance(result, dict) and result.get("qemu_version")})
+    if not qemu and shutil.which("qemu-system-x86_64"):
+        qemu = re.findall(r"version (\S+)", output_of("qemu-system-x86_64", "--version"))[:1]
+    started = sorted(record["started"] for record in records)
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    kernels = {v: linux_version(os.path.join(data.plan.linux, f"vmlinuz-{v}"))
+               for v in (measures.MAIN_PEER, measures.OLD_PEER)}
+    return {"cpu": cpu_model(), "cpus": os.cpu_count(), "memory_mib": pages >> 20,
+            "kernel": f"{platform.system()} {platform.release()}", "qemu": ", ".join(qemu),
+            "linux_guests": {v: found for v, found in kernels.items() if found},
+            "transparent_huge_pages": thp_mode(), "commit": output_of("git", "rev-parse", "--short",
+                                                                      "HEAD"),
+            "first_run": started[0] if started else None,
+            "last_run": started[-1] if started else None}
+
+
+def disturbance(records):
+    others = [record["others"] for record in records.values() if "others" in record]
+    return {"runs": len(others), "disturbed": sum(one > BUSY for one in others),
+            "most": max(others, default=0), "limit": BUSY}
+
+
+def collect(plan, runs, records, missing, quick):
+    data = Data(plan, runs, records, missing)
+    failed = [{"run": record["name"], "command": record["command"], "error": record["errors"][-1]}
+              for record in records.values() if not record["ok"]]
+    again = sum(bool(record["ok"] and record["errors"]) for record in records.values())
+    return {"version": 1, "quick": quick, "rounds": plan.scale.rounds, "machine": machine(data),
+            "builds": sorted({record["build"] for record in records.values()}),
+            "missing": missing, "done": len(records), "failed": failed, "repeated": again,
+            "disturbance": disturbance(records),
+            "sections": {name: section(data) for name, section in SECTIONS.items()},
+            "pictures": pictures(data)}

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What `make lab` runs: every measure, its cases and its variants, as command lines.
+
+A run is one process: `ebb run`, `ebb replay`, `ebb bench` or lab/drop. The runs of one round stand
+behind one another, variant beside variant, so that what is compared has been measured within
+seconds or minutes of each other; each odd round goes through the variants backwards.
+"""
+import dataclasses
+import glob
+import os
+
+# The merged kernel's way (SPEC.md, section 2).
+KERNEL_PACING = ["report.pacing=delay", "report.delay_ms=2000", "report.budget=16",
+                 "report.order=9", "report.split=clear", "report.merge=never"]
+# The same made eager, which a Linux guest cannot be: its delay is compiled in.
+EAGER_PACING = ["report.pacing=delay", "report.delay_ms=100", "report.budget=16",
+                "report.order=9", "report.split=clear", "report.merge=never"]
+ORDER_0 = ["page_reporting.page_reporting_order=0"]
+
+MAIN_PEER, OLD_PEER = "6.12", "6.1"
+BLOCK = "4M"  # ebb's largest, in which it reports what a memhog freed
+
+PAUSES_JUDGED = {0: 0.97, 50: 0.97, 200: 0.97, 500: 0.95, 1000: 0.95}
+PAUSE_P3 = 3000
+FAULT_CASES = [(mode, tasks, thp) for mode in ("procs", "threads") for tasks in (1, 2)
+               for thp in (False, True)]
+KEPT_JUDGED = 8
+
+MEASURES = {
+    "P1": "memory back after a release, and what it costs (P1, P11)",
+    "P2": "taking and freeing in turns (P2, P3)",
+    "P4": "page faults, reporting on and off (P4)",
+    "P5": "instructions per page fault (P4, P5)",
+    "P6": "fragmented memory (P6)",
+    "P7": "recorded traces (P7)",
+    "P8": "the allocator's speed (P8, P9, P10)",
+    "P12": "sixteen tasks on sixteen virtual CPUs (P12)",
+}
+
+
+@dataclasses.dataclass
+class Run:
+    measure: str
+    case: str
+    variant: str
+    round: int
+    argv: list  # "{json}": where the program writes its result; none: it prints it
+    seconds: float  # a guess, until the first of its kind has run
+    kernel: str = None  # the Linux it needs
+
+    @property
+    def name(self):
+        return f"{self.measure}.{self.case}.{self.variant}.{self.round}"
+
+    @property
+    def kind(self):
+        return f"{self.measure}.{self.case}.{self.variant}"
+
+
+@dataclasses.dataclass
+class Scale:
+    """How much of everything."""
+    rounds: int
+    curve_rounds: int  # of points that no bar is about
+    memhog: str  # guest memory, what is taken, in GiB
+    memhog_memory: str
+    linux_wait: int
+    cycle_seconds: int
+    pauses: list
+    linux_pauses: list
+    fault_seconds: int
+    count_seconds: int
+    keeps: list
+    fragment_wait: int
+    order0_wait: int
+    traces: int  # at most
+    trace_speed: int
+    bench: list
+    many: list
+
+
+FULL = Scale(rounds=5, curve_rounds=3, memhog="6G", memhog_memory="8G", linux_wait=30,
+             cycle_seconds=20, pauses=[0, 50, 200, 500, 1000, 3000],
+             linux_pauses=[0, 200, 1000, 3000], fault_seconds=5, count_seconds=5,
+             keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45, traces=99,
+             trace_speed=5, bench=[], many=["procs", "threads"])
+QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
+              cycle_seconds=6, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
+              fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
+              order0_wait=10.5, traces=1, trace_speed=20, bench=["--quick"], many=["procs"])
+
+
+class Plan:
+    """All runs of one scale. `ebb`, `drop`, `linux` (a directory) and `traces` are as the command
+    lines shall show them."""
+
+    def __init__(self, scale, ebb, drop, linux, traces):
+        self.scale, self.ebb, self.drop = scale, ebb, drop
+        self.linux, self.traces = linux, traces
+
+    def guest(self, script, *options, memory="2G", cpus=2, settings=(), linux=None):
+        argv = [self.ebb, "run", "--quiet", "--accel", "tcg", "--machine", "q35", "--backing",
+                "anon", "--cpus", str(cpus), "--memory", memory, *options]
+        for setting in settings:
+            argv += ["--set", setting]
+        if linux:
+            argv += ["--guest", "linux", "--kernel", f"{self.linux}/vmlinuz-{linux}",
+                     "--initrd", f"{self.linux}/initrd-{linux}", "--timeout", "120"]
+        return argv + ["--workload", script, "--json", "{json}"]
+
+    # Each of these: the runs of round `n` of one measure.
+
+    def p1(self, n):
+        s = self.scale
+        size = float(s.memhog[:-1]) / (1 if s.memhog[-1] == "G" else 1024)
+        yield Run("P1", "memhog", "drop", n, [self.drop, "anon", s.memhog, BLOCK, "3"], 3 + size)
+        yield Run("P1", "memhog", "ebb", n,
+                  self.guest(f"idle 1; memhog {s.memhog}; idle 3", memory=s.memhog_memory),
+                  6 + 3 * size)
+        yield Run("P1", "memhog", "linux", n,
+                  self.guest(f"idle 1; memhog {s.memhog}; idle {s.linux_wait}",
+                             memory=s.memhog_memory, linux=MAIN_PEER),
+                  6 + s.linux_wait + 4 * size, kernel=MAIN_PEER)
+
+    def p2(self, n):
+        s = self.scale
+        for pause in s.pauses:
+            # The first step is not counted: with it all memory has been in use once, so that what
+            # follows does without the host's faults unless memory was given back.
+            script, case = f"cycle 75% {pause} 1; cycle 75% {pause} {s.cycle_seconds}", f"{pause}ms"
+            if pause not in PAUSES_JUDGED and pause != PAUSE_P3 and n > s.curve_rounds:
+                continue
+            cost = s.cycle_seconds + 6 + pause / 1000
+            yield Run("P2", case, "ebb-on", n, self.guest(script), cost)
+            yield Run("P2", case, "ebb-off", n, self.guest(script, "--reporting", "off"), cost)
+            if n <= s.curve_rounds and s.curve_rounds > 1:
+                yield Run("P2", case, "ebb-eager", n,
+                          self.guest(script, settings=EAGER_PACING), cost)
+            if pause not in s.linux_pauses:
+                continue
+            if pause == PAUSE_P3 or n <= s.curve_rounds:
+                yield Run("P2", case, "linux-on", n, self.guest(script, linux=MAIN_PEER),
+                          cost + 4, kernel=MAIN_PEER)
+            if n <= s.curve_rounds and s.curve_rounds > 1:
+                yield Run("P2", case, "linux-off", n,
+                          self.guest(script, "--reporting", "off", linux=MAIN_PEER), cost + 4,
+                          kernel=MAIN_PEER)
+
+    def p4(self, n):
+        s = self.scale
+        for mode, tasks, thp in FAULT_CASES:
+            script = f"idle 1; page_fault1 {mode} {tasks} {s.fault_seconds}{' thp' if thp else ''}"
+            case = f"{mode}-{tasks}-{'thp' if thp else '4k'}"
+            for switch in ("on", "off"):
+                yield Run("P4", case, switch, n, self.guest(script, "--reporting", switch),
+                          s.fault_seconds + 4)
+
+    def p5(self, n):
+        s = self.scale
+        if n > max(1, s.curve_rounds):
+            return  # these are counts: more of them show no more
+        for mode, thp in (("procs", False), ("threads", False), ("procs", True)):
+            script = f"idle 1; page_fault1 {mode} 1 {s.count_seconds}{' thp' if thp else ''}"
+            case = f"{mode}-{'thp' if thp else '4k'}"
+            cost = 6 + 12 * s.count_seconds
+            for switch in ("on", "off"):
+                yield Run("P5", case, switch, n,
+                          self.guest(script, "--icount", "--reporting", switch, cpus=1), cost)
+            if mode != "procs" or (thp and s.curve_rounds == 1):
+                continue
+            for kernel in (MAIN_PEER, OLD_PEER):
+                yield Run("P5", case, f"linux-{kernel}", n,
+                          self.guest(script, "--icount", cpus=1, linux=kernel), cost + 10,
+                          kernel=kernel)
+
+    def p6(self, n):
+        s = self.scale
+        for keep in s.keeps:
+            judged = keep == KEPT_JUDGED
+            if not judged and n > s.curve_rounds:
+                continue
+            case = f"every-{keep}"
+            wait = s.fragment_wait
+            order0 = s.order0_wait if judged else wait
+            yield Run("P6", case, "ebb", n, self.guest(f"fragment 75% {keep}; idle {wait}"),
+                      wait + 6)
+            yield Run("P6", case, "linux", n,
+                      self.guest(f"fragment 75% {keep}; idle {wait}", linux=MAIN_PEER),
+                      wait + 10, kernel=MAIN_PEER)
+            yield Run("P6", case, "linux-order0", n,
+                      self.guest(f"fragment 75% {keep}; idle {order0}", settings=ORDER_0,
+                                 linux=MAIN_PEER), order0 + 10, kernel=MAIN_PEER)
+
+    def trace_names(self, directory):
+        return sorted(os.path.basename(path)
+                      for path in glob.glob(os.path.join(directory, "*.trace*")))
+
+    def p7(self, n):
+        s = self.scale
+        for name in self.trace_names(self.traces)[:s.traces]:
+            case = name.split(".")[0]
+            start = [self.ebb, "replay", "--quiet", f"{self.traces}/{name}", "--speed",
+                     str(s.trace_speed), "--json", "{json}"]
+            yield Run("P7", case, "ebb", n, start + ["--reporting", "both"], 12)
+            yield Run("P7", case, "kernel", n,
+                      start + ["--reporting", "on"] + [word for setting in KERNEL_PACING
+                                                       for word in ("--set", setting)], 6)
+
+    def p8(self, n):
+        s = self.scale
+        if n > s.curve_rounds:
+            return  # it has rounds of its own
+        yield Run("P8", "alloc", "ebb", n,
+                  [self.ebb, "bench", "alloc", *s.bench, "--json", "{json}"],
+                  60 if s.bench else 240)
+
+    def p12(self, n):
+        s = self.scale
+        for mode in s.many:
+            script = f"idle 1; page_fault1 {mode} 16 {s.fault_seconds}"
+            for switch in ("on", "off"):
+                yield Run("P12", mode, switch, n,
+                          self.guest(script, "--reporting", switch, memory="4G", cpus=16),
+                          s.fault_seconds + 8)
+
+    def runs(self, only=None):
+        """All of them, in the order in which they are to be run."""
+        makers = {"P1": self.p1, "P2": self.p2, "P4": self.p4, "P5": self.p5, "P6": self.p6,
+                  "P7": self.p7, "P8": self.p8, "P12": self.p12}
+        runs = []
+        for n in range(1, self.scale.rounds + 1):
+            for measure, maker in makers.items():
+                if not only or measure in only:
+                    runs += turned(list(maker(n)), n)
+        return runs
+
+
+def turned(runs, n):
+    """Variants forwards in odd rounds and backwards in even ones, case by case."""
+    if n % 2:
+        return runs
+    cases = {}
+    for run in runs:
+        cases.setdefault(run.case, []).append(run)
+    return [run for case in cases.values() for run in reversed(case)]

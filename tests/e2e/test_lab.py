@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""lab/lab.py: what it makes of results, that it goes on where it stopped, and that nothing which
+failed or is missing is left out. The programs it runs are stand-ins with canned results, so no
+time is measured and no guest boots; lab/drop is the real one."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import e2e
+
+HOME = os.path.abspath(os.path.join(e2e.HERE, "..", ".."))
+LAB = os.path.join(HOME, "lab", "lab.py")
+DROP = os.path.join(os.path.dirname(e2e.EBB), "..", "lab", "drop")
+
+# Tells what it was called with; fails as often as a file of its variant says.
+FAKE_EBB = r'''#!/usr/bin/env python3
+# build 1
+import json, os, sys
+here = os.path.dirname(os.path.abspath(__file__))
+args = sys.argv[1:]
+value = lambda name: args[args.index(name) + 1] if name in args else None
+linux, script = value("--guest") == "linux", value("--workload") or ""
+who = "linux" if linux else "ebb"
+with open(os.path.join(here, "calls"), "a") as f:
+    f.write(who + " " + " ".join(args) + "\n")
+fail = os.path.join(here, "fail-" + who)
+if os.path.exists(fail):
+    left = int(open(fail).read()) - 1
+    os.remove(fail)
+    if left > 0:
+        open(fail, "w").write(str(left))
+    sys.exit("ebb: the guest died of a canned death")
+if args[0] == "bench":
+    result = {"status": "ok", "cases": [], "memory": [], "whole_blocks": [], "verdict": [],
+              "published": ""}
+elif "memhog" in script:
+    t99 = 10000.0 if linux else 100.0
+    rate = 3 if linux else 1
+    samples = [[ms, 1000.0 if ms < 1000 else 0.0,
+                1050.0 if ms < 1000 + t99 else 50.0, ms * 1000000 * rate, ms * 10000 * rate]
+               for ms in list(range(0, 3000, 20)) + list(range(3000, 13000, 500))]
+    result = {"status": "ok", "verify_errors": 0, "qemu_version": "0.0", "workload": script,
+              "release_ms": 1000.0, "freed_mib": 1000.0, "returned_mib": 1000.0, "peak_mib": 1050.0,
+              "t50_ms": t99 / 4, "t90_ms": t99 / 2, "t99_ms": t99, "samples": samples}
+elif "page_fault1" in script:
+    on = value("--reporting") != "off"
+    step = {"step": "page_fault1", "faults": 1000, "pages": 950 if on else 1000,
+            "elapsed_ns": 4000000 if linux else 1500000, "clear_ns": 500}
+    result = {"status": "ok", "verify_errors": 0, "workload": script, "results": [step],
+              "samples": []}
+with open(value("--json"), "w") as f:
+    json.dump(result, f)
+'''
+FAKE_DROP = '#!/bin/sh\necho \'{"times": [{"drop_ms": 50.0}, {"drop_ms": 30.0}, {"drop_ms": 40}]}\'\n'
+
+
+class Lab(e2e.Case):
+    def setUp(self):
+        if not shutil.which("gnuplot"):
+            self.skipTest("gnuplot is not installed")
+        directory = tempfile.TemporaryDirectory(prefix="ebb-e2e-lab-")
+        self.addCleanup(directory.cleanup)
+        self.dir = directory.name
+        self.write("ebb", FAKE_EBB)
+        self.write("drop", FAKE_DROP)
+        self.write("qemu-system-x86_64", "#!/bin/sh\nexit 0\n")
+        os.mkdir(os.path.join(self.dir, "kernels"))
+        for name in ("vmlinuz-6.12", "initrd-6.12", "vmlinuz-6.1", "initrd-6.1"):
+            self.write(os.path.join("kernels", name), "")
+
+    def write(self, name, text):
+        path = os.path.join(self.dir, name)
+        with open(path, "w") as f:
+            f.write(text)
+        os.chmod(path, 0o755)
+
+    def fail(self, who, times):
+        self.write("fail-" + who, str(times))
+
+    def lab(self, *args, rc=0, what="run", linux="kernels"):
+        """A quick lab: full ones write into the tree."""
+        if linux != "none":
+            linux = os.path.join(self.dir, linux)
+        env = dict(os.environ, PATH=self.dir + os.pathsep + os.environ["PATH"])
+        done = subprocess.run(
+            [sys.executable, LAB, what, "--quick", "--dir", os.path.join(self.dir, "work"), "--ebb",
+             os.path.join(self.dir, "ebb"), "--drop", os.path.join(self.dir, "drop"), "--linux",
+             linux, *args], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            timeout=120, env=env)
+        self.assertEqual(done.returncode, rc, done.stdout + done.stderr)
+        return done
+
+    def calls(self):
+        path = os.path.join(self.dir, "calls")
+        if not os.path.exists(path):
+            return []
+        with open(path) as f:
+            return [line.split()[0] for line in f]
+
+    def saved(self):
+        with open(os.path.join(self.dir, "work", "quick", "performance.json")) as f:
+            return json.load(f)
+
+    def page(self):
+        with open(os.path.join(self.dir, "work", "quick", "performance.md")) as f:
+            return f.read()
+
+    def bars(self, name):
+        return [row for section in self.saved()["sections"].values() for row in section["bars"]
+                if row["bar"] == name]
+
+    def test_figures(self):
+        self.lab("--only", "P1,P5", "--rounds", "2")
+        faster, bounded = self.bars("P1")
+        self.assertEqual(faster["ebb"]["median"], 100)
+        self.assertEqual(faster["peer"]["median"], 10000)
+        self.assertEqual(faster["ratio"]["median"], 100)
+        self.assertEqual(faster["ratio"]["n"], 2)
+        self.assertEqual(faster["verdict"], "met")
+        # 50 ms and twice the median of the three.
+        self.assertEqual(bounded["peer"]["median"], 130)
+        self.assertEqual(bounded["verdict"], "met")
+        guest, host = self.bars("P11")
+        # From the first free, 20 ms before the release, until 1 s after 99 %.
+        self.assertEqual(guest["ebb"]["median"], 1120)
+        self.assertEqual(guest["peer"]["median"], 33060)
+        self.assertAlmostEqual(host["ebb"]["median"], 11.2)
+        counted = self.bars("P5")[0]
+        self.assertEqual(counted["ebb"]["median"], 1000)
+        self.assertEqual(counted["peer"]["median"], 3500)
+        self.assertEqual(counted["verdict"], "met")
+        self.assertEqual(self.bars("P12")[0]["verdict"], "not measured: not run")
+        self.assertIn("| P1 | 1536M freed: until 99 % are back | 100 (100-100) ms |", self.page())
+        self.assertIn("A quick run", self.page())
+        self.assertNotIn(self.dir, self.page())
+        for name in ("performance-residency.svg",):
+            with open(os.path.join(self.dir, "work", "quick", name)) as f:
+                self.assertIn("<svg", f.read())
+
+    def test_interleaved(self):
+        self.lab("--only", "P1", "--rounds", "2")
+        # The second round goes backwards.
+        self.assertEqual(self.calls(), ["ebb", "linux", "linux", "ebb"])
+
+    def test_falls_short_first(self):
+        self.lab("--only", "P4")
+        rows = [row for row in self.bars("P4") if row["unit"] == "pages/s"]
+        self.assertEqual({row["verdict"] for row in rows}, {"falls short"})
+        self.assertAlmostEqual(rows[0]["ratio"]["median"], 0.95)
+        page = self.page()
+        first = page.index("**Falls short of its bar:**")
+        self.assertLess(first, page.index("## The bars"))
+        self.assertIn("page_fault1 procs 1, 4 KiB", page[first:page.index("## The machine")])
+
+    def test_goes_on(self):
+        self.lab("--only", "P1")
+        before = self.calls()
+        again = self.lab("--only", "P1")
+        self.assertIn("3 of 3 runs are done already", again.stdout)
+        self.assertEqual(self.calls(), before)
+        # One is lost: only that is done again.
+        os.remove(os.path.join(self.dir, "work", "quick", "P1.memhog.linux.1.json"))
+        self.lab("--only", "P1")
+        self.assertEqual(self.calls(), before + ["linux"])
+        self.lab("--only", "P1", "--fresh")
+        self.assertEqual(len(self.calls()), 2 * len(before) + 1)
+
+    def test_damaged_record(self):
+        self.lab("--only", "P1")
+        path = os.path.join(self.dir, "work", "quick", "P1.memhog.ebb.1.json")
+        with open(path, "w") as f:
+            f.write('{"name": ')
+        done = self.lab("--only", "P1")
+        self.assertIn("is no JSON", done.stderr)
+        self.assertEqual(self.calls()[-1], "ebb")
+        self.assertEqual(self.bars("P1")[0]["verdict"], "met")
+
+    def test_failed_once(self):
+        self.fail("linux", 1)
+        done = self.lab("--only", "P1")
+        self.assertIn("canned death", done.stdout)
+        self.assertEqual(self.bars("P1")[0]["verdict"], "met")
+        self.assertEqual(self.saved()["repeated"], 1)
+        self.assertIn("1 runs failed at first", self.page())
+
+    def test_failed_twice(self):
+        self.fail("linux", 2)
+        done = self.lab("--only", "P1")
+        self.assertIn("FAILED twice", done.stdout)
+        self.assertEqual(self.calls(), ["ebb", "linux", "linux"])
+        row = self.bars("P1")[0]
+        self.assertEqual((row["verdict"], row["peer"]["failed"], row["ebb"]["median"]),
+                         ("failed", 1, 100))
+        self.assertIn("canned death", self.page())
+        self.assertIn("**failed**", self.page())
+        # The next start tries it again.
+        self.lab("--only", "P1")
+        self.assertEqual(self.bars("P1")[0]["verdict"], "met")
+
+    def test_without_linux(self):
+        done = self.lab("--only", "P1", linux="none")
+        self.assertIn("NO LINUX 6.12 GUEST", done.stderr)
+        self.assertEqual(self.calls(), ["ebb"])
+        faster, bounded = self.bars("P1")
+        self.assertEqual(faster["verdict"], "not measured: no Linux 6.12 guest")
+        self.assertEqual(faster["ebb"]["median"], 100)
+        self.assertEqual(bounded["verdict"], "met")
+        self.assertIn("no Linux 6.12 guest", self.page())
+
+    def test_other_build(self):
+        self.lab("--only", "P1")
+        self.write("ebb", FAKE_EBB.replace("build 1", "build 2"))
+        done = self.lab("--only", "P1", rc=1)
+        self.assertIn("FRESH=1 ONLY=P1", done.stderr)
+        self.lab("--only", "P1", "--mixed")
+        self.lab("--only", "P1", "--fresh")
+
+    def test_no_result_is_a_failure(self):
+        self.write("drop", "#!/bin/sh\necho nothing\n")
+        self.lab("--only", "P1")
+        self.assertEqual([one["run"] for one in self.saved()["failed"]], ["P1.memhog.drop.1"])
+        self.assertEqual(self.bars("P1")[1]["verdict"], "failed")
+
+    def test_render_alone(self):
+        self.lab("--only", "P1")
+        before = self.page()
+        path = os.path.join(self.dir, "work", "quick", "performance.json")
+        out = os.path.join(self.dir, "out")
+        os.mkdir(out)
+        done = subprocess.run([sys.executable, LAB, "render", path, "--out", out], text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(os.path.join(out, "performance.md")) as f:
+            self.assertEqual(f.read(), before)
+
+    def test_bad_words(self):
+        for args, says in ((["--only", "P99"], "no measure is called 'P99'"),
+                           (["--rounds", "0"], "rounds are 1 to 99")):
+            self.assertIn(says, self.lab(*args, rc=2).stderr)
+        os.remove(os.path.join(self.dir, "drop"))
+        self.assertIn("is missing: make build", self.lab("--only", "P1", rc=1).stderr)
+
+    def test_without_traces(self):
+        done = self.lab("--only", "P1,P7", "--traces", self.dir)
+        self.assertIn("NO TRACES", done.stderr)
+        self.assertIn("P7", [row["bar"] for row in self.bars("P7")])
+        self.assertNotEqual(self.bars("P7")[0]["verdict"], "met")
+
+    def test_plan(self):
+        done = self.lab(what="plan")
+        for measure in ("P1", "P2", "P4", "P5", "P6", "P7", "P8", "P12"):
+            self.assertIn(f"\n{measure}.", "\n" + done.stdout)
+        self.assertEqual(self.calls(), [])
+
+
+class Drop(e2e.Case):
+    def drop(self, *args, rc=0):
+        if not os.path.exists(DROP):
+            self.skipTest("lab/drop was not built")
+        done = subprocess.run([DROP, *args], text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(done.returncode, rc, done.stderr)
+        return done
+
+    def test_drops(self):
+        for backing in ("anon", "thp", "memfd"):
+            told = json.loads(self.drop(backing, "9M", "4M", "2").stdout)
+            self.assertEqual((told["backing"], told["size_mib"], len(told["times"])),
+                             (backing, 9, 2))
+            for one in told["times"]:
+                self.assertGreater(one["drop_ms"], 0)
+                if backing == "anon":
+                    self.assertEqual(one["huge_mib"], 0)
+
+    def test_usage(self):
+        for args in ([], ["anon", "4M"], ["disk", "4M", "1M"], ["anon", "4M", "1000"],
+                     ["anon", "0", "4K"], ["anon", "4M", "4K", "x"], ["anon", "4MM", "4K"],
+                     ["anon", "99999999999G", "4K"]):
+            self.assertIn("usage: drop", self.drop(*args, rc=2).stderr)
+
+
+e2e.main()
