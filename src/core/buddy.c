@@ -120,13 +120,18 @@ static bool random_bit(struct ebb_zone *zone)
 }
 
 /* What surplus pacing counts by: small blocks unit by unit, large ones in total. */
+ALWAYS_INLINE void note_unit(struct ebb_zone *zone, uint32_t number)
+{
+    zone->unit_bits[number >> 6] |= (uint64_t)1 << (number & 63);
+}
+
 ALWAYS_INLINE void count_small_link(struct ebb_zone *zone, uint32_t index, unsigned order)
 {
     uint32_t number = index >> zone->large_order;
     struct ebb_unit *unit = &zone->units[number];
 
     if (EBB_UNLIKELY(unit->frames == 0))
-        zone->unit_bits[number >> 6] |= (uint64_t)1 << (number & 63);
+        note_unit(zone, number);
     unit->frames += 1u << order;
     unit->blocks++;
     unit->touched = zone->pace.clock;
@@ -459,6 +464,9 @@ static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
 {
     struct ebb_free_list *list = &zone->lists[order][type];
     struct ebb_link *const links = zone->links;
+    struct ebb_unit *const units = zone->units;
+    const unsigned shift = zone->large_order;
+    const uint32_t clock = zone->pace.clock;
     const uint32_t *index = blocks->index;
     const uint32_t n = blocks->n;
     uint32_t first = index[n - 1];
@@ -470,8 +478,15 @@ static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
         small_link(links, index[i + 1])->next = index[i];
         small_link(links, index[i])->prev = index[i + 1];
     }
-    for (uint32_t i = 0; i < n; i++)
-        count_small_link(zone, index[i], order);
+    for (uint32_t i = 0; i < n; i++) {
+        struct ebb_unit *unit = &units[index[i] >> shift];
+
+        if (EBB_UNLIKELY(unit->frames == 0))
+            note_unit(zone, index[i] >> shift);
+        unit->frames += 1u << order;
+        unit->blocks++;
+        unit->touched = clock;
+    }
     small_link(links, last)->next = head;
     small_link(links, head)->prev = last;
     small_link(links, first)->prev = tail;
@@ -483,12 +498,15 @@ static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
     zone->free += (uint64_t)n << order;
 }
 
-/* unlink_block() for many: small and unreported. */
+/* unlink_block() for many: small and unreported, on their way into larger ones, so that what
+ * is linked next notes the time. */
 static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
                        const struct blocks *blocks)
 {
     struct ebb_free_list *list = &zone->lists[order][type];
     struct ebb_link *const links = zone->links;
+    struct ebb_unit *const units = zone->units;
+    const unsigned shift = zone->large_order;
     uint16_t *const states = zone->state;
     const uint32_t n = blocks->n;
     uint32_t head = list->head;
@@ -500,7 +518,8 @@ static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
         small_link(links, link.prev)->next = link.next;
         small_link(links, link.next)->prev = link.prev;
         head = head == index ? link.next : head;
-        count_small_unlink(zone, index, order);
+        units[index >> shift].frames -= 1u << order;
+        units[index >> shift].blocks--;
         __atomic_store_n(&states[index], EBB__NONE, __ATOMIC_RELAXED);
     }
     list->head = head;
