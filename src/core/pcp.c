@@ -45,12 +45,12 @@ __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_p
 
     ebb_port_lock(&zone->lock);
     while (count < zone->pcp_batch && zone->free - zone->isolated > leave) {
-        bool own = zone->nonempty[type];
+        bool own = zone->report_surplus ? zone->warm[type] : zone->nonempty[type];
         uint64_t wanted = zone->free - zone->isolated - leave;
         unsigned order;
         uint32_t index;
 
-        /* Other types are asked for one frame at most. */
+        /* Other types, and what is reported, are asked for one block at most. */
         if (!own && count > 0)
             break;
         if (wanted > zone->pcp_batch - count)
