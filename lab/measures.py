@@ -79,11 +79,11 @@ class Scale:
     many: list
 
 
-FULL = Scale(rounds=5, curve_rounds=3, memhog="6G", memhog_memory="8G", linux_wait=30,
+FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30,
              cycle_seconds=20, pauses=[0, 50, 200, 500, 1000, 3000],
              linux_pauses=[0, 200, 1000, 3000], fault_seconds=5, count_seconds=5,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45, traces=99,
-             trace_speed=5, bench=[], many=["procs", "threads"])
+             trace_speed=10, bench=[], many=["procs", "threads"])
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
               cycle_seconds=6, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,

@@ -48,11 +48,11 @@ struct ebb_report_device_ops {
     /*
      * Take n (1 to capacity) ranges of whole frames, all of one zone, in no particular order,
      * none overlapping another. One block each, 2^order frames and naturally aligned; but
-     * neighbouring blocks within one pageblock may come as one range. Called with no lock held,
-     * from wherever ebb_report_run() was called; must not wait for the host. `ranges` stays valid
-     * and unchanged until the completion. 0: ebb_report_complete() will be called exactly once,
-     * from any context, perhaps before submit returns. Negative: the batch was not taken and no
-     * completion follows.
+     * neighbouring blocks within one pageblock (or 16 frames, if that is more) may come as one
+     * range. Called with no lock held, from wherever ebb_report_run() was called; must not wait for
+     * the host. `ranges` stays valid and unchanged until the completion. 0: ebb_report_complete()
+     * will be called exactly once, from any context, perhaps before submit returns. Negative: the
+     * batch was not taken and no completion follows.
      */
     int (*submit)(struct ebb_report_device *device, const struct ebb_range *ranges, unsigned n);
     /* Optional: look whether the batch in flight is done and, if so, complete
@@ -261,6 +261,7 @@ struct ebb_report_pace {
     uint64_t calm;         /* time in which half the window would have reported more */
     uint64_t missed;       /* refaults that this would have caused */
     uint64_t credit;       /* refaults tolerated now */
+    uint64_t debt;         /* refaults that there were, less those tolerable in the time since */
     uint64_t reported;     /* frames that were, when it looked, and told of since */
     uint64_t unattributed; /* frames that were free before the device came, not reported yet */
     struct ebb_pace_told told[EBB_PACE_TOLD];

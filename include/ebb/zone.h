@@ -248,6 +248,7 @@ struct ebb_zone {
     struct ebb_zone *report_next;
     uint32_t report_threshold; /* unreported blocks of an order before a request */
     bool report_caches;        /* a cache that comes into use asks for a pass */
+    bool marks_zero;           /* what is marked reported reads as zero */
     bool report_surplus;       /* surplus pacing: allocate warm before reported, tell of refaults */
     bool report_gated;         /* only a watermark keeps what is unreported from the host */
     uint8_t report_order; /* a freed block of this order or above may ask for a pass; 0xff: off */
@@ -296,11 +297,10 @@ EBB_MUST_CHECK int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t f
 /*
  * Allocate a block of 2^order frames. On success *pfn is its first frame; it
  * stays untouched on error. Contents are undefined unless EBB_ALLOC_ZERO (which
- * costs nothing with EBB_FILL_ZERO).
- * -EBB_EINVAL: order above the largest, migratetype not one of the first
- * three, flags unknown. -EBB_ENOMEM: no block. -EBB_EAGAIN: no block now, but
- * a batch that is with the host would have held one; try again after its
- * completion.
+ * costs nothing with EBB_FILL_ZERO, nor for frames that were reported to a device that says that
+ * they read as zero then: report.h, EBB_CONTENT_VALUE). -EBB_EINVAL: order above the largest,
+ * migratetype not one of the first three, flags unknown. -EBB_ENOMEM: no block. -EBB_EAGAIN: no
+ * block now, but a batch that is with the host would have held one; try again after its completion.
  */
 EBB_MUST_CHECK int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type,
                              unsigned flags, ebb_pfn_t *pfn);

@@ -249,7 +249,7 @@ int ebb_hosted_device_create(struct ebb_hosted_device *device, struct ebb_hosted
     device->threaded = (flags & EBB_HOSTED_THREAD) != 0;
     device->device.ops = device->threaded ? &thread_ops : &inside_ops;
     device->device.capacity = EBB_REPORT_CAPACITY_LIMIT;
-    device->device.content = EBB_CONTENT_KEPT_OR_VALUE; /* a hole reads as zero */
+    device->device.content = EBB_CONTENT_VALUE; /* a hole reads as zero */
     device->device.value = 0;
     if (!device->threaded)
         return 0;

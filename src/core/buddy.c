@@ -304,7 +304,7 @@ static inline void count_refault(struct ebb_zone *zone, unsigned order)
     zone->pace.refault_news = zone->report_surplus;
 }
 
-void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
+bool ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
 {
     unsigned from = ebb__order_of(ebb__load_state(zone, head));
     bool reported = ebb__unlink(zone, head);
@@ -322,6 +322,7 @@ void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
     }
     if (reported)
         count_refault(zone, order);
+    return reported;
 }
 
 /* ---- merge ---- */
@@ -712,6 +713,13 @@ static inline void take_warm(struct ebb_zone *zone, uint32_t head, unsigned from
     }
 }
 
+/* The lower end of any block. */
+static void take_whole(struct ebb_zone *zone, uint32_t head, unsigned order)
+{
+    if (ebb__take_at(zone, head, head, order) && zone->marks_zero)
+        ebb__store_state(zone, head, EBB__REPORTED);
+}
+
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
     uint32_t orders = ebb__orders(zone, type, order);
@@ -719,14 +727,14 @@ bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint3
     if (EBB_UNLIKELY(!orders)) {
         if (!steal(zone, order, type, index))
             return false;
-        ebb__take_at(zone, *index, *index, order);
+        take_whole(zone, *index, order);
         return true;
     }
     unsigned from = (unsigned)__builtin_ctz(orders);
     uint32_t head = zone->lists[from][type].head;
 
     if (EBB_UNLIKELY(ebb__load_state(zone, head) & EBB__REPORTED))
-        ebb__take_at(zone, head, head, order);
+        take_whole(zone, head, order);
     else
         take_warm(zone, head, from, type, order);
     *index = head;

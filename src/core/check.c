@@ -267,7 +267,7 @@ static bool check_cache(struct walk *walk, const struct ebb_pcp *pcp)
 
             if (ebb__state_of(state) == EBB__IN_FLIGHT)
                 return broken(walk, 3, index, "a cache holds a frame in flight");
-            if (state != ebb__state_word(EBB__CACHED, 0, 0))
+            if ((state & ~EBB__REPORTED) != ebb__state_word(EBB__CACHED, 0, 0))
                 return broken(walk, 19, index, "a cache holds a frame that is not cached");
             walk->cached_hash -= hash(index);
         }
@@ -317,7 +317,7 @@ static bool check_state(struct walk *walk, uint64_t index, uint16_t state)
         state &= (uint16_t)~claimed;
     if ((state & ~known) || kind < EBB__FREE || kind > EBB__FILLING)
         return broken(walk, 20, index, "a state that is not defined");
-    if ((state & EBB__REPORTED) && kind != EBB__FREE)
+    if ((state & EBB__REPORTED) && kind != EBB__FREE && kind != EBB__CACHED)
         return broken(walk, 1, index, "a block is reported that is not free");
     if (ebb__type_of(state) &&
         (kind == EBB__CACHED || kind == EBB__IN_FLIGHT || kind == EBB__FILLING))

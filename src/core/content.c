@@ -10,7 +10,8 @@ static bool keeps_content(const struct ebb_zone *zone, const struct ebb_report_d
 {
     if (zone->fill_policy == EBB_FILL_NONE)
         return true;
-    return device->content == EBB_CONTENT_KEPT_OR_VALUE && device->value == zone->fill_value;
+    return (device->content == EBB_CONTENT_KEPT_OR_VALUE || device->content == EBB_CONTENT_VALUE) &&
+           device->value == zone->fill_value;
 }
 
 bool ebb__report_content_ok(const struct ebb_report *report, const struct ebb_report_device *device)

@@ -30,7 +30,7 @@ enum ebb__state {
 #define EBB__STATE_MASK  0x00e0u
 #define EBB__TYPE_SHIFT  8
 #define EBB__TYPE_MASK   0x0300u
-#define EBB__REPORTED    0x0400u /* only with EBB__FREE */
+#define EBB__REPORTED    0x0400u /* with EBB__FREE; with EBB__CACHED: reads as zero */
 /* Only with EBB__ALLOCATED, of type ISOLATE, while a range is gathered (range.c). */
 #define EBB__CLAIMED      0x8000u
 #define EBB__WAS_REPORTED 0x4000u
@@ -184,12 +184,13 @@ unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order);
 uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
 
 /* Take one block of 2^order frames off the lists, splitting as needed, by type
- * with fallback. The block's state becomes EBB__NONE. False: there is none. */
+ * with fallback. The block's state becomes EBB__NONE, with EBB__REPORTED if it reads as
+ * zero (zone->marks_zero), and the caller sets it. False: there is none. */
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index);
 
 /* Take the block of 2^order frames at index out of the free block at `head` that
- * holds it. Its state becomes EBB__NONE. */
-void ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order);
+ * holds it. Its state becomes EBB__NONE. Returns whether it was reported. */
+bool ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order);
 
 /* The block that holds a frame: its head and state. False: a hole. Right only
  * under the zone's lock; a frame's change between cached and allocated may

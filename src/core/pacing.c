@@ -51,6 +51,10 @@
 /* Longest windows without anything freed, until the window is the shortest again. */
 #define REST_WINDOWS 4u
 
+/* No window is shortened while the refaults that made it so long are more than tolerable for the
+ * time since; but after so much time, whatever they were. */
+#define DEBT_LIMIT (120 * NS_PER_S)
+
 /* A window is longer by this part than would have been enough: no two cycles are the same. */
 #define MARGIN 4u
 
@@ -139,13 +143,19 @@ static void halve(struct ebb_report *report)
     set_window(report, half > report->pace.shortest ? half : report->pace.shortest);
 }
 
+/* Have the refaults so far become tolerable? */
+static bool is_paid(const struct ebb_report_pace *pace)
+{
+    return pace->debt <= tolerable(NS_PER_S);
+}
+
 /* The engine did not look for a while, since nothing was freed: what it had learned was about
  * something else. */
 static void forget_after_rest(struct ebb_report *report, uint64_t rest)
 {
     const struct ebb_report_pace *pace = &report->pace;
 
-    if (rest > REST_WINDOWS * pace->longest && pace->window > pace->shortest)
+    if (rest > REST_WINDOWS * pace->longest && pace->window > pace->shortest && is_paid(pace))
         set_window(report, pace->shortest);
 }
 
@@ -161,7 +171,7 @@ static void shrink_if_calm(struct ebb_report *report, uint64_t elapsed, bool tol
         pace->calm += elapsed;
     if (pace->window == pace->shortest || pace->calm < CALM_WINDOWS * pace->window)
         return;
-    if (pace->missed <= tolerable(pace->calm))
+    if (pace->missed <= tolerable(pace->calm) && is_paid(pace))
         halve(report);
     pace->missed = 0;
     pace->calm = 0;
@@ -206,6 +216,7 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
     ebb_port_lock(&report->lock);
     report->stats.refaulted_soon += soon;
     ebb_port_unlock(&report->lock);
+    pace->debt = least(pace->debt + soon, tolerable(DEBT_LIMIT));
     if (soon <= pace->credit) {
         pace->credit -= soon;
         return;
@@ -224,6 +235,7 @@ void ebb__pace_start(struct ebb_report *report, uint64_t now)
 
     pace->looked = now;
     pace->credit = tolerable(NS_PER_S);
+    pace->debt = 0;
     pace->unattributed = 0;
     pace->reported = 0;
     for (unsigned i = 0; i < EBB_PACE_TOLD; i++)
@@ -256,6 +268,7 @@ void ebb__pace_look(struct ebb_report *report, uint64_t now)
     pace->looked = now;
     pace->clock += least(elapsed, 2 * slot);
     pace->credit = least(pace->credit + tolerable(elapsed), tolerable(NS_PER_S));
+    pace->debt = less(pace->debt, tolerable(elapsed));
     for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next) {
         ebb_port_lock(&zone->lock);
         refaulted += zone->refaulted - zone->pace.refaulted;

@@ -45,12 +45,12 @@ __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_p
 
     ebb_port_lock(&zone->lock);
     while (count < zone->pcp_batch && zone->free - zone->isolated > leave) {
-        bool own = zone->nonempty[type];
+        bool own = zone->report_surplus ? zone->warm[type] : zone->nonempty[type];
         uint64_t wanted = zone->free - zone->isolated - leave;
         unsigned order;
         uint32_t index;
 
-        /* Other types are asked for one frame at most. */
+        /* Other types, and what is reported, are asked for one block at most. */
         if (!own && count > 0)
             break;
         if (wanted > zone->pcp_batch - count)
@@ -58,8 +58,10 @@ __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_p
         order = refill_order(zone, type, wanted);
         if (!ebb__take_block(zone, order, type, &index))
             break;
+        uint16_t cached = EBB__CACHED_FRAME | (ebb__load_state(zone, index) & EBB__REPORTED);
+
         for (uint32_t i = 1u << order; i-- > 0;) {
-            ebb__store_state(zone, index + i, EBB__CACHED_FRAME);
+            ebb__store_state(zone, index + i, cached);
             frames[count++] = index + i;
         }
     }
@@ -92,7 +94,7 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
 
 /* ---- the cached path ---- */
 
-uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned flags, bool *wanted)
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned *flags, bool *wanted)
 {
     struct ebb_pcp *pcp = ebb__this_pcp(zone);
     uint64_t index = EBB__NO_FRAME;
@@ -101,10 +103,12 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned flags, bo
     if (EBB_UNLIKELY(!pcp->used))
         *wanted |= first_use(zone, pcp);
     if (EBB_UNLIKELY(pcp->count[type] == 0))
-        refill(zone, pcp, type, flags, wanted);
+        refill(zone, pcp, type, *flags, wanted);
     if (EBB_LIKELY(pcp->count[type] > 0)) {
         uint32_t top = pcp->frames[type][--pcp->count[type]];
 
+        if (ebb__load_state(zone, top) & EBB__REPORTED)
+            *flags &= ~(unsigned)EBB_ALLOC_ZERO;
         ebb__store_state(zone, top, ebb__state_word(EBB__ALLOCATED, 0, type));
         pcp->allocs++;
         index = top;

@@ -78,9 +78,9 @@ ALWAYS_INLINE bool ebb__pcp_pop(struct ebb_zone *zone, unsigned type, uint32_t *
 /* The index of a frame from this CPU's cache, refilled if need be; the frame is
  * then allocated. Or EBB__NO_FRAME: the lists have none to refill it with, as far
  * as the watermark (the low one with EBB_ALLOC_LOW) allows. *wanted is set, never cleared, if a
- * pass is wanted. */
+ * pass is wanted; EBB_ALLOC_ZERO is taken out of *flags if the frame reads as zero. */
 #define EBB__NO_FRAME UINT64_MAX
-uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned flags, bool *wanted);
+uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned *flags, bool *wanted);
 
 enum ebb__pcp_free {
     EBB__PCP_FREED,

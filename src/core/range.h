@@ -57,9 +57,8 @@ static inline uint64_t ebb__block_end(uint32_t head, uint16_t state)
 static inline bool ebb__carve(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned order)
 {
     uint64_t refaulted = zone->refaulted;
-    bool reported = ebb__load_state(zone, head) & EBB__REPORTED;
+    bool reported = ebb__take_at(zone, head, index, order);
 
-    ebb__take_at(zone, head, index, order);
     zone->refaulted = refaulted;
     return reported;
 }

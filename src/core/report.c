@@ -917,6 +917,9 @@ static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
 
     ebb_port_lock(&zone->lock);
     zone->report_threshold = threshold(report);
+    /* Marks outlive their device: once some say less, they all do. */
+    zone->marks_zero = report->device->content == EBB_CONTENT_VALUE && report->device->value == 0 &&
+                       (zone->marks_zero || zone->reported == 0);
     zone->report_min_order = on ? (uint8_t)order : SCREEN_OFF;
     zone->track_order = on && tracker->mark ? (uint8_t)order : SCREEN_OFF;
     /* A pass reports what it finds, so with a threshold only frees may ask; and

@@ -350,19 +350,21 @@ static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned 
     return zone->in_flight > 0 && available >= to_leave(zone, flags) + ((uint64_t)1 << order);
 }
 
-/* One attempt at the free lists. */
-ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned flags,
+/* One attempt at the free lists. EBB_ALLOC_ZERO is taken out of *flags if that is done. */
+ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, unsigned *flags,
                        bool last, uint32_t *index, bool *wanted)
 {
     int err = 0;
 
     ebb_port_lock(&zone->lock);
-    if (watermark_ok(zone, order, flags) && ebb__take_block(zone, order, type, index)) {
+    if (watermark_ok(zone, order, *flags) && ebb__take_block(zone, order, type, index)) {
+        if ((*flags & EBB_ALLOC_ZERO) && ebb__load_state(zone, *index) == EBB__REPORTED)
+            *flags &= ~(unsigned)EBB_ALLOC_ZERO;
         ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, order, type));
         zone->allocs++;
         *wanted |= ebb__report_refault(zone);
     } else {
-        err = worth_waiting(zone, order, flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
+        err = worth_waiting(zone, order, *flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
         zone->failures += last;
     }
     ebb_port_unlock(&zone->lock);
@@ -371,7 +373,7 @@ ALWAYS_INLINE int take(struct ebb_zone *zone, unsigned order, unsigned type, uns
 
 /* From the lists, with the frames in caches as the last resort. */
 __attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsigned order,
-                                                    unsigned type, unsigned flags, uint64_t *index,
+                                                    unsigned type, unsigned *flags, uint64_t *index,
                                                     bool *wanted)
 {
     bool last = false;
@@ -380,7 +382,7 @@ __attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsig
 
     for (;;) {
         err = take(zone, order, type, flags, last, &taken, wanted);
-        if (EBB_LIKELY(!err) || last || (flags & EBB_ALLOC_LOW))
+        if (EBB_LIKELY(!err) || last || (*flags & EBB_ALLOC_LOW))
             break;
         ebb_zone_drain(zone);
         last = true;
@@ -412,9 +414,9 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
         return -EBB_EINVAL;
 
     if (order == 0 && !(flags & EBB_ALLOC_NO_CACHE))
-        index = ebb__pcp_alloc(zone, (unsigned)type, flags, &wanted);
+        index = ebb__pcp_alloc(zone, (unsigned)type, &flags, &wanted);
     if (index == EBB__NO_FRAME)
-        err = alloc_uncached(zone, order, (unsigned)type, flags, &index, &wanted);
+        err = alloc_uncached(zone, order, (unsigned)type, &flags, &index, &wanted);
     if (EBB_UNLIKELY(wanted))
         ebb__report_request(zone);
     if (EBB_UNLIKELY(err))
@@ -431,10 +433,11 @@ __attribute__((noinline)) static int alloc_block(struct ebb_zone *zone, unsigned
                                                  enum ebb_migratetype type, ebb_pfn_t *pfn)
 {
     bool wanted = false;
+    unsigned flags = 0;
     uint32_t index;
 
     if (EBB_UNLIKELY(order > zone->max_order ||
-                     take(zone, order, (unsigned)type, 0, false, &index, &wanted)))
+                     take(zone, order, (unsigned)type, &flags, false, &index, &wanted)))
         return alloc_slow(zone, order, type, 0, pfn);
     if (EBB_UNLIKELY(wanted))
         ebb__report_request(zone);
@@ -481,7 +484,8 @@ static int why_not(const struct ebb_zone *zone, uint32_t index, unsigned order)
     }
 }
 
-static int take_at(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned flags)
+/* As take(), of one block. */
+static int take_at(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned *flags)
 {
     uint32_t head;
     uint16_t state;
@@ -489,9 +493,10 @@ static int take_at(struct ebb_zone *zone, uint32_t index, unsigned order, unsign
     if (!ebb__find_block(zone, index, &head, &state) || ebb__state_of(state) != EBB__FREE ||
         ebb__order_of(state) < order || ebb__type_of(state) == EBB_ISOLATE)
         return why_not(zone, index, order);
-    if (!watermark_ok(zone, order, flags))
-        return worth_waiting(zone, order, flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
-    ebb__take_at(zone, head, index, order);
+    if (!watermark_ok(zone, order, *flags))
+        return worth_waiting(zone, order, *flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
+    if (ebb__take_at(zone, head, index, order) && zone->marks_zero)
+        *flags &= ~(unsigned)EBB_ALLOC_ZERO;
     ebb__store_state(zone, index,
                      ebb__state_word(EBB__ALLOCATED, order, ebb__pageblock_type(zone, index)));
     zone->allocs++;
@@ -508,13 +513,13 @@ int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned 
         return -EBB_EINVAL;
 
     ebb_port_lock(&zone->lock);
-    int err = take_at(zone, (uint32_t)index, order, flags);
+    int err = take_at(zone, (uint32_t)index, order, &flags);
     ebb_port_unlock(&zone->lock);
     if (err && !(flags & EBB_ALLOC_LOW)) {
         /* Part of it, or what the watermark lacks, may rest in a cache. */
         ebb_zone_drain(zone);
         ebb_port_lock(&zone->lock);
-        err = take_at(zone, (uint32_t)index, order, flags);
+        err = take_at(zone, (uint32_t)index, order, &flags);
         zone->failures += err == -EBB_ENOMEM;
         ebb_port_unlock(&zone->lock);
     }

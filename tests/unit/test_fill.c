@@ -601,7 +601,9 @@ static void content_and_zones(void **state)
         {EBB_FILL_ZERO, EBB_CONTENT_KEPT_OR_VALUE, EBB_POISON_VALUE, -EBB_EOPNOTSUPP},
         {EBB_FILL_ZERO, EBB_CONTENT_KEPT_OR_VALUE, 0, 0},
         /* What is no declaration declares nothing. */
-        {EBB_FILL_ZERO, EBB_CONTENT_KEPT_OR_VALUE + 1, 0, -EBB_EOPNOTSUPP},
+        {EBB_FILL_ZERO, EBB_CONTENT_VALUE, 0, 0},
+        {EBB_FILL_ZERO, EBB_CONTENT_VALUE, 1, -EBB_EOPNOTSUPP},
+        {EBB_FILL_ZERO, EBB_CONTENT_VALUE + 1, 0, -EBB_EOPNOTSUPP},
     };
 
     (void)state;
