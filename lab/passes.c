@@ -347,7 +347,7 @@ static void make_unreported(uint64_t n)
  * second one, which then goes to the tail like the others. */
 static void make_mixed(void)
 {
-    struct ebb_report_config config = {.capacity = 1, .tracker = EBB_TRACKER_ROTATION};
+    const struct ebb_report_config config = {.capacity = 1, .tracker = EBB_TRACKER_ROTATION};
     bool naive = bench.naive;
 
     detach();
@@ -588,6 +588,7 @@ int main(int argc, char **argv)
     shape = (enum shape)choice(shape_names, argv[3]);
     if (gib < 1 || gib > GIB_LIMIT)
         die("GIB is 1 to %u", GIB_LIMIT);
+    bench.config.pacing = EBB_PACING_DELAY; /* a pass is to report everything */
     for (int i = 4; i < argc; i++)
         set(argv[i]);
 

@@ -10,7 +10,7 @@ import tempfile
 import e2e
 
 TRACES = os.path.abspath(os.path.join(e2e.HERE, "..", "..", "lab", "traces"))
-TRACKERS = ["rotation", "membrane", "boundary", "bitmap"]
+TRACKERS = ["rotation", "membrane", "boundary", "bitmap", "sorted"]
 SHAPES = ["unreported", "head", "mixed", "shuffled"]
 PATHS = ["pair0", "pair1", "alloc0", "free0", "pair9", "alloc9", "free9"]
 PAIRED = ["a", "b1_alloc", "b1_free", "c1"]  # measured with an idle engine, too
@@ -58,7 +58,7 @@ class Trackers(Benchmark):
         self.assertEqual(self.left, {})
         self.assertEqual([row["name"] for row in self.json["trackers"]], TRACKERS)
         self.assertEqual([row["default"] for row in self.json["trackers"]],
-                         [True, False, False, False])
+                         [True, False, False, False, False])
         self.assertEqual(self.json["verdict"]["default"], "rotation")
         self.assertTrue(self.json["quick"])
         for name in TRACKERS + [row["name"] for row in self.json["policies"]]:

@@ -186,7 +186,7 @@ class Replay(e2e.Case):
         for args, text in (
                 ([], "which trace?"), ([SHIPPED, SHIPPED], "one trace at a time"),
                 ([SHIPPED, "--speed", "0"], "--speed"), ([SHIPPED, "--speed", "x"], "--speed"),
-                ([SHIPPED, "--speed", "101"], "100 is the most"),
+                ([SHIPPED, "--speed", "101"], "50 is the most"),
                 ([SHIPPED, "--speed", "30", "--set", "report.delay_ms=20"], "20 is the most"),
                 ([SHIPPED, "--settle"], "--speed max"),
                 ([SHIPPED, "--memory", "65G"], "--memory"), ([SHIPPED, "--memory", "x"], "--memory"),
