@@ -65,6 +65,7 @@ class Scale:
     memhog: str  # guest memory, what is taken, in GiB
     memhog_memory: str
     linux_wait: int
+    learn_seconds: int
     cycle_seconds: int
     pauses: list
     linux_pauses: list
@@ -80,12 +81,12 @@ class Scale:
 
 
 FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30,
-             cycle_seconds=20, pauses=[0, 50, 200, 500, 1000, 3000],
+             learn_seconds=5, cycle_seconds=15, pauses=[0, 50, 200, 500, 1000, 3000],
              linux_pauses=[0, 200, 1000, 3000], fault_seconds=5, count_seconds=5,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45, traces=99,
              trace_speed=10, bench=[], many=["procs", "threads"])
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
-              cycle_seconds=6, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
+              learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
               order0_wait=10.5, traces=1, trace_speed=20, bench=["--quick"], many=["procs"])
 
@@ -125,15 +126,16 @@ class Plan:
     def p2(self, n):
         s = self.scale
         for pause in s.pauses:
-            # The first step is not counted: with it all memory has been in use once, so that what
-            # follows does without the host's faults unless memory was given back.
-            script, case = f"cycle 75% {pause} 1; cycle 75% {pause} {s.cycle_seconds}", f"{pause}ms"
+            # Two steps, so that both can be told: all of it, in which the pace is learned, and
+            # what it is from then on. (The guest does not count the first cycle of a step.)
+            script = f"cycle 75% {pause} {s.learn_seconds}; cycle 75% {pause} {s.cycle_seconds}"
+            case = f"{pause}ms"
             if pause not in PAUSES_JUDGED and pause != PAUSE_P3 and n > s.curve_rounds:
                 continue
-            cost = s.cycle_seconds + 6 + pause / 1000
+            cost = s.learn_seconds + s.cycle_seconds + 6 + pause / 1000
             yield Run("P2", case, "ebb-on", n, self.guest(script), cost)
             yield Run("P2", case, "ebb-off", n, self.guest(script, "--reporting", "off"), cost)
-            if n <= s.curve_rounds and s.curve_rounds > 1:
+            if n <= s.curve_rounds and s.rounds > 1:
                 yield Run("P2", case, "ebb-eager", n,
                           self.guest(script, settings=EAGER_PACING), cost)
             if pause not in s.linux_pauses:
@@ -141,7 +143,7 @@ class Plan:
             if pause == PAUSE_P3 or n <= s.curve_rounds:
                 yield Run("P2", case, "linux-on", n, self.guest(script, linux=MAIN_PEER),
                           cost + 4, kernel=MAIN_PEER)
-            if n <= s.curve_rounds and s.curve_rounds > 1:
+            if n <= s.curve_rounds and s.rounds > 1:
                 yield Run("P2", case, "linux-off", n,
                           self.guest(script, "--reporting", "off", linux=MAIN_PEER), cost + 4,
                           kernel=MAIN_PEER)
