@@ -350,7 +350,7 @@ def p2(data):
         case = f"{pause}ms"
         if case not in data.cases("P2"):
             continue
-        bars.append(bar("P2", f"frames taken and freed per busy second, pause {pause} ms",
+        bars.append(bar("P2", f"frames taken and freed per busy second, pause {pause} ms, from the second cycle on",
                         "frames/s", data.series("P2", case, "ebb-on", cycle_speed, "on"),
                         data.series("P2", case, "ebb-off", cycle_speed, "off"), ">=", limit,
                         other=False, digits=3))
