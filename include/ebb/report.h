@@ -338,7 +338,7 @@ enum ebb_pacing ebb_report_config_pacing(const struct ebb_report_config *config)
 EBB_MUST_CHECK int ebb_report_config_set(struct ebb_report_config *config, const char *key,
                                          const char *value, const char **wanted);
 
-/* The name of a tracker ("rotation" for the default). */
+/* The name of a tracker; of EBB_TRACKER_DEFAULT, that without surplus pacing ("rotation"). */
 const char *ebb_tracker_name(enum ebb_tracker tracker);
 
 /*

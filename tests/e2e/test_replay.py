@@ -85,7 +85,7 @@ class Replay(e2e.Case):
         want = {"status": "ok", "workload": "phases", "trace": SHIPPED, "speed": None,
                 "settle": True, "records": len(records), "blocks": allocs, "part_frees": parts,
                 "memory_mib": make_trace.RAM / FRAMES_PER_MIB, "pinned_mib": PINNED_MIB,
-                "tracker": "rotation", "settings": {}}
+                "tracker": "sorted", "settings": {}}
         self.assertEqual({key: result[key] for key in want}, want)
         self.assertAlmostEqual(result["duration_ms"], records[-1][0] / 1000, delta=0.1)
         self.assertAlmostEqual(result["live_mib"], mean, delta=0.01)
