@@ -84,7 +84,7 @@ class Return(e2e.Case):
             run = self.ebb("run", "--accel", "tcg", "--memory", "64M", "--backing", backing,
                            "--workload", "memhog 75%; idle 3")
             self.check_returned(run, run.json(), least=0.95)
-            self.assertIn("had its memory back", run.out)
+            self.assertIn("its memory back", run.out)
 
     def test_staircase(self):
         """The merged kernel's pacing: a step every two seconds."""
