@@ -3,6 +3,7 @@
 #include "record.h"
 #include "cmd.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -161,7 +162,7 @@ void record_event(struct record *record, uint64_t ns, const struct telemetry_eve
         keep_result(record, event->fields);
         break;
     case TELEMETRY_ENGINE:
-        memcpy(record->engine, event->fields, sizeof(record->engine));
+        snprintf(record->engine, sizeof(record->engine), "%s", event->fields);
         break;
     case TELEMETRY_END:
         record->ended = true;

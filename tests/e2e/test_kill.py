@@ -8,6 +8,9 @@ import time
 
 import e2e
 
+# Whoever runs the tests under nohup would hand on that it is ignored.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 TIMES = 6  # for each signal
 SPAN = 1.5  # seconds, in which it comes
 
