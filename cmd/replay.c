@@ -242,7 +242,8 @@ static bool play(const struct command *command, bool reporting, struct replay_re
     if (show)
         fprintf(stderr, "\r%40s\r", "");
     if (err == -EOPNOTSUPP)
-        cmd_error("this ebb was built without the tracker '%s'", replay_tracker(&report->config));
+        cmd_error("this ebb was built without the tracker '%s'",
+                  ebb_tracker_name(ebb_report_config_tracker(&report->config)));
     else if (err)
         cmd_error("the trace cannot be played: %s", strerror(-err));
     else

@@ -120,9 +120,6 @@ struct replay_result {
 /* How long a block is free before it is reported, at least: the delay, or the shortest window. */
 uint64_t replay_delay_ms(const struct ebb_report_config *config);
 
-/* The name of the tracker that a configuration gets. */
-const char *replay_tracker(const struct ebb_report_config *config);
-
 /*
  * The engine's configuration at a speed: times divided by it and rounded to whole
  * milliseconds. False: the delay would be less than one; *most (may be NULL) is then

@@ -60,13 +60,6 @@ uint64_t replay_delay_ms(const struct ebb_report_config *config)
     return config->delay_ms ? config->delay_ms : EBB_REPORT_DELAY_MS;
 }
 
-const char *replay_tracker(const struct ebb_report_config *config)
-{
-    if (!config->tracker && has_window(config))
-        return ebb_tracker_name(EBB_TRACKER_SORTED);
-    return ebb_tracker_name((enum ebb_tracker)config->tracker);
-}
-
 static void sleep_ns(uint64_t ns)
 {
     const struct timespec time = {.tv_sec = (time_t)(ns / CMD_S), .tv_nsec = (long)(ns % CMD_S)};

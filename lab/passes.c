@@ -513,7 +513,7 @@ static void measure_memory(void)
 {
     uint64_t frames = bench.zone.span, bitmap = ((frames - 1) / 64 + 1) * sizeof(uint64_t);
     uint64_t state = 0, state_resident = 0;
-    unsigned tracker = bench.config.tracker ? bench.config.tracker : EBB_TRACKER_ROTATION;
+    enum ebb_tracker tracker = ebb_report_config_tracker(&bench.config);
 
     drive();
     if (tracker == EBB_TRACKER_MEMBRANE)

@@ -228,7 +228,7 @@ struct ebb_report_config {
 #define EBB_REPORT_BACKOFF_MAX_MS 60000u
 
 struct ebb_report_stats {
-    uint64_t passes;          /* passes begun */
+    uint64_t passes;          /* passes begun; with surplus pacing most find nothing */
     uint64_t batches;         /* batches submitted */
     uint64_t reported_blocks; /* blocks in batches that succeeded */
     uint64_t reported_frames; /* frames in them */
@@ -241,7 +241,7 @@ struct ebb_report_stats {
     uint64_t window_grown;   /* times it was lengthened */
     uint64_t window_shrunk;  /* times it was halved */
     uint64_t refaulted_soon; /* reported frames in use again within window_max_ms of their free */
-    uint64_t surplus_frames; /* what the last pass found to be surplus */
+    uint64_t surplus_frames; /* taken by the last pass that found any */
 };
 
 /* Surplus pacing, for the engine's own use; see core/pacing.c. Times in ns. */
@@ -325,8 +325,10 @@ struct ebb_report {
  */
 const char *ebb_report_config_problem(const struct ebb_report_config *config);
 
-/* The pacing that a configuration gets, never EBB_PACING_DEFAULT: see enum ebb_pacing. */
+/* The pacing and the tracker that a configuration without problems gets, never
+ * EBB_PACING_DEFAULT nor EBB_TRACKER_DEFAULT: see these enums. */
 enum ebb_pacing ebb_report_config_pacing(const struct ebb_report_config *config);
+enum ebb_tracker ebb_report_config_tracker(const struct ebb_report_config *config);
 
 /*
  * Set one field by name, from text: for command lines. Keys are the fields'

@@ -247,7 +247,6 @@ void ebb__pace_start(struct ebb_report *report, uint64_t now)
         pace->unattributed += zone->free - zone->reported;
         pace->reported += zone->reported;
         zone->pace.refaulted = zone->refaulted;
-        zone->pace.low = zone->large_unreported;
         ebb_port_unlock(&zone->lock);
     }
     forget_slots(report);
@@ -332,13 +331,20 @@ static bool is_ripe(const struct ebb_report_pace *pace, const struct ebb_zone *z
     return pace->flush || age * unit->frames >= (pace->window >> CLOCK_SHIFT) * cost;
 }
 
+static bool units_left(const struct ebb_report *report)
+{
+    const struct ebb_zone *zone = report->zone;
+
+    return report->pace.unit <= (zone->span - 1) >> zone->large_order;
+}
+
 /* Go to the next unit that is ripe. False: there is none, or the steps are used up. */
 static bool next_unit(struct ebb_report *report, unsigned *steps)
 {
     struct ebb_report_pace *pace = &report->pace;
     struct ebb_zone *zone = report->zone;
 
-    while ((uint64_t)pace->unit << zone->large_order<zone->span && * steps> 0) {
+    while (units_left(report) && *steps > 0) {
         uint64_t *word = &zone->unit_bits[pace->unit >> 6];
         uint64_t bits = *word >> (pace->unit & 63);
         struct ebb_unit *unit;

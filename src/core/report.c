@@ -838,9 +838,7 @@ int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *c
     if (ebb_report_config_problem(config))
         return -EBB_EINVAL;
     c.pacing = (uint8_t)ebb_report_config_pacing(config);
-    if (!c.tracker)
-        c.tracker = c.pacing == EBB_PACING_SURPLUS ? (uint8_t)EBB_TRACKER_SORTED
-                                                   : (uint8_t)EBB__TRACKER_DEFAULT;
+    c.tracker = (uint8_t)ebb_report_config_tracker(config);
     if (!ebb__tracker_of(c.tracker))
         return -EBB_EOPNOTSUPP;
     c.window_min_ms = or_default(c.window_min_ms, EBB_REPORT_WINDOW_MIN_MS);

@@ -69,6 +69,15 @@ enum ebb_pacing ebb_report_config_pacing(const struct ebb_report_config *config)
     return beyond_surplus(config) ? EBB_PACING_DELAY : EBB_PACING_SURPLUS;
 }
 
+enum ebb_tracker ebb_report_config_tracker(const struct ebb_report_config *config)
+{
+    if (config->tracker != EBB_TRACKER_DEFAULT)
+        return (enum ebb_tracker)config->tracker;
+    return ebb_report_config_pacing(config) == EBB_PACING_SURPLUS
+               ? EBB_TRACKER_SORTED
+               : (enum ebb_tracker)EBB__TRACKER_DEFAULT;
+}
+
 static const char *pacing_problem(const struct ebb_report_config *config)
 {
     if (config->pacing == EBB_PACING_SURPLUS)
@@ -86,12 +95,7 @@ const char *ebb_report_config_problem(const struct ebb_report_config *config)
 
     if (problem)
         return problem;
-    if (config->tracker)
-        tracker = ebb__tracker_of(config->tracker);
-    else if (ebb_report_config_pacing(config) == EBB_PACING_SURPLUS)
-        tracker = ebb__tracker_of(EBB_TRACKER_SORTED);
-    else
-        tracker = ebb__tracker_of(EBB__TRACKER_DEFAULT);
+    tracker = ebb__tracker_of(ebb_report_config_tracker(config));
     if (tracker && config->move == EBB_MOVE_FOLLOW && !tracker->has_dividers)
         return "move=follow needs a tracker with dividers: membrane, boundary or sorted";
     if (tracker && config->direction != EBB_DIRECTION_DEFAULT && tracker->by_address)

@@ -370,7 +370,7 @@ static void test_bits(void **state)
 
 static void test_file(void **state)
 {
-    char name[] = "/tmp/ebb-test-trace-XXXXXX", error[TRACE_ERROR];
+    char name[] = P_tmpdir "/ebb-test-trace-XXXXXX", error[TRACE_ERROR];
     int fd = mkstemp(name);
     struct trace trace;
     ssize_t written;
