@@ -205,10 +205,9 @@ static bool make_file(void)
 {
     static const char zeroes[1 << 16];
 
-    file = open("/tmp/page_fault2", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    file = memfd_create("page_fault2", MFD_CLOEXEC);
     if (file < 0)
         return false;
-    unlink("/tmp/page_fault2");
     for (size_t done = 0; done < MAPPING; done += sizeof(zeroes)) {
         if (write(file, zeroes, sizeof(zeroes)) != (ssize_t)sizeof(zeroes))
             return false;

@@ -105,15 +105,12 @@ void *shared_alloc(size_t bytes)
 static void mount_all(void)
 {
     static const struct {
-        const char *type, *at, *options;
-    } mounts[] = {{"proc", "/proc", ""},
-                  {"sysfs", "/sys", ""},
-                  {"devtmpfs", "/dev", ""},
-                  {"tmpfs", "/tmp", "size=100%"}};
+        const char *type, *at;
+    } mounts[] = {{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}};
 
     for (size_t i = 0; i < sizeof(mounts) / sizeof(mounts[0]); i++) {
         mkdir(mounts[i].at, 0755);
-        if (mount(mounts[i].type, mounts[i].at, mounts[i].type, 0, mounts[i].options) != 0)
+        if (mount(mounts[i].type, mounts[i].at, mounts[i].type, 0, NULL) != 0)
             printf("cannot mount %s: %s\n", mounts[i].at, strerror(errno));
     }
 }
