@@ -15,25 +15,16 @@ static const char *const colors[BARS] = {"#1f5fa8", "#d9772b", "#3a8a4d", "#8b5a
 /* Of the peers; the last one is known with one thread only. */
 static const unsigned shown[BARS - 1] = {0, 1, 3};
 
-static struct json_object *get(struct json_object *json, const char *key)
-{
-    struct json_object *value = NULL;
-
-    if (json && json_object_is_type(json, json_type_object))
-        json_object_object_get_ex(json, key, &value);
-    return value;
-}
-
 static struct json_object *array_of(struct json_object *json, const char *key)
 {
-    struct json_object *array = get(json, key);
+    struct json_object *array = result_get(json, key);
 
     return json_object_is_type(array, json_type_array) ? array : NULL;
 }
 
 static void put_value(FILE *file, struct json_object *json, const char *key)
 {
-    double value = json ? result_number(json, key) : (double)NAN;
+    double value = result_number(json, key);
 
     if (isnan(value))
         fprintf(file, " NaN");
@@ -46,9 +37,9 @@ static void put_case(FILE *file, struct json_object *one)
     const char *name = result_text(one, "case");
 
     fprintf(file, "%s", name ? name : "?"); /* one word */
-    put_value(file, get(one, "ns"), "median");
+    put_value(file, result_get(one, "ns"), "median");
     for (unsigned i = 0; i < BARS - 1; i++)
-        put_value(file, get(one, "published"), alloc_peers[shown[i]].key);
+        put_value(file, result_get(one, "published"), alloc_peers[shown[i]].key);
     fputc('\n', file);
 }
 

@@ -12,33 +12,9 @@
 
 /* ---- JSON ---- */
 
-static struct json_object *get(struct json_object *json, const char *key)
-{
-    struct json_object *value = NULL;
-
-    if (json && json_object_is_type(json, json_type_object))
-        json_object_object_get_ex(json, key, &value);
-    return value;
-}
-
-static size_t length(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
-static double number_of(struct json_object *json, const char *key)
-{
-    return json ? result_number(json, key) : (double)NAN;
-}
-
-static bool flag(struct json_object *json, const char *key)
-{
-    return json_object_get_boolean(get(json, key));
-}
-
 static const char *text_of(struct json_object *json, const char *key)
 {
-    const char *text = json ? result_text(json, key) : NULL;
+    const char *text = result_text(json, key);
 
     return text ? text : "?";
 }
@@ -53,18 +29,18 @@ static void put_number(struct table *table, double value, int digits)
 /* "12.3 (11.9-14.0)" */
 static void put_samples(struct table *table, struct json_object *samples, int digits)
 {
-    double middle = number_of(samples, "median");
+    double middle = result_number(samples, "median");
 
     table_put(table, isnan(middle) ? cmd_format("-")
                                    : cmd_format("%.*f (%.*f-%.*f)", digits, middle, digits,
-                                                number_of(samples, "min"), digits,
-                                                number_of(samples, "max")));
+                                                result_number(samples, "min"), digits,
+                                                result_number(samples, "max")));
 }
 
 static void put_peers(struct table *table, struct json_object *published, unsigned n, int digits)
 {
     for (unsigned i = 0; i < n; i++)
-        put_number(table, number_of(published, alloc_peers[i].key), digits);
+        put_number(table, result_number(published, alloc_peers[i].key), digits);
 }
 
 static void put_peer_heads(struct table *table, unsigned n)
@@ -77,42 +53,43 @@ static void put_peer_heads(struct table *table, unsigned n)
 
 static void print_head(struct json_object *json, FILE *out)
 {
-    struct json_object *machine = get(json, "machine");
-    bool quick = flag(json, "quick");
+    struct json_object *machine = result_get(json, "machine");
+    bool quick = result_flag(json, "quick");
 
     fprintf(out, "`%s`, ebb %s, %.0f s%s\n", text_of(json, "command"), text_of(json, "ebb_version"),
-            number_of(json, "seconds"), quick ? ", QUICK: figures to look at, not to rely on" : "");
+            result_number(json, "seconds"),
+            quick ? ", QUICK: figures to look at, not to rely on" : "");
     fprintf(out, "%s %s, %s, %.0f CPUs, compiled with %s; metadata in %s pages\n",
             text_of(machine, "system"), text_of(machine, "release"), text_of(machine, "cpu"),
-            number_of(machine, "cpus"), text_of(machine, "compiler"),
-            flag(json, "huge_pages") ? "huge" : "SMALL");
-    if (!flag(json, "all_reported"))
+            result_number(machine, "cpus"), text_of(machine, "compiler"),
+            result_flag(json, "huge_pages") ? "huge" : "SMALL");
+    if (!result_flag(json, "all_reported"))
         fprintf(out, "NOT ALL was reported when the engine was to be idle.\n");
 }
 
 static void print_quiet(struct json_object *json, FILE *out)
 {
-    struct json_object *sections = get(json, "sections");
+    struct json_object *sections = result_get(json, "sections");
 
     fprintf(
         out,
         "Medians of %.0f rounds (least-most). Of %.0f measurements %.0f were discarded, since a "
         "thread had its CPU for less than %.1f %% of the time; %.0f were such and were kept.\n",
-        number_of(json, "rounds"), number_of(sections, "measured"),
-        number_of(sections, "discarded"), 100 * number_of(sections, "least_cpu_over_wall"),
-        number_of(sections, "noisy"));
+        result_number(json, "rounds"), result_number(sections, "measured"),
+        result_number(sections, "discarded"), 100 * result_number(sections, "least_cpu_over_wall"),
+        result_number(sections, "noisy"));
 }
 
 static void print_calibration(struct json_object *json, FILE *out)
 {
-    struct json_object *calibration = get(json, "calibration");
+    struct json_object *calibration = result_get(json, "calibration");
 
     fprintf(out, "To compare machines:");
     for (unsigned m = ALLOC_WORKLOADS; m < ALLOC_MEASURES; m++) {
         char *key = cmd_format("%s_ns", alloc_names[m]);
 
         fprintf(out, "%s %s %.2f ns", m > ALLOC_WORKLOADS ? "," : "", alloc_texts[m],
-                number_of(get(calibration, key), "median"));
+                result_number(result_get(calibration, key), "median"));
         free(key);
     }
     fprintf(out, " (not subtracted).\n%s\n\n", text_of(json, "published"));
@@ -146,27 +123,28 @@ static void put_case(struct table *table, struct json_object *one, unsigned thre
 {
     table_row(table);
     table_put_text(table, text_of(one, "text"));
-    put_samples(table, get(one, "ns"), 1);
-    put_number(table, number_of(get(one, "idle_over_off"), "median"), 3);
+    put_samples(table, result_get(one, "ns"), 1);
+    put_number(table, result_number(result_get(one, "idle_over_off"), "median"), 3);
     if (threads > 1)
-        put_number(table, number_of(get(one, "two_over_one"), "median"), 2);
-    put_peers(table, get(one, "published"), threads > 1 ? ALLOC_FULL_PEERS : ALLOC_PEERS, 1);
-    put_bar(table, number_of(get(one, "ns"), "median"), number_of(one, "most_ns"), quick);
+        put_number(table, result_number(result_get(one, "two_over_one"), "median"), 2);
+    put_peers(table, result_get(one, "published"), threads > 1 ? ALLOC_FULL_PEERS : ALLOC_PEERS, 1);
+    put_bar(table, result_number(result_get(one, "ns"), "median"), result_number(one, "most_ns"),
+            quick);
 }
 
 static void print_cases(struct json_object *json, unsigned threads, unsigned gib, bool markdown,
                         FILE *out)
 {
-    struct json_object *cases = get(json, "cases");
+    struct json_object *cases = result_get(json, "cases");
     struct table table = {.rows = 0};
     char *title = cmd_format("%u GiB, %s", gib, threads > 1 ? "two threads" : "one thread");
 
     put_case_heads(&table, threads);
-    for (size_t i = 0; i < length(cases); i++) {
+    for (size_t i = 0; i < result_length(cases); i++) {
         struct json_object *one = json_object_array_get_idx(cases, i);
 
-        if (number_of(one, "threads") == threads && number_of(one, "gib") == gib)
-            put_case(&table, one, threads, flag(json, "quick"));
+        if (result_number(one, "threads") == threads && result_number(one, "gib") == gib)
+            put_case(&table, one, threads, result_flag(json, "quick"));
     }
     if (table.rows > 1) {
         table_print_title(title, "", markdown, out);
@@ -181,28 +159,29 @@ static void print_cases(struct json_object *json, unsigned threads, unsigned gib
 
 static void put_memory(struct table *table, struct json_object *one, bool quick)
 {
-    double gib = number_of(one, "gib");
+    double gib = result_number(one, "gib");
 
     table_row(table);
     table_put(table, cmd_format("%.0f GiB: metadata, bytes a frame", gib));
-    put_number(table, number_of(one, "bytes_per_frame"), 2);
-    put_peers(table, get(one, "published_bytes_per_frame"), ALLOC_FULL_PEERS, 3);
-    put_bar(table, number_of(one, "bytes_per_frame"), ALLOC_MOST_FRAME_BYTES, false);
+    put_number(table, result_number(one, "bytes_per_frame"), 2);
+    put_peers(table, result_get(one, "published_bytes_per_frame"), ALLOC_FULL_PEERS, 3);
+    put_bar(table, result_number(one, "bytes_per_frame"), ALLOC_MOST_FRAME_BYTES, false);
     table_row(table);
     table_put(table, cmd_format("%.0f GiB: make the zone, us per GiB", gib));
-    put_samples(table, get(one, "init_us_per_gib"), 2);
-    put_peers(table, get(one, "published_init_us_per_gib"), ALLOC_FULL_PEERS, 1);
-    put_bar(table, number_of(get(one, "init_us_per_gib"), "median"), ALLOC_MOST_INIT_US, quick);
+    put_samples(table, result_get(one, "init_us_per_gib"), 2);
+    put_peers(table, result_get(one, "published_init_us_per_gib"), ALLOC_FULL_PEERS, 1);
+    put_bar(table, result_number(result_get(one, "init_us_per_gib"), "median"), ALLOC_MOST_INIT_US,
+            quick);
     table_row(table);
     table_put(table, cmd_format("%.0f GiB: in memory never touched", gib));
-    put_samples(table, get(one, "init_fresh_us_per_gib"), 2);
+    put_samples(table, result_get(one, "init_fresh_us_per_gib"), 2);
     put_peers(table, NULL, ALLOC_FULL_PEERS, 1);
     put_bar(table, (double)NAN, (double)NAN, quick);
 }
 
 static void print_memory(struct json_object *json, bool markdown, FILE *out)
 {
-    struct json_object *memory = get(json, "memory");
+    struct json_object *memory = result_get(json, "memory");
     struct table table = {.rows = 0};
 
     table_row(&table);
@@ -211,8 +190,8 @@ static void print_memory(struct json_object *json, bool markdown, FILE *out)
     put_peer_heads(&table, ALLOC_FULL_PEERS);
     table_put_text(&table, "at most");
     table_put_text(&table, "met");
-    for (size_t i = 0; i < length(memory); i++)
-        put_memory(&table, json_object_array_get_idx(memory, i), flag(json, "quick"));
+    for (size_t i = 0; i < result_length(memory); i++)
+        put_memory(&table, json_object_array_get_idx(memory, i), result_flag(json, "quick"));
     table_print_title("Metadata and initialisation", "", markdown, out);
     table_print(&table, markdown, out);
 }
@@ -221,30 +200,34 @@ static void print_memory(struct json_object *json, bool markdown, FILE *out)
 
 static void put_whole(struct table *table, struct json_object *one)
 {
-    double threads = number_of(one, "threads");
+    double threads = result_number(one, "threads");
 
     table_row(table);
-    table_put(table, cmd_format("%.0f GiB, %s", number_of(one, "gib"),
+    table_put(table, cmd_format("%.0f GiB, %s", result_number(one, "gib"),
                                 threads > 1 ? "two threads" : "one thread"));
-    put_samples(table, get(one, "mixed_percent"), 1);
-    put_number(table, number_of(get(one, "published_mixed_percent"), alloc_peers[0].key), 1);
-    put_number(table, number_of(get(one, "published_mixed_percent"), alloc_peers[1].key), 1);
-    put_samples(table, get(one, "thinned_percent"), 1);
-    put_number(table, number_of(get(one, "published_thinned_percent"), alloc_peers[0].key), 1);
-    put_number(table, number_of(get(one, "published_thinned_percent"), alloc_peers[1].key), 1);
+    put_samples(table, result_get(one, "mixed_percent"), 1);
+    put_number(table, result_number(result_get(one, "published_mixed_percent"), alloc_peers[0].key),
+               1);
+    put_number(table, result_number(result_get(one, "published_mixed_percent"), alloc_peers[1].key),
+               1);
+    put_samples(table, result_get(one, "thinned_percent"), 1);
+    put_number(table,
+               result_number(result_get(one, "published_thinned_percent"), alloc_peers[0].key), 1);
+    put_number(table,
+               result_number(result_get(one, "published_thinned_percent"), alloc_peers[1].key), 1);
 }
 
 static void print_wholes(struct json_object *json, bool markdown, FILE *out)
 {
     static const char *const heads[] = {"of free frames, %", "after d",     "LLFree main", "ae",
                                         "80 % freed",        "LLFree main", "ae"};
-    struct json_object *wholes = get(json, "whole_blocks");
+    struct json_object *wholes = result_get(json, "whole_blocks");
     struct table table = {.rows = 0};
 
     table_row(&table);
     for (unsigned i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
         table_put_text(&table, heads[i]);
-    for (size_t i = 0; i < length(wholes); i++)
+    for (size_t i = 0; i < result_length(wholes); i++)
         put_whole(&table, json_object_array_get_idx(wholes, i));
     table_print_title("Free memory in whole free blocks of 2 MiB",
                       "after d, caches emptied; and after 80 % of what d left in use was freed, at "
@@ -257,39 +240,40 @@ static void print_wholes(struct json_object *json, bool markdown, FILE *out)
 
 static void print_failures(struct json_object *json, FILE *out)
 {
-    struct json_object *failures = get(json, "failures");
+    struct json_object *failures = result_get(json, "failures");
 
     fprintf(
         out,
         "Of %.0f million operations %.0f failed for want of a free block, %.0f although one was "
         "free, %.0f while the other thread freed one (and succeeded when tried again).\n\n",
-        number_of(failures, "operations") / 1e6, number_of(failures, "none_free"),
-        number_of(failures, "refused"), number_of(failures, "raced"));
+        result_number(failures, "operations") / 1e6, result_number(failures, "none_free"),
+        result_number(failures, "refused"), result_number(failures, "raced"));
 }
 
 static const char *met(struct json_object *one, bool quick)
 {
     const char *unit = text_of(one, "unit");
 
-    if (isnan(number_of(one, "value")))
+    if (isnan(result_number(one, "value")))
         return "NOT MEASURED";
     if (quick && strcmp(unit, "bytes") != 0 && *text_of(one, "bar"))
         return "a QUICK run cannot say";
-    return flag(one, "met") ? "met" : "NOT MET";
+    return result_flag(one, "met") ? "met" : "NOT MET";
 }
 
 static void print_verdict(struct json_object *json, bool markdown, FILE *out)
 {
-    struct json_object *verdict = get(json, "verdict");
+    struct json_object *verdict = result_get(json, "verdict");
 
     table_print_title("What was to be reached", "", markdown, out);
-    for (size_t i = 0; i < length(verdict); i++) {
+    for (size_t i = 0; i < result_length(verdict); i++) {
         struct json_object *one = json_object_array_get_idx(verdict, i);
         const char *bar = text_of(one, "bar"), *unit = text_of(one, "unit");
 
         fprintf(out, "%s%s%s%s: %.2f%s%s, at most %.4g: %s\n", markdown ? "- " : "", bar,
-                *bar ? " " : "", text_of(one, "what"), number_of(one, "value"), *unit ? " " : "",
-                unit, number_of(one, "most"), met(one, flag(json, "quick")));
+                *bar ? " " : "", text_of(one, "what"), result_number(one, "value"),
+                *unit ? " " : "", unit, result_number(one, "most"),
+                met(one, result_flag(json, "quick")));
     }
 }
 
@@ -313,7 +297,7 @@ bool alloc_print(struct json_object *json, bool markdown, FILE *out)
 
 bool alloc_sound(struct json_object *json)
 {
-    double refused = number_of(get(json, "failures"), "refused");
+    double refused = result_number(result_get(json, "failures"), "refused");
 
     if (!(refused > 0))
         return true;

@@ -16,47 +16,31 @@ static const char *const colors[] = {"#1f5fa8", "#d9772b", "#3a8a4d", "#8b5aa6",
 #define COLORS (sizeof(colors) / sizeof(colors[0]))
 #define GREY   "#9a9a9a"
 
-static struct json_object *get(struct json_object *json, const char *key)
-{
-    struct json_object *value = NULL;
-
-    if (json && json_object_is_type(json, json_type_object))
-        json_object_object_get_ex(json, key, &value);
-    return value;
-}
-
-static size_t length(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
 static double median_of(struct json_object *json, const char *key)
 {
-    struct json_object *samples = get(json, key);
-
-    return samples ? result_number(samples, "median") : (double)NAN;
+    return result_number(result_get(json, key), "median");
 }
 
 char *bench_machine_line(struct json_object *json)
 {
-    struct json_object *machine = get(json, "machine");
-    const char *cpu = machine ? result_text(machine, "cpu") : NULL;
+    struct json_object *machine = result_get(json, "machine");
+    const char *cpu = result_text(machine, "cpu");
 
     return cmd_format("%s, %.0f CPUs; ebb %s%s", cpu ? cpu : "?",
                       machine ? result_number(machine, "cpus") : 0,
                       result_text(json, "ebb_version"),
-                      json_object_get_boolean(get(json, "quick")) ? "; QUICK" : "");
+                      json_object_get_boolean(result_get(json, "quick")) ? "; QUICK" : "");
 }
 
 /* ---- the cost of a pass against the length of the lists ---- */
 
 static void put_pass_data(FILE *file, struct json_object *row, const char *name)
 {
-    struct json_object *passes = get(row, "passes");
+    struct json_object *passes = result_get(row, "passes");
 
     for (unsigned shape = 0; shape < BENCH_SHAPES; shape++) {
         fprintf(file, "$%s%u << EOD\n", name, shape);
-        for (size_t i = 0; i < length(passes); i++) {
+        for (size_t i = 0; i < result_length(passes); i++) {
             struct json_object *pass = json_object_array_get_idx(passes, i);
             const char *of = result_text(pass, "shape");
 
@@ -75,7 +59,7 @@ static void put_panel(FILE *file, struct json_object *trackers, unsigned shape)
                               ? "64 freed to either end at random, others reported"
                               : bench_shape_texts[shape]);
     fprintf(file, " font ',12'\n%s\n", shape == 0 ? "set key top left" : "unset key");
-    for (size_t i = 0; i < length(trackers) && i < COLORS; i++) {
+    for (size_t i = 0; i < result_length(trackers) && i < COLORS; i++) {
         const char *name = result_text(json_object_array_get_idx(trackers, i), "name");
 
         fprintf(file, "%s$%s%u using 1:2 with linespoints lw 2.2 pt 7 ps 0.5 lc rgb '%s' title ",
@@ -90,15 +74,15 @@ static void put_panel(FILE *file, struct json_object *trackers, unsigned shape)
 
 static void put_passes(FILE *file, struct json_object *json, const char *path)
 {
-    struct json_object *trackers = get(json, "trackers");
+    struct json_object *trackers = result_get(json, "trackers");
     char *machine = bench_machine_line(json);
 
-    for (size_t i = 0; i < length(trackers); i++) {
+    for (size_t i = 0; i < result_length(trackers); i++) {
         struct json_object *row = json_object_array_get_idx(trackers, i);
 
         put_pass_data(file, row, result_text(row, "name"));
     }
-    put_pass_data(file, get(json, "naive"), "naive");
+    put_pass_data(file, result_get(json, "naive"), "naive");
     plot_put_header(file, path, "", "");
     fprintf(file, "set multiplot layout 2,2 title ");
     plot_put_string(file, "ns per reported block, by blocks on the free list (1 to 64 GiB)");
@@ -120,11 +104,11 @@ static void put_passes(FILE *file, struct json_object *json, const char *path)
 /* The i-th load of a row: the synthetic one, then the traces. */
 static struct json_object *load_of(struct json_object *row, size_t i)
 {
-    struct json_object *traces = get(row, "traces");
+    struct json_object *traces = result_get(row, "traces");
 
     if (i == 0)
-        return get(row, "load");
-    return i - 1 < length(traces) ? json_object_array_get_idx(traces, i - 1) : NULL;
+        return result_get(row, "load");
+    return i - 1 < result_length(traces) ? json_object_array_get_idx(traces, i - 1) : NULL;
 }
 
 static void put_load_row(FILE *file, struct json_object *row, size_t i)
@@ -137,7 +121,7 @@ static void put_load_row(FILE *file, struct json_object *row, size_t i)
 
 static size_t put_load_data(FILE *file, struct json_object *json)
 {
-    struct json_object *trackers = get(json, "trackers"), *off = get(json, "off");
+    struct json_object *trackers = result_get(json, "trackers"), *off = result_get(json, "off");
     size_t n;
 
     fprintf(file, "$loads << EOD\n");
@@ -145,7 +129,7 @@ static size_t put_load_data(FILE *file, struct json_object *json)
         const char *trace = result_text(load_of(off, n), "trace");
 
         fprintf(file, "%s", trace ? trace : "synthetic");
-        for (size_t t = 0; t < length(trackers); t++)
+        for (size_t t = 0; t < result_length(trackers); t++)
             put_load_row(file, json_object_array_get_idx(trackers, t), n);
         put_load_row(file, off, n);
         fprintf(file, "\n");
@@ -158,7 +142,7 @@ static void put_bars(FILE *file, struct json_object *trackers, size_t column, bo
 {
     size_t t;
 
-    for (t = 0; t < length(trackers) && t < COLORS; t++) {
+    for (t = 0; t < result_length(trackers) && t < COLORS; t++) {
         fprintf(file, "%s$loads using %zu%s lc rgb '%s' title ", t ? ", " : "plot ",
                 2 + 2 * t + column, t ? "" : ":xtic(1)", colors[t]);
         plot_put_string(file, result_text(json_object_array_get_idx(trackers, t), "name"));
@@ -170,7 +154,7 @@ static void put_bars(FILE *file, struct json_object *trackers, size_t column, bo
 
 static void put_loads(FILE *file, struct json_object *json, const char *path)
 {
-    struct json_object *trackers = get(json, "trackers");
+    struct json_object *trackers = result_get(json, "trackers");
     char *machine = bench_machine_line(json);
 
     put_load_data(file, json);

@@ -12,35 +12,9 @@
 
 /* ---- JSON ---- */
 
-static struct json_object *get(struct json_object *json, const char *key)
-{
-    struct json_object *value = NULL;
-
-    if (json && json_object_is_type(json, json_type_object))
-        json_object_object_get_ex(json, key, &value);
-    return value;
-}
-
-static size_t length(struct json_object *array)
-{
-    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
-}
-
-static double number_of(struct json_object *json, const char *key)
-{
-    return json ? result_number(json, key) : (double)NAN;
-}
-
-static bool flag(struct json_object *json, const char *key)
-{
-    struct json_object *value = get(json, key);
-
-    return value && json_object_get_boolean(value);
-}
-
 static double median_of(struct json_object *json, const char *key)
 {
-    return number_of(get(json, key), "median");
+    return result_number(result_get(json, key), "median");
 }
 
 static char *figure(double value)
@@ -53,8 +27,8 @@ static char *figure(double value)
 /* "12.3 (11.9-14.0)" */
 static char *spread(struct json_object *samples)
 {
-    double middle = number_of(samples, "median"), low = number_of(samples, "min");
-    double high = number_of(samples, "max");
+    double middle = result_number(samples, "median"), low = result_number(samples, "min");
+    double high = result_number(samples, "max");
     int digits = fabs(middle) < 100 ? 1 : 0;
 
     if (isnan(middle))
@@ -66,29 +40,29 @@ static char *spread(struct json_object *samples)
 
 static struct json_object *trackers_of(struct json_object *json)
 {
-    return get(json, "trackers");
+    return result_get(json, "trackers");
 }
 
 /* The i-th of trackers and policies; NULL: no more. */
 static struct json_object *row_of(struct json_object *json, size_t i)
 {
-    struct json_object *trackers = trackers_of(json), *policies = get(json, "policies");
+    struct json_object *trackers = trackers_of(json), *policies = result_get(json, "policies");
 
-    if (i < length(trackers))
+    if (i < result_length(trackers))
         return json_object_array_get_idx(trackers, i);
-    i -= length(trackers);
-    return i < length(policies) ? json_object_array_get_idx(policies, i) : NULL;
+    i -= result_length(trackers);
+    return i < result_length(policies) ? json_object_array_get_idx(policies, i) : NULL;
 }
 
 static struct json_object *of_shape(struct json_object *row, const char *shape, unsigned gib)
 {
-    struct json_object *passes = get(row, "passes");
+    struct json_object *passes = result_get(row, "passes");
 
-    for (size_t i = 0; i < length(passes); i++) {
+    for (size_t i = 0; i < result_length(passes); i++) {
         struct json_object *pass = json_object_array_get_idx(passes, i);
         const char *name = result_text(pass, "shape");
 
-        if (name && strcmp(name, shape) == 0 && number_of(pass, "gib") == gib)
+        if (name && strcmp(name, shape) == 0 && result_number(pass, "gib") == gib)
             return pass;
     }
     return NULL;
@@ -98,21 +72,22 @@ static struct json_object *of_shape(struct json_object *row, const char *shape, 
 
 static void print_head(struct json_object *json, FILE *out)
 {
-    struct json_object *machine = get(json, "machine"), *counted = get(json, "instructions");
+    struct json_object *machine = result_get(json, "machine"),
+                       *counted = result_get(json, "instructions");
     const char *cpu = result_text(machine, "cpu"), *method = result_text(counted, "method");
     const char *system = result_text(machine, "system"), *release = result_text(machine, "release");
     const char *command = result_text(json, "command"), *why = result_text(counted, "why_not");
 
     fprintf(out, "`%s`, ebb %s, %.0f s%s\n", command ? command : "?",
-            result_text(json, "ebb_version"), number_of(json, "seconds"),
-            flag(json, "quick") ? ", QUICK: figures to look at, not to rely on" : "");
+            result_text(json, "ebb_version"), result_number(json, "seconds"),
+            result_flag(json, "quick") ? ", QUICK: figures to look at, not to rely on" : "");
     fprintf(out, "%s %s, %s, %.0f CPUs, %.0f MiB, compiled with %s\n", system ? system : "?",
-            release ? release : "?", cpu ? cpu : "?", number_of(machine, "cpus"),
-            number_of(machine, "memory_mib"), result_text(machine, "compiler"));
+            release ? release : "?", cpu ? cpu : "?", result_number(machine, "cpus"),
+            result_number(machine, "memory_mib"), result_text(machine, "compiler"));
     if (method)
         fprintf(out, "Instructions counted by %s; %s, %s.\n\n", method,
-                flag(counted, "deterministic") ? "twice the same" : "NOT twice the same",
-                flag(counted, "linear") ? "linear in the operations" : "NOT linear");
+                result_flag(counted, "deterministic") ? "twice the same" : "NOT twice the same",
+                result_flag(counted, "linear") ? "linear in the operations" : "NOT linear");
     else
         fprintf(out, "Instructions not counted: %s\n\n", why ? why : "?");
 }
@@ -124,7 +99,7 @@ static void put_path_heads(struct table *table, struct json_object *json)
     table_row(table);
     table_put_text(table, "path");
     table_put_text(table, "off");
-    for (size_t i = 0; i < length(trackers_of(json)); i++) {
+    for (size_t i = 0; i < result_length(trackers_of(json)); i++) {
         const char *name = result_text(row_of(json, i), "name");
 
         table_put(table, cmd_format("%s idle", name));
@@ -140,14 +115,15 @@ static void print_paths(struct json_object *json, bool instructions, bool markdo
     for (unsigned path = 0; path < BENCH_PATHS; path++) {
         table_row(&table);
         table_put_text(&table, bench_path_texts[path]);
-        for (size_t i = 0; i < length(trackers_of(json)); i++) {
-            struct json_object *cells = get(get(row_of(json, i), "paths"), bench_path_names[path]);
+        for (size_t i = 0; i < result_length(trackers_of(json)); i++) {
+            struct json_object *cells =
+                result_get(result_get(row_of(json, i), "paths"), bench_path_names[path]);
 
             for (unsigned mode = i == 0 ? BENCH_OFF : BENCH_IDLE; mode < BENCH_MODES; mode++) {
-                struct json_object *value = get(cells, bench_mode_names[mode]);
+                struct json_object *value = result_get(cells, bench_mode_names[mode]);
 
-                table_put(&table, instructions ? figure(number_of(value, "instructions"))
-                                               : spread(get(value, "ns")));
+                table_put(&table, instructions ? figure(result_number(value, "instructions"))
+                                               : spread(result_get(value, "ns")));
             }
         }
     }
@@ -156,31 +132,32 @@ static void print_paths(struct json_object *json, bool instructions, bool markdo
 
 static bool has_paths(struct json_object *row)
 {
-    struct json_object *cells = get(get(row, "paths"), bench_path_names[BENCH_PAIR0]);
+    struct json_object *cells = result_get(result_get(row, "paths"), bench_path_names[BENCH_PAIR0]);
 
-    return !isnan(number_of(get(cells, bench_mode_names[BENCH_IDLE]), "instructions"));
+    return !isnan(result_number(result_get(cells, bench_mode_names[BENCH_IDLE]), "instructions"));
 }
 
 /* Of the policies that were counted. */
 static void print_policy_paths(struct json_object *json, bool markdown, FILE *out)
 {
-    struct json_object *policies = get(json, "policies");
+    struct json_object *policies = result_get(json, "policies");
     struct table table = {.rows = 0};
     bool any = false;
 
     for (unsigned path = 0; path < BENCH_PATHS + 1; path++) {
         table_row(&table);
         table_put_text(&table, path == 0 ? "path, idle" : bench_path_texts[path - 1]);
-        for (size_t i = 0; i < length(policies); i++) {
+        for (size_t i = 0; i < result_length(policies); i++) {
             struct json_object *row = json_object_array_get_idx(policies, i), *cells;
 
             if (!has_paths(row))
                 continue;
             any = true;
-            cells = path ? get(get(row, "paths"), bench_path_names[path - 1]) : NULL;
-            table_put(&table, path ? figure(number_of(get(cells, bench_mode_names[BENCH_IDLE]),
-                                                      "instructions"))
-                                   : cmd_format("%s", result_text(row, "name")));
+            cells = path ? result_get(result_get(row, "paths"), bench_path_names[path - 1]) : NULL;
+            table_put(&table,
+                      path ? figure(result_number(result_get(cells, bench_mode_names[BENCH_IDLE]),
+                                                  "instructions"))
+                           : cmd_format("%s", result_text(row, "name")));
         }
     }
     if (any)
@@ -201,15 +178,15 @@ static void put_sizes(struct table *table, const char *first)
 
 static void put_passes(struct table *table, struct json_object *row, unsigned shape)
 {
-    double flat = number_of(get(row, "flat"), bench_shape_names[shape]);
+    double flat = result_number(result_get(row, "flat"), bench_shape_names[shape]);
 
     table_row(table);
     table_put_text(table, result_text(row, "name"));
     for (unsigned size = 0; size < BENCH_SIZES; size++) {
         struct json_object *pass = of_shape(row, bench_shape_names[shape], bench_gib[size]);
         double ns = median_of(pass, "ns_per_block");
-        char *text = spread(get(pass, "ns_per_block")),
-             *looked = figure(number_of(pass, "looked_per_block"));
+        char *text = spread(result_get(pass, "ns_per_block")),
+             *looked = figure(result_number(pass, "looked_per_block"));
 
         table_put(table, isnan(ns) ? cmd_format("-") : cmd_format("%s; %s", text, looked));
         free(text);
@@ -224,9 +201,9 @@ static void print_shape(struct json_object *json, unsigned shape, bool markdown,
 
     put_sizes(&table, bench_shape_texts[shape]);
     table_put_text(&table, "dearest/cheapest");
-    for (size_t i = 0; i < length(trackers_of(json)); i++)
+    for (size_t i = 0; i < result_length(trackers_of(json)); i++)
         put_passes(&table, row_of(json, i), shape);
-    put_passes(&table, get(json, "naive"), shape);
+    put_passes(&table, result_get(json, "naive"), shape);
     table_print(&table, markdown, out);
 }
 
@@ -239,12 +216,12 @@ static void put_holds(struct table *table, struct json_object *row, unsigned sha
     for (unsigned size = 0; size < BENCH_SIZES; size++) {
         struct json_object *found = of_shape(row, bench_shape_names[shape], bench_gib[size]);
 
-        table_put(table, found ? cmd_format("%.0f", number_of(found, "worst_hold_blocks"))
+        table_put(table, found ? cmd_format("%.0f", result_number(found, "worst_hold_blocks"))
                                : cmd_format("-"));
         pass = found ? found : pass;
     }
-    table_put(table, spread(get(pass, "p99_hold_ns")));
-    table_put(table, spread(get(pass, "worst_hold_ns")));
+    table_put(table, spread(result_get(pass, "p99_hold_ns")));
+    table_put(table, spread(result_get(pass, "worst_hold_ns")));
 }
 
 static void print_holds(struct json_object *json, bool markdown, FILE *out)
@@ -254,7 +231,7 @@ static void print_holds(struct json_object *json, bool markdown, FILE *out)
     put_sizes(&table, "blocks touched in the worst hold");
     table_put_text(&table, "p99 ns, largest");
     table_put_text(&table, "worst ns, largest");
-    for (size_t i = 0; i < length(trackers_of(json)); i++) {
+    for (size_t i = 0; i < result_length(trackers_of(json)); i++) {
         for (unsigned shape = 0; shape < BENCH_SHAPES; shape++)
             put_holds(&table, row_of(json, i), shape);
     }
@@ -267,7 +244,7 @@ static void print_pass_counts(struct json_object *json, bool markdown, FILE *out
     struct table table = {.rows = 0};
 
     put_sizes(&table, "instructions per block");
-    for (size_t i = 0; i < length(trackers_of(json)); i++) {
+    for (size_t i = 0; i < result_length(trackers_of(json)); i++) {
         for (unsigned shape = 0; shape < BENCH_SHUFFLED; shape++) {
             struct json_object *row = row_of(json, i);
 
@@ -275,9 +252,9 @@ static void print_pass_counts(struct json_object *json, bool markdown, FILE *out
             table_put(&table,
                       cmd_format("%s, %s", result_text(row, "name"), bench_shape_names[shape]));
             for (unsigned size = 0; size < BENCH_SIZES; size++)
-                table_put(&table,
-                          figure(number_of(of_shape(row, bench_shape_names[shape], bench_gib[size]),
-                                           "instructions_per_block")));
+                table_put(&table, figure(result_number(
+                                      of_shape(row, bench_shape_names[shape], bench_gib[size]),
+                                      "instructions_per_block")));
         }
     }
     table_print(&table, markdown, out);
@@ -295,15 +272,15 @@ static void print_memory(struct json_object *json, bool markdown, FILE *out)
     table_put_text(&table, "resident KiB");
     table_put_text(&table, "bytes of the tracker");
     table_put_text(&table, "resident bytes of it");
-    for (size_t i = 0; i < length(trackers_of(json)); i++) {
-        struct json_object *memory = get(row_of(json, i), "memory");
+    for (size_t i = 0; i < result_length(trackers_of(json)); i++) {
+        struct json_object *memory = result_get(row_of(json, i), "memory");
 
         table_row(&table);
         table_put_text(&table, result_text(row_of(json, i), "name"));
-        table_put(&table, figure(number_of(memory, "bytes_per_frame")));
-        table_put(&table, cmd_format("%.0f", number_of(memory, "metadata_resident") / 1024));
-        table_put(&table, cmd_format("%.0f", number_of(memory, "tracker_bytes")));
-        table_put(&table, cmd_format("%.0f", number_of(memory, "tracker_resident")));
+        table_put(&table, figure(result_number(memory, "bytes_per_frame")));
+        table_put(&table, cmd_format("%.0f", result_number(memory, "metadata_resident") / 1024));
+        table_put(&table, cmd_format("%.0f", result_number(memory, "tracker_bytes")));
+        table_put(&table, cmd_format("%.0f", result_number(memory, "tracker_resident")));
     }
     table_print(&table, markdown, out);
 }
@@ -321,15 +298,15 @@ static void put_load(struct table *table, const char *name, struct json_object *
 
     table_row(table);
     table_put_text(table, name);
-    table_put(table, spread(get(load, "resident_mib")));
+    table_put(table, spread(result_get(load, "resident_mib")));
     table_put(table, figure(over));
-    table_put(table, spread(get(load, "refaulted_mib")));
+    table_put(table, spread(result_get(load, "refaulted_mib")));
     table_put(table, thousands(median_of(load, "page_faults")));
-    table_put(table, spread(get(load, "all_ms")));
+    table_put(table, spread(result_get(load, "all_ms")));
     table_put(table, figure(median_of(load, "left_mib")));
     table_put(table, thousands(median_of(load, "operations_per_s")));
     table_put(table, figure(median_of(load, "batches")));
-    table_put(table, spread(get(load, "engine_cpu_ms")));
+    table_put(table, spread(result_get(load, "engine_cpu_ms")));
 }
 
 static void put_load_heads(struct table *table, const char *first)
@@ -349,9 +326,9 @@ static void put_load_heads(struct table *table, const char *first)
 
 static struct json_object *trace_of(struct json_object *row, const char *name)
 {
-    struct json_object *traces = get(row, "traces");
+    struct json_object *traces = result_get(row, "traces");
 
-    for (size_t i = 0; i < length(traces); i++) {
+    for (size_t i = 0; i < result_length(traces); i++) {
         struct json_object *load = json_object_array_get_idx(traces, i);
         const char *other = result_text(load, "trace");
 
@@ -365,15 +342,15 @@ static struct json_object *trace_of(struct json_object *row, const char *name)
 static void print_load(struct json_object *json, const char *trace, bool markdown, FILE *out)
 {
     struct table table = {.rows = 0};
-    struct json_object *row, *last = get(json, "off"), *load;
+    struct json_object *row, *last = result_get(json, "off"), *load;
 
     put_load_heads(&table, trace ? trace : "synthetic load");
     for (size_t i = 0; (row = row_of(json, i)) != NULL; i++) {
-        load = trace ? trace_of(row, trace) : get(row, "load");
+        load = trace ? trace_of(row, trace) : result_get(row, "load");
         if (load)
             put_load(&table, result_text(row, "name"), load);
     }
-    load = trace ? trace_of(last, trace) : get(last, "load");
+    load = trace ? trace_of(last, trace) : result_get(last, "load");
     if (load)
         put_load(&table, result_text(last, "name"), load);
     table_print(&table, markdown, out);
@@ -381,12 +358,12 @@ static void print_load(struct json_object *json, const char *trace, bool markdow
 
 static void print_loads(struct json_object *json, bool markdown, FILE *out)
 {
-    struct json_object *traces = get(get(json, "off"), "traces");
+    struct json_object *traces = result_get(result_get(json, "off"), "traces");
 
     print_load(json, NULL, markdown, out);
-    for (size_t i = 0; i < length(traces); i++)
+    for (size_t i = 0; i < result_length(traces); i++)
         print_load(json, result_text(json_object_array_get_idx(traces, i), "trace"), markdown, out);
-    if (length(traces) == 0)
+    if (result_length(traces) == 0)
         fprintf(out, "No traces were replayed.\n\n");
 }
 
@@ -399,43 +376,44 @@ static const char *held(bool yes)
 
 static void print_verdict(struct json_object *json, bool markdown, FILE *out)
 {
-    struct json_object *verdict = get(json, "verdict"),
-                       *touched = get(verdict, "worst_hold_blocks");
+    struct json_object *verdict = result_get(json, "verdict"),
+                       *touched = result_get(verdict, "worst_hold_blocks");
     const char *name = result_text(verdict, "default"), *bullet = markdown ? "- " : "  ";
-    double idle = number_of(verdict, "idle_percent"), flat = number_of(verdict, "flat");
-    double limit = number_of(verdict, "idle_limit_percent");
-    double counted = number_of(verdict, "flat_instructions");
-    double factor = number_of(verdict, "flat_limit");
-    bool quick = flag(json, "quick");
+    double idle = result_number(verdict, "idle_percent"), flat = result_number(verdict, "flat");
+    double limit = result_number(verdict, "idle_limit_percent");
+    double counted = result_number(verdict, "flat_instructions");
+    double factor = result_number(verdict, "flat_limit");
+    bool quick = result_flag(json, "quick");
 
     if (isnan(idle))
         fprintf(out, "%sidle reporting costs the free path at most %.0f %%: NOT COUNTED\n", bullet,
                 limit);
     else
-        fprintf(out,
-                "%sidle reporting costs the free path at most %.0f %% of its instructions: "
-                "%+.2f %%: %s (order 9: a pair %+.2f %%; a burst of frees, its one request "
-                "included, %+.2f %%)\n",
-                bullet, limit, idle, held(idle <= limit),
-                number_of(get(verdict, "idle_percent_of"), bench_path_names[BENCH_PAIR9]),
-                number_of(get(verdict, "idle_percent_of"), bench_path_names[BENCH_FREE9]));
+        fprintf(
+            out,
+            "%sidle reporting costs the free path at most %.0f %% of its instructions: "
+            "%+.2f %%: %s (order 9: a pair %+.2f %%; a burst of frees, its one request "
+            "included, %+.2f %%)\n",
+            bullet, limit, idle, held(idle <= limit),
+            result_number(result_get(verdict, "idle_percent_of"), bench_path_names[BENCH_PAIR9]),
+            result_number(result_get(verdict, "idle_percent_of"), bench_path_names[BENCH_FREE9]));
     fprintf(out, "%sthe cost of a pass per block is flat within %.1f, by ns:", bullet, factor);
     for (unsigned shape = 0; shape < BENCH_SHUFFLED; shape++)
         fprintf(out, "%s %s %.2f", shape > 0 ? "," : "", bench_shape_names[shape],
-                number_of(get(row_of(json, 0), "flat"), bench_shape_names[shape]));
+                result_number(result_get(row_of(json, 0), "flat"), bench_shape_names[shape]));
     fprintf(out, ": %s (with shuffled lists %.2f: %s)\n",
             quick ? "a QUICK run cannot say" : held(flat <= factor),
-            number_of(verdict, "flat_shuffled"),
-            quick ? "nor this" : held(number_of(verdict, "flat_shuffled") <= factor));
+            result_number(verdict, "flat_shuffled"),
+            quick ? "nor this" : held(result_number(verdict, "flat_shuffled") <= factor));
     if (!isnan(counted))
         fprintf(out, "%s  by instructions, which no cache and no neighbour can change: %.2f: %s\n",
                 bullet, counted, held(counted <= factor));
     fprintf(out,
             "%sa hold of the lock touches at most so many blocks, whatever the length:", bullet);
-    for (size_t i = 0; i < length(touched); i++)
+    for (size_t i = 0; i < result_length(touched); i++)
         fprintf(out, " %.0f", json_object_get_double(json_object_array_get_idx(touched, i)));
-    fprintf(out, ": %s\n%s(all of the default, %s)\n", held(flag(verdict, "hold_bounded")), bullet,
-            name);
+    fprintf(out, ": %s\n%s(all of the default, %s)\n", held(result_flag(verdict, "hold_bounded")),
+            bullet, name);
 }
 
 /* ---- all ---- */
@@ -476,17 +454,17 @@ bool bench_print(struct json_object *json, bool markdown, FILE *out)
 
 static bool row_sound(struct json_object *row)
 {
-    struct json_object *traces = get(row, "traces");
-    bool sound = !flag(get(row, "load"), "damaged");
+    struct json_object *traces = result_get(row, "traces");
+    bool sound = !result_flag(result_get(row, "load"), "damaged");
 
-    for (size_t i = 0; i < length(traces); i++)
-        sound = sound && !flag(json_object_array_get_idx(traces, i), "damaged");
+    for (size_t i = 0; i < result_length(traces); i++)
+        sound = sound && !result_flag(json_object_array_get_idx(traces, i), "damaged");
     return sound;
 }
 
 bool bench_sound(struct json_object *json)
 {
-    bool sound = row_sound(get(json, "off"));
+    bool sound = row_sound(result_get(json, "off"));
     struct json_object *row;
 
     for (size_t i = 0; (row = row_of(json, i)) != NULL; i++) {

@@ -268,23 +268,37 @@ struct json_object *result_read(const char *path)
     return NULL;
 }
 
+struct json_object *result_get(struct json_object *json, const char *key)
+{
+    struct json_object *value = NULL;
+
+    if (json_object_is_type(json, json_type_object))
+        json_object_object_get_ex(json, key, &value);
+    return value;
+}
+
+size_t result_length(struct json_object *array)
+{
+    return json_object_is_type(array, json_type_array) ? json_object_array_length(array) : 0;
+}
+
+bool result_flag(struct json_object *json, const char *key)
+{
+    return json_object_get_boolean(result_get(json, key));
+}
+
 double result_number(struct json_object *json, const char *key)
 {
-    struct json_object *value;
+    struct json_object *value = result_get(json, key);
 
-    if (!json_object_object_get_ex(json, key, &value) ||
-        (!json_object_is_type(value, json_type_double) &&
-         !json_object_is_type(value, json_type_int)))
+    if (!json_object_is_type(value, json_type_double) && !json_object_is_type(value, json_type_int))
         return (double)NAN;
     return json_object_get_double(value);
 }
 
 const char *result_text(struct json_object *json, const char *key)
 {
-    struct json_object *value;
+    struct json_object *value = result_get(json, key);
 
-    if (!json_object_object_get_ex(json, key, &value) ||
-        !json_object_is_type(value, json_type_string))
-        return NULL;
-    return json_object_get_string(value);
+    return json_object_is_type(value, json_type_string) ? json_object_get_string(value) : NULL;
 }

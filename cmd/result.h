@@ -15,7 +15,11 @@ bool result_write(struct json_object *json, const char *path);
 /* Read one, complain if it is none. NULL or an object to be released. */
 struct json_object *result_read(const char *path);
 
-/* Fields; NaN or NULL if one is missing, null or of another type. */
+/* Fields; NULL, 0, false or NaN if one is missing, null or of another type, or there is no object
+ * (NULL). What is returned belongs to the object. */
+struct json_object *result_get(struct json_object *json, const char *key);
+size_t result_length(struct json_object *array);
+bool result_flag(struct json_object *json, const char *key);
 double result_number(struct json_object *json, const char *key);
 const char *result_text(struct json_object *json, const char *key);
 
