@@ -580,11 +580,11 @@ static void sum_up(struct replay *replay)
 
 /* ---- from outside ---- */
 
-static uint32_t scaled_ms(uint32_t ms, uint32_t normal, unsigned speed)
+static uint32_t scaled(uint32_t time, uint32_t normal, unsigned speed)
 {
-    uint32_t scaled = ((ms ? ms : normal) + speed / 2) / speed;
+    uint32_t result = ((time ? time : normal) + speed / 2) / speed;
 
-    return scaled ? scaled : 1;
+    return result ? result : 1;
 }
 
 bool replay_scale(struct ebb_report_config *config, unsigned speed, unsigned *most)
@@ -598,13 +598,16 @@ bool replay_scale(struct ebb_report_config *config, unsigned speed, unsigned *mo
         return false;
     }
     if (has_window(config)) {
-        config->window_min_ms = scaled_ms(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS, speed);
-        config->window_max_ms = scaled_ms(config->window_max_ms, EBB_REPORT_WINDOW_MAX_MS, speed);
+        config->window_min_ms = scaled(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS, speed);
+        config->window_max_ms = scaled(config->window_max_ms, EBB_REPORT_WINDOW_MAX_MS, speed);
+        /* A fault takes its own time, which is so much more of the trace's. A window that learns
+         * from that would not be the window of this load. */
+        config->refault_ns = scaled(config->refault_ns, EBB_REPORT_REFAULT_NS, speed);
     } else {
-        config->delay_ms = scaled_ms(config->delay_ms, EBB_REPORT_DELAY_MS, speed);
+        config->delay_ms = scaled(config->delay_ms, EBB_REPORT_DELAY_MS, speed);
     }
-    config->backoff_ms = scaled_ms(config->backoff_ms, 1000, speed);
-    config->backoff_max_ms = scaled_ms(config->backoff_max_ms, 60000, speed);
+    config->backoff_ms = scaled(config->backoff_ms, 1000, speed);
+    config->backoff_max_ms = scaled(config->backoff_max_ms, 60000, speed);
     return true;
 }
 

@@ -159,26 +159,29 @@ def problem_of(result):
     return None
 
 
-def execute(place, run, path):
-    """(result, None), or (None, what went wrong)."""
+def start(place, run, path):
+    """The process, or what went wrong."""
     words = {"ebb": place.ebb, "drop": place.drop, "{json}": path}
     argv = [words.get(run.argv[0], run.argv[0])] + [words.get(word, word) for word in run.argv[1:]]
     if os.path.exists(path):
         os.remove(path)
     try:
-        process = subprocess.Popen(argv, cwd=place.runs, text=True, errors="replace",
-                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.PIPE)
+        return subprocess.Popen(argv, cwd=place.runs, text=True, errors="replace",
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE)
     except OSError as error:
-        return None, f"cannot start {argv[0]}: {error.strerror}"
+        return f"cannot start {argv[0]}: {error.strerror}"
+
+
+def finish(process, run, path):
+    """(result, None), or (None, what went wrong)."""
+    if isinstance(process, str):
+        return None, process
     try:
         out, err = process.communicate(timeout=120 + 8 * run.seconds)
     except subprocess.TimeoutExpired:
         end(process)
         return None, f"not done after {120 + 8 * run.seconds:.0f} s"
-    except BaseException:
-        end(process)
-        raise
     if process.returncode != 0:
         return None, f"exit {process.returncode}: {tail(err or out)}"
     try:
@@ -189,30 +192,50 @@ def execute(place, run, path):
     return (None, problem) if problem else (result, None)
 
 
+def execute(place, runs):
+    """Of each what finish() tells; all at the same time."""
+    paths = [os.path.join(place.runs, f"result{i}.json") for i in range(len(runs))]
+    processes = []
+    try:
+        for run, path in zip(runs, paths):
+            processes.append(start(place, run, path))
+        return [finish(*one) for one in zip(processes, runs, paths)]
+    finally:
+        for process in processes:
+            if not isinstance(process, str) and process.poll() is None:
+                end(process)
+        for path in paths:
+            if os.path.exists(path):
+                os.remove(path)
+
+
 def shown(run):
     return " ".join(f"'{word}'" if " " in word or ";" in word else word
                     for word in run.argv).replace("{json}", "run.json")
 
 
-def do(place, run, build):
-    """Run it, once more if it fails, and store what came of it."""
-    record = {"name": run.name, "command": shown(run), "build": build,
-              "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ok": False, "errors": []}
-    path = os.path.join(place.runs, "result.json")
-    while len(record["errors"]) < ATTEMPTS and not record["ok"]:
+def do(place, runs, build):
+    """Run them at the same time, all once more if one fails, and store what came of them."""
+    records = [{"name": run.name, "command": shown(run), "build": build,
+                "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ok": False, "errors": []}
+               for run in runs]
+    for _ in range(ATTEMPTS):
         began, cpu, own = time.monotonic(), cpu_seconds(), own_seconds()
-        result, error = execute(place, run, path)
-        record["seconds"] = time.monotonic() - began
-        others = cpu_seconds() - cpu - (own_seconds() - own)
-        record["others"] = max(0.0, others / record["seconds"] / os.cpu_count())
-        if error:
-            record["errors"].append(error)
-        else:
-            record.update(ok=True, result=result)
-    write_json(place.file(run), record)
-    if os.path.exists(path):
-        os.remove(path)
-    return record
+        done = execute(place, runs)
+        seconds = time.monotonic() - began
+        others = max(0.0, cpu_seconds() - cpu - (own_seconds() - own))
+        for record, (result, error) in zip(records, done):
+            record["seconds"] = seconds
+            record["others"] = others / seconds / os.cpu_count()
+            if error:
+                record["errors"].append(error)
+            else:
+                record.update(ok=True, result=result)
+        if all(error is None for _, error in done):
+            break
+    for record, run in zip(records, runs):
+        write_json(place.file(run), record)
+    return records
 
 
 # ---- all runs ----
@@ -229,8 +252,9 @@ class Clock:
         self.guessed += run.seconds
         self.real += seconds
 
-    def left(self, runs):
-        return sum(self.took.get(run.kind, run.seconds * self.real / self.guessed) for run in runs)
+    def left(self, groups):
+        return sum(max(self.took.get(run.kind, run.seconds * self.real / self.guessed)
+                       for run in group) for group in groups)
 
 
 def duration(seconds):
@@ -306,20 +330,34 @@ def note_done(record, run, seconds_left, where):
         print("    " + error.replace("\n", "\n    "), flush=True)
 
 
+def grouped(runs):
+    """Lists of what is to run at the same time."""
+    groups = {}
+    for run in runs:
+        key = (run.measure, run.round, run.together) if run.together else run.name
+        groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
 def do_all(place, runs, records, build):
     clock = Clock()
     for run in runs:
         if records.get(run.name, {}).get("ok"):
             clock.note(run, records[run.name]["seconds"])
-    to_do = [run for run in runs if not records.get(run.name, {}).get("ok")]
-    if len(to_do) < len(runs):
-        print(f"lab: {len(runs) - len(to_do)} of {len(runs)} runs are done already")
-    print(f"lab: {len(to_do)} runs, about {duration(clock.left(to_do))}", flush=True)
-    for i, run in enumerate(to_do):
-        record = records[run.name] = do(place, run, build)
-        if record["ok"]:
-            clock.note(run, record["seconds"])
-        note_done(record, run, clock.left(to_do[i + 1:]), f"[{i + 1}/{len(to_do)}]")
+    to_do = [group for group in grouped(runs)
+             if not all(records.get(run.name, {}).get("ok") for run in group)]
+    left = sum(len(group) for group in to_do)
+    if left < len(runs):
+        print(f"lab: {len(runs) - left} of {len(runs)} runs are done already")
+    print(f"lab: {left} runs, about {duration(clock.left(to_do))}", flush=True)
+    done = 0
+    for i, group in enumerate(to_do):
+        for run, record in zip(group, do(place, group, build)):
+            done += 1
+            records[run.name] = record
+            if record["ok"]:
+                clock.note(run, record["seconds"])
+            note_done(record, run, clock.left(to_do[i + 1:]), f"[{done}/{left}]")
 
 
 # ---- what comes of it ----

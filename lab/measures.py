@@ -47,6 +47,7 @@ class Run:
     argv: list  # "{json}": where the program writes its result; none: it prints it
     seconds: float  # a guess, until the first of its kind has run
     kernel: str = None  # the Linux it needs
+    together: str = None  # runs of the same are at the same time
 
     @property
     def name(self):
@@ -69,12 +70,12 @@ class Scale:
     cycle_seconds: int
     pauses: list
     linux_pauses: list
+    warm_seconds: int
     fault_seconds: int
     count_seconds: int
     keeps: list
     fragment_wait: int
     order0_wait: int
-    traces: int  # at most
     trace_speed: int
     bench: list
     many: list
@@ -82,13 +83,13 @@ class Scale:
 
 FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30,
              learn_seconds=5, cycle_seconds=15, pauses=[0, 50, 200, 500, 1000, 3000],
-             linux_pauses=[0, 200, 1000, 3000], fault_seconds=5, count_seconds=5,
-             keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45, traces=99,
-             trace_speed=10, bench=[], many=["procs", "threads"])
+             linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
+             keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
+             trace_speed=1, bench=[], many=["procs", "threads"])
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
-              fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
-              order0_wait=10.5, traces=1, trace_speed=20, bench=["--quick"], many=["procs"])
+              warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
+              order0_wait=10.5, trace_speed=20, bench=["--quick"], many=["procs"])
 
 
 class Plan:
@@ -148,14 +149,21 @@ class Plan:
                           self.guest(script, "--reporting", "off", linux=MAIN_PEER), cost + 4,
                           kernel=MAIN_PEER)
 
+    def faults(self, mode, tasks, thp=False):
+        """As will-it-scale does: what is counted begins warm. Both steps can be told."""
+        kind = f"page_fault1 {mode} {tasks}"
+        end = " thp" if thp else ""
+        s = self.scale
+        return f"idle 1; {kind} {s.warm_seconds}{end}; {kind} {s.fault_seconds}{end}"
+
     def p4(self, n):
         s = self.scale
         for mode, tasks, thp in FAULT_CASES:
-            script = f"idle 1; page_fault1 {mode} {tasks} {s.fault_seconds}{' thp' if thp else ''}"
             case = f"{mode}-{tasks}-{'thp' if thp else '4k'}"
             for switch in ("on", "off"):
-                yield Run("P4", case, switch, n, self.guest(script, "--reporting", switch),
-                          s.fault_seconds + 4)
+                yield Run("P4", case, switch, n,
+                          self.guest(self.faults(mode, tasks, thp), "--reporting", switch),
+                          s.warm_seconds + s.fault_seconds + 4)
 
     def p5(self, n):
         s = self.scale
@@ -198,15 +206,15 @@ class Plan:
                       for path in glob.glob(os.path.join(directory, "*.trace*")))
 
     def p7(self, n):
+        """As recorded, which takes its time, little of it work: all traces side by side."""
         s = self.scale
-        for name in self.trace_names(self.traces)[:s.traces]:
-            case = name.split(".")[0]
-            start = [self.ebb, "replay", "--quiet", f"{self.traces}/{name}", "--speed",
-                     str(s.trace_speed), "--json", "{json}"]
-            yield Run("P7", case, "ebb", n, start + ["--reporting", "both"], 12)
-            yield Run("P7", case, "kernel", n,
-                      start + ["--reporting", "on"] + [word for setting in KERNEL_PACING
-                                                       for word in ("--set", setting)], 6)
+        kernel = [word for setting in KERNEL_PACING for word in ("--set", setting)]
+        for name in self.trace_names(self.traces):
+            for variant, options in (("ebb", ["on"]), ("off", ["off"]), ("kernel", ["on"] + kernel)):
+                yield Run("P7", name.split(".")[0], variant, n,
+                          [self.ebb, "replay", "--quiet", f"{self.traces}/{name}", "--speed",
+                           str(s.trace_speed), "--json", "{json}", "--reporting", *options],
+                          90 / s.trace_speed, together=variant)
 
     def p8(self, n):
         s = self.scale
@@ -219,11 +227,10 @@ class Plan:
     def p12(self, n):
         s = self.scale
         for mode in s.many:
-            script = f"idle 1; page_fault1 {mode} 16 {s.fault_seconds}"
             for switch in ("on", "off"):
                 yield Run("P12", mode, switch, n,
-                          self.guest(script, "--reporting", switch, memory="4G", cpus=16),
-                          s.fault_seconds + 8)
+                          self.guest(self.faults(mode, 16), "--reporting", switch, memory="4G",
+                                     cpus=16), s.warm_seconds + s.fault_seconds + 8)
 
     def runs(self, only=None):
         """All of them, in the order in which they are to be run."""

@@ -162,9 +162,10 @@ enum ebb_execution {
  * pays for a fault. So report only what stayed free and unreported for a whole *window*,
  * coldest first; keep the rest warm. The window adapts between window_min_ms and window_max_ms:
  * a reported frame taken into use again within window_max_ms of the time it was freed (a *refault*,
- * if there are more than cost 1 % of the time) makes it as long as would have avoided that, and it
- * is halved while half of it would have done as well. Blocks below the pageblock order wait longer,
- * in proportion to what reporting them costs per frame. DESIGN.md has the rules and why.
+ * if these cost more than 1 % of the time, at refault_ns each) makes it as long as would have
+ * avoided that, and it is halved while half of it would have done as well. Blocks below the
+ * pageblock order wait longer, in proportion to what reporting them costs per frame. DESIGN.md has
+ * the rules and why.
  *
  * Delay: everything, a fixed delay after the request (Linux).
  */
@@ -194,6 +195,9 @@ struct ebb_report_config {
      * EBB_REPORT_WINDOW_MAX_MS. */
     uint32_t window_min_ms;
     uint32_t window_max_ms;
+    /* Surplus pacing: what it costs to use a reported frame again (an exit, a fault in the host,
+     * clearing it), in nanoseconds, 1 to 1,000,000. Default EBB_REPORT_REFAULT_NS. */
+    uint32_t refault_ns;
     /* Delay pacing: milliseconds from a request to its pass, at most 3,600,000. Default
      * EBB_REPORT_DELAY_MS. Merged kernel: 2000. */
     uint32_t delay_ms;
@@ -223,6 +227,7 @@ struct ebb_report_config {
 
 #define EBB_REPORT_WINDOW_MIN_MS  50u
 #define EBB_REPORT_WINDOW_MAX_MS  2500u
+#define EBB_REPORT_REFAULT_NS     1000u
 #define EBB_REPORT_DELAY_MS       100u
 #define EBB_REPORT_BACKOFF_MS     1000u
 #define EBB_REPORT_BACKOFF_MAX_MS 60000u
@@ -256,6 +261,8 @@ struct ebb_report_pace {
     bool flush;        /* this pass reports everything */
     bool flush_wanted; /* under the engine's lock: the next one does */
     uint64_t window, shortest, longest;
+    uint64_t price;        /* time in which one refault is tolerable */
+    uint64_t allowance;    /* refaults that are tolerable in a second */
     uint64_t looked;       /* when the last slot ended */
     uint64_t clock;        /* time that it looked for */
     uint64_t calm;         /* time in which half the window would have reported more */

@@ -20,8 +20,9 @@
  * The window. The engine remembers how much it reported when. Frames that refault are taken for
  * those reported last: had these stayed, they would have served. (What loses its mark without being
  * used, in a merge with an unreported buddy, is reported once more, and not counted twice.) If they
- * had been free for less than the longest window, and cost more than REFAULT_SHARE of the time, the
- * window becomes as long as would have kept them (and a quarter). Beyond the longest window holding
+ * had been free for less than the longest window, and cost more than a part in EBB__REFAULT_SHARE
+ * of the time, the window becomes as long as would have kept them (and a quarter), and at least
+ * twice as long as it was if the last such loss is not paid for. Beyond the longest window holding
  * on to memory costs more than the fault that it saves, so that such refaults do not count. It is
  * halved when half of it would have caused no more refaults than may be, where the two would have
  * differed: the same low-water marks tell what half of it would have reported, and whether that was
@@ -31,19 +32,12 @@
 
 #if EBB__HAS_SURPLUS
 
-/* In refaults of one frame, which cost about REFAULT_NS: an exit, a fault in the host,
- * clearing 4 KiB. */
+/* In refaults of one frame. */
 #define RANGE_COST 5u
 #define SPLIT_COST 128u
-#define REFAULT_NS 1000u
-/* One part in so many of the time may go into refaults. */
-#define REFAULT_SHARE 100u
 
 /* Of zone->pace.clock and of unit->touched: a bit more than a millisecond. */
 #define CLOCK_SHIFT 20u
-
-#define NS_PER_MS ((uint64_t)1000000)
-#define NS_PER_S  ((uint64_t)1000000000)
 
 /* Windows in which half of it would have done as well, before it does. */
 #define CALM_WINDOWS 2u
@@ -53,7 +47,7 @@
 
 /* No window is shortened while the refaults that made it so long are more than tolerable for the
  * time since; but after so much time, whatever they were. */
-#define DEBT_LIMIT (120 * NS_PER_S)
+#define DEBT_SECONDS 120u
 
 /* A window is longer by this part than would have been enough: no two cycles are the same. */
 #define MARGIN 4u
@@ -69,9 +63,9 @@ static uint64_t less(uint64_t a, uint64_t b)
 }
 
 /* Refaults that are tolerable in so much time. */
-static uint64_t tolerable(uint64_t ns)
+static uint64_t tolerable(const struct ebb_report_pace *pace, uint64_t ns)
 {
-    return ns / REFAULT_SHARE / REFAULT_NS;
+    return ns / pace->price;
 }
 
 /* ---- zones ---- */
@@ -146,7 +140,7 @@ static void halve(struct ebb_report *report)
 /* Have the refaults so far become tolerable? */
 static bool is_paid(const struct ebb_report_pace *pace)
 {
-    return pace->debt <= tolerable(NS_PER_S);
+    return pace->debt <= pace->allowance;
 }
 
 /* The engine did not look for a while, since nothing was freed: what it had learned was about
@@ -171,7 +165,7 @@ static void shrink_if_calm(struct ebb_report *report, uint64_t elapsed, bool tol
         pace->calm += elapsed;
     if (pace->window == pace->shortest || pace->calm < CALM_WINDOWS * pace->window)
         return;
-    if (pace->missed <= tolerable(pace->calm) && is_paid(pace))
+    if (pace->missed <= tolerable(pace, pace->calm) && is_paid(pace))
         halve(report);
     pace->missed = 0;
     pace->calm = 0;
@@ -209,6 +203,7 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
     uint64_t free_for = 0;
     uint64_t unused = 0;
     uint64_t soon = attribute(pace, refaulted, now, &free_for);
+    bool again = !is_paid(pace);
 
     attribute(pace, unmarked, now, &unused);
     if (soon == 0)
@@ -216,15 +211,18 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
     ebb_port_lock(&report->lock);
     report->stats.refaulted_soon += soon;
     ebb_port_unlock(&report->lock);
-    pace->debt = least(pace->debt + soon, tolerable(DEBT_LIMIT));
+    pace->debt = least(pace->debt + soon, DEBT_SECONDS * pace->allowance);
     if (soon <= pace->credit) {
         pace->credit -= soon;
         return;
     }
-    pace->credit = tolerable(NS_PER_S);
+    pace->credit = pace->allowance;
     free_for = least(free_for + free_for / MARGIN, pace->longest);
-    if (free_for > pace->window)
-        set_window(report, free_for);
+    if (free_for <= pace->window)
+        return;
+    if (again && free_for < 2 * pace->window)
+        free_for = least(2 * pace->window, pace->longest);
+    set_window(report, free_for);
 }
 
 /* ---- looking ---- */
@@ -234,7 +232,7 @@ void ebb__pace_start(struct ebb_report *report, uint64_t now)
     struct ebb_report_pace *pace = &report->pace;
 
     pace->looked = now;
-    pace->credit = tolerable(NS_PER_S);
+    pace->credit = pace->allowance;
     pace->debt = 0;
     pace->unattributed = 0;
     pace->reported = 0;
@@ -266,8 +264,8 @@ void ebb__pace_look(struct ebb_report *report, uint64_t now)
         return;
     pace->looked = now;
     pace->clock += least(elapsed, 2 * slot);
-    pace->credit = least(pace->credit + tolerable(elapsed), tolerable(NS_PER_S));
-    pace->debt = less(pace->debt, tolerable(elapsed));
+    pace->credit = least(pace->credit + tolerable(pace, elapsed), pace->allowance);
+    pace->debt = less(pace->debt, tolerable(pace, elapsed));
     for (struct ebb_zone *zone = report->zones; zone; zone = zone->report_next) {
         ebb_port_lock(&zone->lock);
         refaulted += zone->refaulted - zone->pace.refaulted;

@@ -18,6 +18,9 @@ static inline bool ebb__paced(const struct ebb_report *report)
 #endif
 }
 
+/* One part in so many of the time may go into refaults. */
+#define EBB__REFAULT_SHARE 100u
+
 /* ns from one look to the next. */
 static inline uint64_t ebb__pace_slot(const struct ebb_report *report)
 {

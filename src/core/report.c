@@ -843,6 +843,7 @@ int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *c
         return -EBB_EOPNOTSUPP;
     c.window_min_ms = or_default(c.window_min_ms, EBB_REPORT_WINDOW_MIN_MS);
     c.window_max_ms = or_default(c.window_max_ms, EBB_REPORT_WINDOW_MAX_MS);
+    c.refault_ns = or_default(c.refault_ns, EBB_REPORT_REFAULT_NS);
     c.capacity = or_default(c.capacity, 32);
     c.budget = or_default(c.budget, 1);
     c.threshold = or_default(c.threshold, 1);
@@ -861,6 +862,8 @@ int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *c
         report->pace.shortest = c.window_min_ms * NS_PER_MS;
         report->pace.longest = c.window_max_ms * NS_PER_MS;
         report->pace.window = report->pace.shortest;
+        report->pace.price = (uint64_t)c.refault_ns * EBB__REFAULT_SHARE;
+        report->pace.allowance = 1000 * NS_PER_MS / report->pace.price;
         report->stats.window_ns = report->pace.window;
     }
     return 0;

@@ -2,35 +2,100 @@
 /* The engine's configuration: what contradicts what, and fields by name. */
 #include "tracker.h"
 
-#define MS_LIMIT     3600000u
-#define BUDGET_LIMIT 1024u
+/* ---- the fields ---- */
+
+/* A number from 1 to high in 32 bits, 0 being its default, or, with values, one of these names in
+ * 8 bits; the first name stands for 1. */
+static const struct field {
+    const char *key;
+    const char *wanted;
+    const char *above; /* the problem with more than high; NULL: more has a meaning of its own */
+    const char *values[5];
+    size_t offset;
+    uint32_t high;
+} fields[] = {
+#define NUMBER(name, limit)                                                                       \
+    {                                                                                             \
+        .key = #name, .wanted = "a number from 1 to " #limit, .above = #name " is above " #limit, \
+        .high = (limit), .offset = offsetof(struct ebb_report_config, name),                      \
+    }
+#define CHOICE(name, text, ...)                                                           \
+    {                                                                                     \
+        .key = #name, .wanted = text, .offset = offsetof(struct ebb_report_config, name), \
+        .values = {                                                                       \
+            __VA_ARGS__                                                                   \
+        }                                                                                 \
+    }
+    CHOICE(tracker, "rotation, membrane, boundary, bitmap or sorted", "rotation", "membrane",
+           "boundary", "bitmap", "sorted"),
+    CHOICE(split, "inherit or clear", "inherit", "clear"),
+    CHOICE(merge, "both or never", "both", "never"),
+    CHOICE(move, "keep, demote or follow", "keep", "demote", "follow"),
+    CHOICE(direction, "ascending or descending", "ascending", "descending"),
+    CHOICE(execution, "worker or inline", "worker", "inline"),
+    CHOICE(pacing, "surplus or delay", "surplus", "delay"),
+    NUMBER(window_min_ms, 3600000),
+    NUMBER(window_max_ms, 3600000),
+    NUMBER(refault_ns, 1000000),
+    NUMBER(delay_ms, 3600000),
+    NUMBER(capacity, 512),
+    NUMBER(budget, 1024),
+    NUMBER(backoff_ms, 3600000),
+    NUMBER(backoff_max_ms, 3600000),
+    {
+        .key = "threshold",
+        .wanted = "a number from 1 to 4294967294, or 2x: twice the capacity",
+        .offset = offsetof(struct ebb_report_config, threshold),
+        .high = UINT32_MAX - 1,
+    },
+#undef NUMBER
+#undef CHOICE
+};
+#define FIELDS (sizeof(fields) / sizeof(fields[0]))
+
+_Static_assert(EBB_REPORT_CAPACITY_LIMIT == 512, "the limit of capacity");
+
+static unsigned n_values(const struct field *field)
+{
+    unsigned n = 0;
+
+    while (n < sizeof(field->values) / sizeof(field->values[0]) && field->values[n])
+        n++;
+    return n;
+}
 
 /* ---- what cannot be ---- */
 
+static const char *field_problem(const struct ebb_report_config *config, const struct field *field)
+{
+    const unsigned char *at = (const unsigned char *)config + field->offset;
+
+    if (field->values[0])
+        return *at > n_values(field) ? "a tracker or policy has a number that stands for none"
+                                     : NULL;
+    return *(const uint32_t *)(const void *)at > field->high ? field->above : NULL;
+}
+
+static bool is_above(uint32_t low, uint32_t default_low, uint32_t high, uint32_t default_high)
+{
+    return (low > 0 ? low : default_low) > (high > 0 ? high : default_high);
+}
+
 static const char *bounds_problem(const struct ebb_report_config *config)
 {
-    if (config->tracker >= EBB_TRACKERS || config->split > EBB_SPLIT_CLEAR ||
-        config->merge > EBB_MERGE_NEVER || config->move > EBB_MOVE_FOLLOW ||
-        config->direction > EBB_DIRECTION_DESCENDING || config->execution > EBB_EXECUTION_INLINE ||
-        config->pacing > EBB_PACING_DELAY)
-        return "a tracker or policy has a number that stands for none";
-    if (config->delay_ms > MS_LIMIT)
-        return "delay_ms is above 3600000";
-    if (config->window_min_ms > MS_LIMIT || config->window_max_ms > MS_LIMIT)
-        return "window_min_ms or window_max_ms is above 3600000";
-    if ((config->window_min_ms > 0 ? config->window_min_ms : EBB_REPORT_WINDOW_MIN_MS) >
-        (config->window_max_ms > 0 ? config->window_max_ms : EBB_REPORT_WINDOW_MAX_MS))
-        return "window_min_ms is above window_max_ms";
-    if (config->capacity > EBB_REPORT_CAPACITY_LIMIT)
-        return "capacity is above 512";
+    for (unsigned i = 0; i < FIELDS; i++) {
+        const char *problem = field_problem(config, &fields[i]);
+
+        if (problem)
+            return problem;
+    }
     if (config->order > EBB_REPORT_ORDER(EBB_ORDER_LIMIT))
         return "order is above 18";
-    if (config->budget > BUDGET_LIMIT)
-        return "budget is above 1024";
-    if (config->backoff_max_ms > MS_LIMIT)
-        return "backoff_max_ms is above 3600000";
-    if ((config->backoff_ms > 0 ? config->backoff_ms : EBB_REPORT_BACKOFF_MS) >
-        (config->backoff_max_ms > 0 ? config->backoff_max_ms : EBB_REPORT_BACKOFF_MAX_MS))
+    if (is_above(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS, config->window_max_ms,
+                 EBB_REPORT_WINDOW_MAX_MS))
+        return "window_min_ms is above window_max_ms";
+    if (is_above(config->backoff_ms, EBB_REPORT_BACKOFF_MS, config->backoff_max_ms,
+                 EBB_REPORT_BACKOFF_MAX_MS))
         return "backoff_ms is above backoff_max_ms";
     return NULL;
 }
@@ -83,8 +148,8 @@ static const char *pacing_problem(const struct ebb_report_config *config)
     if (config->pacing == EBB_PACING_SURPLUS)
         return beyond_surplus(config);
     if (ebb_report_config_pacing(config) == EBB_PACING_DELAY &&
-        (config->window_min_ms > 0 || config->window_max_ms > 0))
-        return "window_min_ms and window_max_ms are for pacing=surplus";
+        (config->window_min_ms > 0 || config->window_max_ms > 0 || config->refault_ns > 0))
+        return "window_min_ms, window_max_ms and refault_ns are for pacing=surplus";
     return NULL;
 }
 
@@ -118,48 +183,6 @@ const char *ebb_tracker_name(enum ebb_tracker tracker)
 
 /* ---- by name ---- */
 
-/* A field: a number from low to high in 32 bits or, with values, one of these names
- * in 8 bits; the first name stands for 1. */
-static const struct field {
-    const char *key;
-    const char *wanted;
-    const char *values[5];
-    size_t offset;
-    uint32_t low, high;
-} fields[] = {
-#define NUMBER(name, from, to, text)                                                      \
-    {                                                                                     \
-        .key = #name, .wanted = text, .offset = offsetof(struct ebb_report_config, name), \
-        .low = (from), .high = (to)                                                       \
-    }
-#define CHOICE(name, text, ...)                                                           \
-    {                                                                                     \
-        .key = #name, .wanted = text, .offset = offsetof(struct ebb_report_config, name), \
-        .values = {                                                                       \
-            __VA_ARGS__                                                                   \
-        }                                                                                 \
-    }
-    CHOICE(tracker, "rotation, membrane, boundary, bitmap or sorted", "rotation", "membrane",
-           "boundary", "bitmap", "sorted"),
-    CHOICE(split, "inherit or clear", "inherit", "clear"),
-    CHOICE(merge, "both or never", "both", "never"),
-    CHOICE(move, "keep, demote or follow", "keep", "demote", "follow"),
-    CHOICE(direction, "ascending or descending", "ascending", "descending"),
-    CHOICE(execution, "worker or inline", "worker", "inline"),
-    CHOICE(pacing, "surplus or delay", "surplus", "delay"),
-    NUMBER(window_min_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
-    NUMBER(window_max_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
-    NUMBER(delay_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
-    NUMBER(capacity, 1, EBB_REPORT_CAPACITY_LIMIT, "a number from 1 to 512"),
-    NUMBER(budget, 1, BUDGET_LIMIT, "a number from 1 to 1024"),
-    NUMBER(threshold, 1, UINT32_MAX - 1,
-           "a number from 1 to 4294967294, or 2x: twice the capacity"),
-    NUMBER(backoff_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
-    NUMBER(backoff_max_ms, 1, MS_LIMIT, "a number from 1 to 3600000"),
-#undef NUMBER
-#undef CHOICE
-};
-
 static bool equal(const char *a, const char *b)
 {
     while (*a && *a == *b) {
@@ -192,9 +215,9 @@ static bool set_field(struct ebb_report_config *config, const struct field *fiel
     unsigned char *to = (unsigned char *)config + field->offset;
 
     if (!field->values[0])
-        return number(value, field->low, field->high, (uint32_t *)(void *)to);
-    for (unsigned i = 0; i < sizeof(field->values) / sizeof(field->values[0]); i++) {
-        if (field->values[i] && equal(field->values[i], value)) {
+        return number(value, 1, field->high, (uint32_t *)(void *)to);
+    for (unsigned i = 0; i < n_values(field); i++) {
+        if (equal(field->values[i], value)) {
             *to = (unsigned char)(i + 1);
             return true;
         }
@@ -218,7 +241,7 @@ int ebb_report_config_set(struct ebb_report_config *config, const char *key, con
         config->threshold = EBB_REPORT_TWICE_CAPACITY;
         return 0;
     }
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+    for (unsigned i = 0; i < FIELDS; i++) {
         if (!equal(fields[i].key, key))
             continue;
         *wanted = fields[i].wanted;

@@ -18,7 +18,7 @@ DROP = os.path.join(os.path.dirname(e2e.EBB), "..", "lab", "drop")
 # Tells what it was called with; fails as often as a file of its variant says.
 FAKE_EBB = r'''#!/usr/bin/env python3
 # build 1
-import json, os, sys
+import json, os, sys, time
 here = os.path.dirname(os.path.abspath(__file__))
 args = sys.argv[1:]
 value = lambda name: args[args.index(name) + 1] if name in args else None
@@ -49,8 +49,21 @@ elif "page_fault1" in script:
     on = value("--reporting") != "off"
     step = {"step": "page_fault1", "faults": 1000, "pages": 950 if on else 1000,
             "elapsed_ns": 4000000 if linux else 1500000, "clear_ns": 500}
-    result = {"status": "ok", "verify_errors": 0, "workload": script, "results": [step],
-              "samples": []}
+    cold = dict(step, elapsed_ns=2 * step["elapsed_ns"] if on else step["elapsed_ns"])
+    steps = script.count("page_fault1")
+    result = {"status": "ok", "verify_errors": 0, "workload": script,
+              "results": [cold] * (steps - 1) + [step], "samples": []}
+elif args[0] == "replay":
+    end = time.monotonic() + 20  # until the other trace plays, too
+    while sum(line.startswith("ebb replay") for line in open(os.path.join(here, "calls"))) % 2:
+        if time.monotonic() > end:
+            sys.exit("ebb: alone")
+        time.sleep(0.01)
+    mine = {"resident_mib": 120.0 if "report.pacing=delay" in args else 105.0, "busy_ms": 10.0,
+            "wall_ms": 100.0}
+    on = value("--reporting") == "on"
+    result = {"status": "ok", "records": 1000, "live_mib": 100.0, "samples": [],
+              "with_reporting": mine if on else None, "without_reporting": None if on else mine}
 with open(value("--json"), "w") as f:
     json.dump(result, f)
 '''
@@ -77,7 +90,7 @@ class Lab(e2e.Case):
             f.write(text)
         os.chmod(path, 0o755)
 
-    def fail(self, who, times):
+    def let_fail(self, who, times):
         self.write("fail-" + who, str(times))
 
     def lab(self, *args, rc=0, what="run", linux="kernels"):
@@ -155,6 +168,17 @@ class Lab(e2e.Case):
         self.assertLess(first, page.index("## The bars"))
         self.assertIn("page_fault1 procs 1, 4 KiB", page[first:page.index("## The machine")])
 
+    def test_traces_side_by_side(self):
+        os.mkdir(os.path.join(self.dir, "traces"))
+        for name in ("a", "b"):
+            self.write(os.path.join("traces", name + ".trace"), "")
+        self.write("calls", "")
+        self.lab("--only", "P7", "--traces", os.path.join(self.dir, "traces"))
+        self.assertEqual(len(self.calls()), 6)
+        held = [row for row in self.bars("P7") if row["unit"] == "MiB"]
+        self.assertEqual([row["ratio"]["median"] for row in held], [0.25, 0.25])
+        self.assertEqual({row["verdict"] for row in self.bars("P7")}, {"met"})
+
     def test_goes_on(self):
         self.lab("--only", "P1")
         before = self.calls()
@@ -179,7 +203,7 @@ class Lab(e2e.Case):
         self.assertEqual(self.bars("P1")[0]["verdict"], "met")
 
     def test_failed_once(self):
-        self.fail("linux", 1)
+        self.let_fail("linux", 1)
         done = self.lab("--only", "P1")
         self.assertIn("canned death", done.stdout)
         self.assertEqual(self.bars("P1")[0]["verdict"], "met")
@@ -187,7 +211,7 @@ class Lab(e2e.Case):
         self.assertIn("1 runs failed at first", self.page())
 
     def test_failed_twice(self):
-        self.fail("linux", 2)
+        self.let_fail("linux", 2)
         done = self.lab("--only", "P1")
         self.assertIn("FAILED twice", done.stdout)
         self.assertEqual(self.calls(), ["ebb", "linux", "linux"])

@@ -771,6 +771,8 @@ static void surplus_policies(struct ebb_report_config *config)
         config->window_max_ms =
             (config->window_min_ms ? config->window_min_ms : EBB_REPORT_WINDOW_MIN_MS) +
             (uint32_t)below(500);
+    if (one_in(2))
+        config->refault_ns = (uint32_t)(1 + below(2000));
     config->backoff_ms = (uint32_t)(1 + below(50));
     config->backoff_max_ms = 100;
 }

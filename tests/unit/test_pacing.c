@@ -307,7 +307,7 @@ static void test_no_timer_while_there_is_nothing_to_report(void **state)
 /* Take n blocks, free them, wait so long, take them again, and let the engine look. */
 static void turn(struct rig *rig, unsigned n, uint64_t ns)
 {
-    ebb_pfn_t pfns[P_BLOCKS];
+    ebb_pfn_t pfns[P_BLOCKS] = {0};
 
     take(rig, P_ORDER, n, pfns);
     rig_release_all(rig, 0, P_ORDER, pfns, n);
@@ -363,6 +363,31 @@ static void test_refaults_lengthen_the_window(void **state)
                          (unsigned)(window / 1000), n);
         }
         assert_int_equal(rig_stats(rig).window_ns, window);
+        rig_free(rig);
+    }
+}
+
+/* A window that was too short twice, the second time before the first loss was paid for, is made
+ * twice as long: learning a load in small steps costs a loss for each. */
+static void test_growing_again(void **state)
+{
+    (void)state;
+    for (unsigned paid = 0; paid < 2; paid++) {
+        struct rig *rig = new_used((struct rig_config){0});
+        uint64_t window;
+
+        turn(rig, LOTS, 300 * MS);
+        window = rig_stats(rig).window_ns;
+        assert_int_equal(rig_stats(rig).window_grown, 1);
+        if (paid)
+            rig_pass(rig, 9000 * MS); /* no rest yet: that begins at 10 s */
+        turn(rig, LOTS, window + window / 3);
+        assert_int_equal(rig_stats(rig).window_grown, 2);
+        assert_int_equal(rig_stats(rig).window_shrunk, 0);
+        if (paid)
+            assert_in_range(rig_stats(rig).window_ns, window + window / 3, 2 * window - 1);
+        else
+            assert_int_equal(rig_stats(rig).window_ns, 2 * window);
         rig_free(rig);
     }
 }
@@ -457,6 +482,31 @@ static void test_few_refaults_do_not(void **state)
     assert_true(rig_stats(rig).window_grown > 0);
     assert_true(rig_stats(rig).window_ns >= 500 * MS);
     rig_free(rig);
+}
+
+/* What counts as few follows from what one costs. */
+static void test_the_cost_of_a_refault(void **state)
+{
+    static const struct {
+        uint32_t refault_ns;
+        unsigned blocks;
+        bool grows;
+    } cases[] = {
+        {100, LOTS, false},
+        {1000, LOTS, true},
+        {2000, MANY, true},
+        {2000, MANY / 2 - 1, false},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rig *rig = new_used((struct rig_config){.report.refault_ns = cases[i].refault_ns});
+
+        turn(rig, cases[i].blocks, 1000 * MS);
+        assert_int_equal(rig_stats(rig).refaulted_soon, cases[i].blocks << P_ORDER);
+        assert_int_equal(rig_stats(rig).window_grown, cases[i].grows);
+        rig_free(rig);
+    }
 }
 
 /* What was free before the device came need never have been used: it is nobody's mistake to have
@@ -1264,10 +1314,12 @@ int main(void)
         rig_test(test_allocation_prefers_warm),
         rig_test(test_no_timer_while_there_is_nothing_to_report),
         rig_test(test_refaults_lengthen_the_window),
+        rig_test(test_growing_again),
         rig_test(test_a_longer_window_begins_anew),
         rig_test(test_late_refaults_do_not),
         rig_test(test_late_refaults_beside_others),
         rig_test(test_few_refaults_do_not),
+        rig_test(test_the_cost_of_a_refault),
         rig_test(test_memory_free_at_register_does_not_count),
         rig_test(test_calm_halves_the_window),
         rig_test(test_one_miss_counts_once),

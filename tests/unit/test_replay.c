@@ -195,6 +195,7 @@ static void test_scale(void **state)
     assert_int_equal(config.delay_ms, 1);
     assert_int_equal(config.backoff_ms, 1);
     assert_int_equal(config.backoff_max_ms, 1);
+    assert_int_equal(config.refault_ns, 0);
     config = (struct ebb_report_config){.pacing = EBB_PACING_DELAY};
     assert_false(replay_scale(&config, 101, &most));
     assert_int_equal(most, 100);
@@ -205,6 +206,7 @@ static void test_scale(void **state)
     assert_true(replay_scale(&config, 50, &most));
     assert_int_equal(config.window_min_ms, 1);
     assert_int_equal(config.window_max_ms, 50);
+    assert_int_equal(config.refault_ns, 20);
     assert_int_equal(config.delay_ms, 0);
     config = (struct ebb_report_config){0};
     config.execution = EBB_EXECUTION_INLINE; /* which has no delay */

@@ -53,6 +53,8 @@ static void test_f15_impossible_settings_are_refused(void **state)
         {{.tracker = EBB_TRACKER_ROTATION, .window_max_ms = 500}, "window_max_ms"},
         {{.execution = EBB_EXECUTION_INLINE, .window_max_ms = 500}, "window_max_ms"},
         {{.delay_ms = 100, .window_max_ms = 500}, "window_max_ms"},
+        {{.refault_ns = 1000001}, "refault_ns"},
+        {{.pacing = EBB_PACING_DELAY, .refault_ns = 1000}, "refault_ns"},
     };
     struct ebb_report *report = calloc(1, sizeof(*report));
 
@@ -84,6 +86,8 @@ static void test_what_is_possible_is_possible(void **state)
         {.pacing = EBB_PACING_SURPLUS, .tracker = EBB_TRACKER_SORTED},
         {.pacing = EBB_PACING_SURPLUS, .window_min_ms = 1, .window_max_ms = 1},
         {.window_min_ms = 3600000, .window_max_ms = 3600000},
+        {.refault_ns = 1},
+        {.refault_ns = 1000000, .window_min_ms = 100},
         {.split = EBB_SPLIT_CLEAR, .merge = EBB_MERGE_NEVER, .window_min_ms = 2500},
         {.tracker = EBB_TRACKER_SORTED, .execution = EBB_EXECUTION_INLINE},
         {.tracker = EBB_TRACKER_SORTED, .budget = 16, .threshold = 32, .delay_ms = 2000},
@@ -157,6 +161,7 @@ static void test_fields_by_name(void **state)
         {"pacing", "surplus"},
         {"window_min_ms", "1"},
         {"window_max_ms", "3600000"},
+        {"refault_ns", "4000"},
     };
 
     (void)state;
@@ -178,6 +183,7 @@ static void test_fields_by_name(void **state)
     assert_int_equal(config.pacing, EBB_PACING_SURPLUS);
     assert_int_equal(config.window_min_ms, 1);
     assert_int_equal(config.window_max_ms, 3600000);
+    assert_int_equal(config.refault_ns, 4000);
     assert_int_equal(ebb_report_config_set(&config, "pacing", "delay", &wanted), 0);
     assert_int_equal(config.pacing, EBB_PACING_DELAY);
     assert_int_equal(ebb_report_config_set(&config, "tracker", "sorted", &wanted), 0);
@@ -207,6 +213,8 @@ static void test_names_and_values_that_are_none(void **state)
         {"window_min_ms", "0"},
         {"window_min_ms", "3600001"},
         {"window_max_ms", "2.5"},
+        {"refault_ns", "0"},
+        {"refault_ns", "1000001"},
     };
     struct ebb_report_config config = {0}, before = config;
     const char *wanted = NULL;
