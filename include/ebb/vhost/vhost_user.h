@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The back-end's half of the vhost-user protocol, for a balloon: what a front-end (QEMU,
+ * crosvm, cloud-hypervisor) says on its socket, turned into guest memory, rings and a balloon
+ * device. Hosted (Linux); no sockets, no event loop, no threads: whoever embeds it reads the
+ * socket, waits for descriptors, and is called back to send.
+ *
+ * A *session* is one connection of one front-end. It owns a memory table, a discard and a
+ * balloon device. The front-end is hostile: whatever it sends costs bounded work and memory, and
+ * at worst the session ends, with a reason. The rest of the process does not notice, if it does
+ * what ebb_vhost_user_fault() says.
+ *
+ * An answer is due? A request that is well-formed but cannot be granted (a region that overlaps
+ * another, say) is refused by a non-zero answer where the front-end asked for one (REPLY_ACK),
+ * and nothing has changed then; else the session ends, since the front-end would go on as if it
+ * were granted. What is malformed (sizes, number of descriptors, an unknown request) always ends
+ * it.
+ *
+ * Threads: one thread calls all functions on a session; the callbacks are called on it, but for
+ * `wake`. Callbacks must not call functions on the session. ebb_vhost_user_free(), which waits,
+ * can be left to another thread; its `unwatch` and `drop` are called there then.
+ *
+ * A guest's chains go back in order on each queue (balloon_device.h), so the index of the used ring
+ * says where to go on after the process died: what had not gone back by then is served anew, and
+ * the guest has not used such pages again. INFLIGHT_SHMFD is offered so that front-ends do
+ * reconnect; with it a queue starts at the used index, whatever SET_VRING_BASE says. The region
+ * says in its format that no chain is in flight, which is what any back-end has to know for the
+ * same.
+ *
+ * STATUS is not offered: QEMU sets the status to 0 whenever it pauses the VM, and never says
+ * DRIVER_OK.
+ *
+ * A queue that is started and not enabled yet holds its chains for EBB_VHOST_USER_HOLD_MS:
+ * front-ends start all queues, then enable them, and what is waiting there would go back without
+ * effect in between.
+ *
+ * System calls that a running session needs, besides those of the discard: clock_gettime close
+ * fcntl fstat (newfstatat) ftruncate io_destroy io_getevents io_setup io_submit madvise
+ * memfd_create mmap munmap poll pread64 preadv2 pwrite64 statx write. Without io_*,
+ * ebb_vhost_user_new() still succeeds, and a front-end that means to can make a call wait.
+ */
+#ifndef EBB_VHOST_VHOST_USER_H
+#define EBB_VHOST_VHOST_USER_H
+
+#include <ebb/types.h>
+#include <ebb/vhost/balloon_device.h>
+#include <ebb/vhost/discard.h>
+#include <ebb/vhost/memory.h>
+
+/* Queues that a front-end may name: 0 to this, less one. */
+#define EBB_VHOST_USER_QUEUES EBB_BALLOON_QUEUES
+
+/* Descriptors that one message can need at most (SET_MEM_TABLE). */
+#define EBB_VHOST_USER_FDS 8u
+
+/* Milliseconds that a queue waits to be enabled. */
+#define EBB_VHOST_USER_HOLD_MS 1000u
+
+/* A message at most, with its header of 12 bytes, in either direction. */
+#define EBB_VHOST_USER_MESSAGE 280u
+
+struct ebb_vhost_user_ops {
+    /*
+     * An answer: len bytes, at most EBB_VHOST_USER_MESSAGE, to be copied if they cannot be sent at
+     * once. `fd` is -1, or goes with the first byte; it is the callee's to close, whatever it
+     * returns. Negative: the session ends. There is one call at most for each message: who takes
+     * up no further bytes while an answer is unsent has to keep one message.
+     */
+    int (*send)(void *ctx, const void *bytes, size_t len, int fd);
+    /*
+     * A message to the front-end on the socket that it gave for that (BACKEND_REQ): len bytes, at
+     * most EBB_VHOST_USER_MESSAGE, all or nothing, without waiting (MSG_DONTWAIT) and
+     * without a signal (MSG_NOSIGNAL). -EBB_EAGAIN: there is no room, it is sent again later.
+     * Other negative values: that socket is not used any more. NULL: BACKEND_REQ is not offered.
+     * No answers are asked for on it, so nobody has to read from it.
+     */
+    int (*send_backend)(void *ctx, int fd, const void *bytes, size_t len);
+    /*
+     * Call ebb_vhost_user_kick() whenever fd is readable, until `unwatch`, which comes before it
+     * is closed. Negative: cannot. Edge- or level-triggered; the session reads it, in a way
+     * that cannot wait (a plain read() can, whatever flags were set: the front-end shares them).
+     */
+    int (*watch)(void *ctx, unsigned queue, int fd);
+    void (*unwatch)(void *ctx, unsigned queue, int fd);
+    /* From a pool thread, at any time until ebb_vhost_user_free() has returned: have
+     * ebb_vhost_user_work() called on the session's thread. */
+    void (*wake)(void *ctx);
+    /* Close a descriptor that came with a message and may be of any kind: close() of a file on
+     * FUSE, or of a socket, can wait as long as the front-end wants, so do it in a thread that
+     * nobody waits for. Until ebb_vhost_user_free() has returned. NULL: close(). */
+    void (*drop)(void *ctx, int fd);
+};
+
+/* Zero means default for every field but ops and discard.pool. */
+struct ebb_vhost_user_config {
+    const struct ebb_vhost_user_ops *ops;
+    void *ctx;
+    /* Of the session's device and discard. What the session sets itself (device.memory, .discard,
+     * .ops, .ctx, discard.memory) must be NULL. */
+    struct ebb_balloon_device_config device;
+    struct ebb_discard_config discard;
+    /* Bytes of guest memory that the front-end may have mapped here, all regions together: the
+     * address space is shared by all sessions. Default 1 TiB. */
+    uint64_t memory_limit;
+    /* Memory slots offered (GET_MAX_MEM_SLOTS); 1 to EBB_MEMORY_REGIONS. Default: as many. */
+    unsigned memory_slots;
+    /* Take guest memory on any file system. By default only shmem (memfd, tmpfs) and hugetlbfs are
+     * taken: a file of another can make whoever looks at it wait as long as it wants to (FUSE,
+     * NFS). */
+    bool any_file;
+    /* Take files only that cannot be made shorter (F_SEAL_SHRINK), as QEMU's memory-backend-memfd
+     * makes them by default. tmpfs files, and hugetlbfs files made by path, cannot be sealed. */
+    bool sealed_only;
+};
+
+struct ebb_vhost_user;
+
+/* NULL, with errno set: no memory, or a bad configuration (EINVAL). */
+struct ebb_vhost_user *ebb_vhost_user_new(const struct ebb_vhost_user_config *config);
+
+/* Waits for a batch under way, and some 40 ms for the kernel (io_destroy()) if the session has ever
+ * interrupted its guest; then nothing of it is left: no descriptor, no mapping. `unwatch` is
+ * called for what is still watched. */
+void ebb_vhost_user_free(struct ebb_vhost_user *session);
+
+/* ---- the socket ---- */
+
+/*
+ * Bytes to read from the socket next, at most: never beyond the end of the message that is
+ * coming in, so that descriptors can be told apart (a stream socket joins messages, and the
+ * descriptors of a recvmsg() may be those of the last byte it returned). At least 1.
+ */
+size_t ebb_vhost_user_wants(const struct ebb_vhost_user *session);
+
+/*
+ * What one recvmsg() of the above length brought: len bytes (1 at least) and n_fds descriptors,
+ * that are the session's from then on, whatever it returns. More bytes than were wanted are
+ * taken, too, as long as no answer is due in between; the descriptors belong to the message of the
+ * first byte.
+ * Have room for 253 descriptors (SCM_MAX_FD), so that surplus ones come here to be closed; those
+ * that the kernel could not give (MSG_CTRUNC) are missed by the message, and end the session.
+ * Negative: the session has ended, ebb_vhost_user_reason() says why; free it.
+ */
+EBB_MUST_CHECK int ebb_vhost_user_receive(struct ebb_vhost_user *session, const void *bytes,
+                                          size_t len, const int *fds, unsigned n_fds);
+
+/* The front-end closed the socket. 0: between two messages. -EBB_EPROTO: in the middle of one. The
+ * session has ended in both cases; free it. */
+EBB_MUST_CHECK int ebb_vhost_user_eof(struct ebb_vhost_user *session);
+
+/* ---- events ---- */
+
+/* A watched kick is readable. Bounded work. Negative: the session has ended. */
+EBB_MUST_CHECK int ebb_vhost_user_kick(struct ebb_vhost_user *session, unsigned queue);
+
+/* After `wake`, and when `due`. Bounded work. 1: there is more to do at once, call it again when
+ * others had their turn. 0: there is not. Negative: the session has ended. */
+EBB_MUST_CHECK int ebb_vhost_user_work(struct ebb_vhost_user *session);
+
+/* When work() wants to be called without a wake, by the discard's clock (ns); UINT64_MAX: never. */
+uint64_t ebb_vhost_user_due(const struct ebb_vhost_user *session);
+
+/*
+ * To be called from the process's handler of SIGBUS, for the session that the thread was working
+ * on: true if addr (si_addr) lies in its guest memory, and can be used from now on.
+ *
+ * Guest memory is files that the front-end can make shorter at any time, unless they are sealed,
+ * and even then there may be no page left for them (hugetlbfs, a full tmpfs). The thread that
+ * reads a ring there gets a SIGBUS. This puts zeroes in place of the page that failed, so that
+ * the handler can return; the next function called on the session, or the one that runs, ends it.
+ * Async-signal-safe. A handler that gets false restores the default action and returns.
+ * The pool's threads do not touch guest memory.
+ */
+bool ebb_vhost_user_fault(struct ebb_vhost_user *session, const void *addr);
+
+/* ---- sight ---- */
+
+/* Why the session ended: a phrase ("a message of the wrong size"), static storage. NULL: it has
+ * not. *error, unless that is NULL: the errno that belongs to it. */
+const char *ebb_vhost_user_reason(const struct ebb_vhost_user *session, int *error);
+
+/* The session's own, for what an operator does; valid until it is freed. Not to be started,
+ * stopped or reset. */
+struct ebb_balloon_device *ebb_vhost_user_device(struct ebb_vhost_user *session);
+struct ebb_discard *ebb_vhost_user_discard(struct ebb_vhost_user *session);
+const struct ebb_memory *ebb_vhost_user_memory(const struct ebb_vhost_user *session);
+
+struct ebb_vhost_user_stats {
+    uint64_t messages;        /* served */
+    uint64_t refused;         /* of them, by a non-zero answer */
+    uint64_t calls;           /* interrupts sent */
+    uint64_t config_changes;  /* messages sent to the front-end */
+    uint64_t memory_bytes;    /* mapped now */
+    uint32_t running;         /* queues, bit i: queue i */
+    uint32_t enabled;         /* the same */
+    uint32_t last_request;    /* number of the last request whose header came in; 0: none */
+    uint64_t features;        /* accepted, without bit 30 */
+    uint64_t protocol;        /* protocol features accepted */
+    const char *memory_notes; /* why some region does not give memory back; NULL: all do */
+};
+void ebb_vhost_user_get_stats(const struct ebb_vhost_user *session,
+                              struct ebb_vhost_user_stats *stats);
+
+#endif

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The balloon device: its life, features and queues, and who is served when. */
+#include "balloon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define BATCH_CHAINS_DEFAULT 64u
+#define GATHER_US_LIMIT      100000u
+
+/* Feature bits that are the transport's: 30, of vhost-user, and 33 to 40 without RING_PACKED and
+ * IN_ORDER. */
+#define TRANSPORT_FEATURES (((uint64_t)1 << 30) | (((uint64_t)0xff << 33) & ~((uint64_t)3 << 34)))
+
+/* ---- life ---- */
+
+static bool config_ok(const struct ebb_balloon_device_config *config)
+{
+    const uint64_t features = config->offer_too | config->withhold;
+
+    return config->memory && config->discard && config->ops && config->ops->call &&
+           config->ops->wake && (features & ~EBB__BALLOON_FEATURES) == 0 &&
+           config->numbering <= EBB_BALLOON_DEVICE_FIXED &&
+           config->batch_chains <= EBB__BALLOON_CHAINS && config->gather_us <= GATHER_US_LIMIT;
+}
+
+struct ebb_balloon_device *ebb_balloon_device_new(const struct ebb_balloon_device_config *config)
+{
+    const uint64_t usual = EBB__BALLOON_FEATURES & ~EBB_F_DEFLATE_ON_OOM;
+    struct ebb_balloon_device *device;
+
+    if (!config_ok(config)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    device = calloc(1, sizeof(*device));
+    if (!device)
+        return NULL;
+    device->config = *config;
+    if (device->config.batch_chains == 0)
+        device->config.batch_chains = BATCH_CHAINS_DEFAULT;
+    device->offered = EBB_F_VERSION_1 | ((usual | config->offer_too) & ~config->withhold);
+    return device;
+}
+
+void ebb_balloon_device_free(struct ebb_balloon_device *device)
+{
+    if (!device)
+        return;
+    ebb__batch_drop(device);
+    free(device);
+}
+
+uint64_t ebb__balloon_now(const struct ebb_balloon_device *device)
+{
+    struct timespec now;
+
+    if (device->config.ops->now)
+        return device->config.ops->now(device->config.ctx);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void ebb__balloon_needs_reset(struct ebb_balloon_device *device)
+{
+    if (device->status & EBB_STATUS_NEEDS_RESET)
+        return;
+    device->status |= EBB_STATUS_NEEDS_RESET;
+    if (device->config.ops->needs_reset)
+        device->config.ops->needs_reset(device->config.ctx);
+}
+
+void ebb_balloon_device_reset(struct ebb_balloon_device *device)
+{
+    ebb__batch_drop(device);
+    memset(device->queues, 0, sizeof(device->queues));
+    device->accepted = 0;
+    device->negotiated = false;
+    device->status = 0;
+    device->actual = 0;
+    device->poison_val = 0;
+    device->disabled = 0;
+    device->stats_held = false;
+    device->guest = (struct ebb_balloon_guest_stats){.at_ns = 0};
+    device->hint = EBB__HINT_NONE; /* ids go on: none is given twice */
+    device->stats.resets++;
+    /* Refused only while a batch is under way; see hand_over(). */
+    if (ebb_discard_forget(device->config.discard) != 0)
+        ebb__balloon_needs_reset(device);
+}
+
+uint8_t ebb_balloon_device_status(const struct ebb_balloon_device *device)
+{
+    return device->status;
+}
+
+const struct ebb_balloon_device_stats *
+ebb_balloon_device_get_stats(const struct ebb_balloon_device *device)
+{
+    return &device->stats;
+}
+
+const char *ebb_balloon_fault_name(enum ebb_balloon_fault fault)
+{
+    static const char *const names[EBB_FAULTS] = {
+        [EBB_FAULT_RING] = "ring",           [EBB_FAULT_QUEUE] = "queue",
+        [EBB_FAULT_DIRECTION] = "direction", [EBB_FAULT_LENGTH] = "length",
+        [EBB_FAULT_BUFFER] = "buffer",       [EBB_FAULT_PFN] = "pfn",
+        [EBB_FAULT_HINT] = "hint",           [EBB_FAULT_STATS] = "stats",
+        [EBB_FAULT_CONFIG] = "config",
+    };
+
+    return (unsigned)fault < EBB_FAULTS ? names[fault] : "?";
+}
+
+/* ---- features ---- */
+
+uint64_t ebb_balloon_device_features(const struct ebb_balloon_device *device)
+{
+    return device->offered;
+}
+
+int ebb_balloon_device_accept(struct ebb_balloon_device *device, uint64_t features)
+{
+    features &= ~TRANSPORT_FEATURES;
+    if (features & ~device->offered)
+        return -EBB_EINVAL;
+    if (device->negotiated && features == device->accepted)
+        return 0;
+    if (ebb__balloon_any_running(device))
+        return -EBB_EINVAL;
+    device->accepted = features;
+    device->negotiated = true;
+    return 0;
+}
+
+/* ---- which queue is which ---- */
+
+static uint64_t in_force(const struct ebb_balloon_device *device)
+{
+    return device->negotiated ? device->accepted : device->offered;
+}
+
+static bool has_queue(uint64_t features, unsigned which)
+{
+    static const uint64_t needs[EBB_BALLOON_QUEUES] = {
+        [EBB_BALLOON_STATS] = EBB_F_STATS_VQ,
+        [EBB_BALLOON_HINT] = EBB_F_FREE_PAGE_HINT,
+        [EBB_BALLOON_REPORTING] = EBB_F_PAGE_REPORTING,
+    };
+
+    return which < EBB_BALLOON_QUEUES && (features & needs[which]) == needs[which];
+}
+
+/* The queue number `number` of those that exist with these features; EBB_BALLOON_QUEUES: none. */
+static unsigned nth_queue(uint64_t features, unsigned number)
+{
+    unsigned which = 0;
+
+    while (which < EBB_BALLOON_QUEUES && (!has_queue(features, which) || number-- > 0))
+        which++;
+    return which;
+}
+
+int ebb__balloon_queue_of(const struct ebb_balloon_device *device, unsigned number)
+{
+    const uint64_t features = in_force(device);
+    const unsigned dense = nth_queue(features, number);
+    const unsigned offered = nth_queue(device->offered, number);
+
+    if (device->config.numbering == EBB_BALLOON_DEVICE_DENSE) {
+        if (has_queue(features, dense))
+            return (int)dense;
+        if (has_queue(features, offered))
+            return (int)offered;
+    }
+    return has_queue(features, number) ? (int)number : -EBB_ENOENT;
+}
+
+unsigned ebb_balloon_device_queue_count(const struct ebb_balloon_device *device)
+{
+    const bool fixed = device->config.numbering == EBB_BALLOON_DEVICE_FIXED;
+    unsigned count = 0;
+
+    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++) {
+        if (has_queue(in_force(device), which))
+            count = fixed ? which + 1 : count + 1;
+    }
+    return count;
+}
+
+/* The queue that runs by this number. */
+static struct ebb__balloon_queue *running_queue(struct ebb_balloon_device *device, unsigned number)
+{
+    const int which = ebb__balloon_queue_of(device, number);
+    struct ebb__balloon_queue *queue = which < 0 ? NULL : &device->queues[which];
+
+    return queue && queue->running && queue->number == number ? queue : NULL;
+}
+
+bool ebb__balloon_any_running(const struct ebb_balloon_device *device)
+{
+    for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
+        if (device->queues[i].running)
+            return true;
+    }
+    return false;
+}
+
+/* ---- where the rings are ---- */
+
+static int attach(struct ebb_balloon_device *device, const struct ebb_balloon_device_vring *vring,
+                  uint16_t start, struct ebb_ring_device *ring)
+{
+    if (!vring->translate)
+        return ebb_ring_device_init(ring, vring->size, vring->desc, vring->avail, vring->used,
+                                    start, ebb_memory_at, device->config.memory);
+    return ebb_ring_device_init(ring, vring->size, vring->desc, vring->avail, vring->used, start,
+                                vring->translate, vring->translate_ctx);
+}
+
+/* Its ring is in no memory any more: nothing can be taken from there, nor go back. */
+static void lose(struct ebb_balloon_device *device, struct ebb__balloon_queue *queue)
+{
+    ebb__balloon_fault(device, EBB_FAULT_QUEUE);
+    if (queue == &device->queues[EBB_BALLOON_STATS])
+        device->stats_held = false;
+    if (queue == &device->queues[device->batch.which])
+        ebb__batch_orphan(device);
+    *queue = (struct ebb__balloon_queue){.running = false};
+    ebb__balloon_needs_reset(device);
+}
+
+void ebb__balloon_follow(struct ebb_balloon_device *device)
+{
+    const struct ebb_memory *memory = device->config.memory;
+
+    if (device->memory_changes == memory->changes)
+        return;
+    device->memory_changes = memory->changes;
+    for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
+        struct ebb__balloon_queue *queue = &device->queues[i];
+        struct ebb_ring_device ring;
+
+        if (!queue->running)
+            continue;
+        if (attach(device, &queue->vring, queue->ring.avail_idx, &ring) != 0) {
+            lose(device, queue);
+            continue;
+        }
+        ring.used_idx = queue->ring.used_idx;
+        ring.broken = queue->ring.broken;
+        queue->ring = ring;
+    }
+}
+
+/* ---- starting and stopping queues ---- */
+
+bool ebb__balloon_enabled(const struct ebb_balloon_device *device,
+                          const struct ebb__balloon_queue *queue)
+{
+    return !(device->disabled >> queue->number & 1);
+}
+
+void ebb_balloon_device_enable(struct ebb_balloon_device *device, unsigned number, bool on)
+{
+    struct ebb__balloon_queue *queue = running_queue(device, number);
+
+    if (number >= EBB_BALLOON_QUEUES)
+        return;
+    if (on)
+        device->disabled &= ~(1u << number);
+    else
+        device->disabled |= 1u << number;
+    if (on && queue) {
+        queue->pending = true;
+        device->config.ops->wake(device->config.ctx);
+    }
+}
+
+uint16_t ebb__balloon_next_index(const struct ebb_balloon_device *device,
+                                 const struct ebb__balloon_queue *queue)
+{
+    const bool held = queue == &device->queues[EBB_BALLOON_STATS] && device->stats_held;
+
+    return (uint16_t)(queue->ring.avail_idx - (held ? 1 : 0));
+}
+
+static int stop(struct ebb_balloon_device *device, struct ebb__balloon_queue *queue)
+{
+    int next;
+
+    if (device->batch.state != EBB__BATCH_NONE && queue == &device->queues[device->batch.which])
+        ebb__batch_flush(device);
+    next = ebb__balloon_next_index(device, queue);
+    if (queue == &device->queues[EBB_BALLOON_STATS])
+        device->stats_held = false;
+    if (queue->hushed)
+        ebb__balloon_listen(queue);
+    *queue = (struct ebb__balloon_queue){.running = false};
+    return next;
+}
+
+int ebb_balloon_device_stop(struct ebb_balloon_device *device, unsigned number)
+{
+    struct ebb__balloon_queue *queue;
+
+    ebb__balloon_follow(device);
+    queue = running_queue(device, number);
+    return queue ? stop(device, queue) : -EBB_ENOENT;
+}
+
+int ebb_balloon_device_start(struct ebb_balloon_device *device, unsigned number,
+                             const struct ebb_balloon_device_vring *vring)
+{
+    const int which = ebb__balloon_queue_of(device, number);
+    struct ebb__balloon_queue *queue;
+    int err;
+
+    ebb__balloon_follow(device);
+    if (which < 0)
+        return -EBB_EINVAL;
+    queue = &device->queues[which];
+    if (queue->running && queue->number != number)
+        return -EBB_EINVAL;
+    if (queue->running)
+        stop(device, queue);
+    err = attach(device, vring, vring->start, &queue->ring);
+    if (err) {
+        ebb__balloon_fault(device, EBB_FAULT_QUEUE);
+        return err;
+    }
+    queue->vring = *vring;
+    queue->number = number;
+    queue->running = true;
+    ebb__balloon_listen(queue);
+    return 0;
+}
+
+/* ---- serving ---- */
+
+/* One chain of a queue that needs no batch. True: one went back. */
+static bool serve_chain(struct ebb_balloon_device *device, struct ebb__balloon_queue *queue,
+                        const struct ebb__balloon_chain *chain)
+{
+    if (queue == &device->queues[EBB_BALLOON_STATS])
+        return ebb__balloon_stats_chain(device, chain);
+    if (ebb__balloon_enabled(device, queue))
+        ebb__balloon_hint_chain(device, chain);
+    ebb_ring_device_put(&queue->ring, chain->head, 0);
+    device->stats.chains[EBB_BALLOON_HINT]++;
+    return true;
+}
+
+/* A bounded number of chains of a queue that needs no batch. */
+static void serve_queue(struct ebb_balloon_device *device, struct ebb__balloon_queue *queue)
+{
+    struct ebb__balloon_chain chain;
+    bool back = false;
+    unsigned n;
+
+    device->steps = 0;
+    for (n = 0; n < device->config.batch_chains && device->steps < EBB__BALLOON_STEPS; n++) {
+        if (!ebb__balloon_take(device, queue, &chain))
+            break;
+        back |= serve_chain(device, queue, &chain);
+    }
+    if (queue->pending)
+        ebb__balloon_hush(queue);
+    if (back)
+        ebb__balloon_call(device, queue);
+}
+
+static void serve_unbatched(struct ebb_balloon_device *device)
+{
+    struct ebb__balloon_queue *stats = &device->queues[EBB_BALLOON_STATS];
+    struct ebb__balloon_queue *hint = &device->queues[EBB_BALLOON_HINT];
+
+    /* A buffer that came back unread would be sent again at once, for ever. */
+    if (stats->pending && !ebb__balloon_enabled(device, stats))
+        stats->pending = false;
+    if (stats->pending)
+        serve_queue(device, stats);
+    if (hint->pending && !ebb__balloon_batched(device, EBB_BALLOON_HINT))
+        serve_queue(device, hint);
+}
+
+/* Can anything go on without a wake or the passing of time? */
+static bool has_more(const struct ebb_balloon_device *device)
+{
+    for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
+        const bool waits =
+            device->batch.state == EBB__BATCH_SUBMITTED && ebb__balloon_batched(device, i);
+
+        if (device->queues[i].pending && !waits)
+            return true;
+    }
+    return false;
+}
+
+bool ebb_balloon_device_work(struct ebb_balloon_device *device)
+{
+    ebb__balloon_follow(device);
+    serve_unbatched(device);
+    ebb__batch_work(device);
+    return has_more(device);
+}
+
+void ebb_balloon_device_kick(struct ebb_balloon_device *device, unsigned number)
+{
+    struct ebb__balloon_queue *queue = running_queue(device, number);
+
+    device->stats.kicks++;
+    if (!queue)
+        return;
+    queue->pending = true;
+    if (ebb_balloon_device_work(device))
+        device->config.ops->wake(device->config.ctx);
+}
+
+uint64_t ebb_balloon_device_due(const struct ebb_balloon_device *device)
+{
+    if (has_more(device))
+        return 0;
+    return device->batch.state == EBB__BATCH_GATHERING ? device->batch.due : UINT64_MAX;
+}
+
+bool ebb_balloon_device_idle(const struct ebb_balloon_device *device)
+{
+    return device->batch.state == EBB__BATCH_NONE && !has_more(device);
+}
+
+void ebb_balloon_device_quiesce(struct ebb_balloon_device *device)
+{
+    ebb__balloon_follow(device);
+    ebb__batch_flush(device);
+}

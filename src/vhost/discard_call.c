@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The system calls, and one batch from its extents to its account. */
+#include "discard_private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* One call discards no more (but for a backing page that is larger): it is what inhibit() waits
+ * for, and takes some 10 ms. The calls' own cost disappears in that. */
+#define CALL_BYTES ((uint64_t)128 << 20)
+
+/* A call that is interrupted so often in a row has failed. */
+#define TRIES 16u
+
+#define STAT_BLOCK 512u /* what st_blocks counts in */
+
+/* ---- the system's ---- */
+
+static int system_fallocate(void *ctx, int fd, int mode, uint64_t offset, uint64_t len)
+{
+    (void)ctx;
+    return fallocate(fd, mode, (off_t)offset, (off_t)len);
+}
+
+static int system_madvise(void *ctx, void *addr, size_t len, int advice)
+{
+    (void)ctx;
+    return madvise(addr, len, advice);
+}
+
+static int system_mincore(void *ctx, void *addr, size_t len, unsigned char *vec)
+{
+    (void)ctx;
+    return mincore(addr, len, vec);
+}
+
+static int64_t system_seek(void *ctx, int fd, uint64_t offset, int whence)
+{
+    (void)ctx;
+    return lseek(fd, (off_t)offset, whence);
+}
+
+static int system_blocks(void *ctx, int fd, uint64_t *taken, uint64_t *size)
+{
+    struct stat st;
+
+    (void)ctx;
+    if (fstat(fd, &st) != 0)
+        return -1;
+    *taken = (uint64_t)st.st_blocks * STAT_BLOCK;
+    *size = (uint64_t)st.st_size;
+    return 0;
+}
+
+static uint64_t system_now(void *ctx)
+{
+    struct timespec t;
+
+    (void)ctx;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * EBB__NS_PER_SECOND + (uint64_t)t.tv_nsec;
+}
+
+const struct ebb_discard_ops ebb__discard_system = {
+    .fallocate = system_fallocate,
+    .madvise = system_madvise,
+    .mincore = system_mincore,
+    .seek = system_seek,
+    .blocks = system_blocks,
+    .now = system_now,
+};
+
+/* ---- extents ---- */
+
+/* One system call; 0, or -1 and errno. */
+static int discard_once(const struct ebb_discard *discard, const struct ebb_region *region,
+                        uint64_t start, uint64_t len)
+{
+    const struct ebb_discard_ops *ops = discard->ops;
+
+    if (region->backing == EBB_BACKING_ANON)
+        return ops->madvise(ops->ctx, (void *)(uintptr_t)start, (size_t)len, MADV_DONTNEED);
+    return ops->fallocate(ops->ctx, region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, start,
+                          len);
+}
+
+/* 0 or an errno; with `discarding` held. */
+static int discard_call(struct ebb__work *work, const struct ebb_region *region, uint64_t start,
+                        uint64_t len)
+{
+    int err = EINTR;
+
+    for (unsigned tries = 0; err == EINTR && tries < TRIES; tries++) {
+        work->sum.calls++;
+        err = discard_once(work->discard, region, start, len) == 0 ? 0 : errno;
+    }
+    return err;
+}
+
+static void look(struct ebb__work *work, const struct ebb_region *region, uint64_t start,
+                 uint64_t len)
+{
+    struct ebb_discard *discard = work->discard;
+    uint64_t looked = 0, left;
+
+    if (discard->check_every == UINT32_MAX)
+        return;
+    if (discard->check_in > 0) {
+        discard->check_in--;
+        return;
+    }
+    left = ebb__effect(discard, region, start, len, &looked);
+    work->sum.checked_bytes += looked;
+    if (left > 0)
+        ebb__count_not(&work->sum, EBB_DISCARD_RESIDENT, left);
+    else
+        discard->check_in = discard->check_every - 1;
+}
+
+static void discard_piece(struct ebb__work *work, const struct ebb_region *region, uint64_t start,
+                          uint64_t len)
+{
+    struct ebb_discard *discard = work->discard;
+    bool inhibited;
+    int err = 0;
+
+    /* Who inhibits waits for this lock, and then knows that no call is going on. */
+    pthread_mutex_lock(&discard->discarding);
+    inhibited = atomic_load(&discard->inhibited);
+    if (!inhibited)
+        err = discard_call(work, region, start, len);
+    pthread_mutex_unlock(&discard->discarding);
+
+    if (inhibited) {
+        ebb__count_not(&work->sum, EBB_DISCARD_INHIBITED, len);
+    } else if (err != 0) {
+        ebb__count_not(&work->sum, EBB_DISCARD_FAILED, len);
+        work->sum.last_error = err;
+    } else {
+        work->sum.discarded_bytes += len;
+        look(work, region, start, len);
+    }
+}
+
+void ebb__extents_discard(struct ebb__work *work)
+{
+    for (unsigned i = 0; i < work->n; i++) {
+        const struct ebb__extent *extent = &work->extents[i];
+        const struct ebb_region *region = &work->discard->regions.regions[extent->region];
+        const uint64_t most = region->page > CALL_BYTES ? region->page : CALL_BYTES;
+
+        for (uint64_t start = extent->start; start < extent->end; start += most) {
+            const uint64_t left = extent->end - start;
+
+            discard_piece(work, region, start, left < most ? left : most);
+        }
+    }
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of the vhost-user session share. vhost_user.c takes messages apart and answers;
+ * vhost_user_memory.c maps guest memory; vhost_user_vring.c sets up, starts and stops queues;
+ * vhost_user_inflight.c is for what outlives the process; vhost_user_event.c touches the
+ * front-end's eventfds.
+ */
+#ifndef EBB_VHOST_VHOST_USER_PRIVATE_H
+#define EBB_VHOST_VHOST_USER_PRIVATE_H
+
+#include <ebb/vhost/vhost_user.h>
+
+#include <signal.h>
+
+/* ---- wire format: native byte order ---- */
+
+enum ebb__vu_request {
+    EBB__VU_GET_FEATURES = 1,
+    EBB__VU_SET_FEATURES = 2,
+    EBB__VU_SET_OWNER = 3,
+    EBB__VU_RESET_OWNER = 4,
+    EBB__VU_SET_MEM_TABLE = 5,
+    EBB__VU_SET_VRING_NUM = 8,
+    EBB__VU_SET_VRING_ADDR = 9,
+    EBB__VU_SET_VRING_BASE = 10,
+    EBB__VU_GET_VRING_BASE = 11,
+    EBB__VU_SET_VRING_KICK = 12,
+    EBB__VU_SET_VRING_CALL = 13,
+    EBB__VU_SET_VRING_ERR = 14,
+    EBB__VU_GET_PROTOCOL_FEATURES = 15,
+    EBB__VU_SET_PROTOCOL_FEATURES = 16,
+    EBB__VU_GET_QUEUE_NUM = 17,
+    EBB__VU_SET_VRING_ENABLE = 18,
+    EBB__VU_SET_BACKEND_REQ_FD = 21,
+    EBB__VU_GET_CONFIG = 24,
+    EBB__VU_SET_CONFIG = 25,
+    EBB__VU_GET_INFLIGHT_FD = 31,
+    EBB__VU_SET_INFLIGHT_FD = 32,
+    EBB__VU_RESET_DEVICE = 34,
+    EBB__VU_GET_MAX_MEM_SLOTS = 36,
+    EBB__VU_ADD_MEM_REG = 37,
+    EBB__VU_REM_MEM_REG = 38,
+};
+#define EBB__VU_BACKEND_CONFIG_CHANGE 2u /* of the back-end's requests */
+
+/* Message flags: the version in the lower two bits. */
+#define EBB__VU_VERSION_MASK 3u
+#define EBB__VU_VERSION      1u
+#define EBB__VU_REPLY        4u
+#define EBB__VU_NEED_REPLY   8u
+
+/* Among the device's features: there are protocol features. */
+#define EBB__VU_F_PROTOCOL ((uint64_t)1 << 30)
+
+/* Protocol features. */
+#define EBB__VU_P_MQ             ((uint64_t)1 << 0)
+#define EBB__VU_P_REPLY_ACK      ((uint64_t)1 << 3)
+#define EBB__VU_P_BACKEND_REQ    ((uint64_t)1 << 5)
+#define EBB__VU_P_CONFIG         ((uint64_t)1 << 9)
+#define EBB__VU_P_INFLIGHT_SHMFD ((uint64_t)1 << 12)
+#define EBB__VU_P_RESET_DEVICE   ((uint64_t)1 << 13)
+#define EBB__VU_P_MEM_SLOTS      ((uint64_t)1 << 15)
+
+struct ebb__vu_header {
+    uint32_t request;
+    uint32_t flags;
+    uint32_t size; /* of the payload */
+};
+_Static_assert(sizeof(struct ebb__vu_header) == 12, "header layout");
+
+struct ebb__vu_state {
+    uint32_t index;
+    uint32_t num;
+};
+
+struct ebb__vu_addr {
+    uint32_t index;
+    uint32_t flags;
+    uint64_t desc, used, avail, log;
+};
+_Static_assert(sizeof(struct ebb__vu_addr) == 40, "vring address layout");
+
+struct ebb__vu_region {
+    uint64_t gpa, size, user, offset;
+};
+_Static_assert(sizeof(struct ebb__vu_region) == 32, "memory region layout");
+#define EBB__VU_REGIONS 8u /* of SET_MEM_TABLE */
+
+/* Before `size` bytes of configuration space. */
+struct ebb__vu_config {
+    uint32_t offset;
+    uint32_t size;
+    uint32_t flags;
+};
+#define EBB__VU_CONFIG_BYTES 256u
+
+/* Senders that do not pack it have 4 bytes more at the end. */
+struct ebb__vu_inflight {
+    uint64_t mmap_size, mmap_offset;
+    uint16_t queues, queue_size;
+    uint32_t padding;
+};
+#define EBB__VU_INFLIGHT_PACKED 20u
+_Static_assert(sizeof(struct ebb__vu_inflight) == 24, "inflight description layout");
+
+#define EBB__VU_INDEX_MASK 0xffu  /* of the u64 of KICK, CALL, ERR */
+#define EBB__VU_NO_FD      0x100u /* in it: no descriptor comes with it */
+
+/* ---- session ---- */
+
+struct ebb__vu_queue {
+    uint32_t size;            /* 0: not set yet */
+    struct ebb__vu_addr addr; /* front-end's */
+    bool addressed;           /* addr is set */
+    uint16_t base;            /* next available index, when it starts */
+    bool enabled;             /* by the front-end */
+    bool running;             /* the device serves it */
+    bool suspended;           /* it would, if its ring lay in memory */
+    bool resume;              /* base is the used ring's index, see vhost_user_inflight.c */
+    bool kicked;              /* while held */
+    uint64_t held;            /* until then, unless it is enabled; 0: it is not held */
+    int kick, call, err;      /* eventfds; -1: none */
+};
+
+/* A file of guest memory, as it is mapped here: more than the region, if that does not begin at a
+ * page of the file. */
+struct ebb__vu_mapping {
+    char *base;
+    size_t len;
+    size_t page; /* of the mapping */
+    int fd;
+    uint64_t gpa, size, user; /* of the region */
+};
+
+/* Guest memory: the table and what it is made of, in any order. */
+struct ebb__vu_memory {
+    struct ebb_memory table;
+    unsigned n;
+    struct ebb__vu_mapping mappings[EBB_MEMORY_REGIONS];
+    uint64_t bytes;   /* of the regions */
+    const char *note; /* why one does not give memory back; NULL: all do */
+};
+
+struct ebb_vhost_user {
+    struct ebb_vhost_user_config config;
+    struct ebb__vu_memory *memory;
+    struct ebb_discard *discard;
+    struct ebb_balloon_device *device;
+    struct ebb__vu_queue queues[EBB_VHOST_USER_QUEUES];
+    uint64_t offered, features; /* virtio's; without bit 30 */
+    bool negotiated;            /* `features` were set */
+    uint64_t protocol;          /* accepted */
+    int backend;                /* socket for the back-end's requests; -1: none */
+    bool config_pending;        /* the front-end has to be told that the configuration changed */
+    uint64_t config_retry;      /* when to try again; 0: now */
+
+    /* The message that comes in. */
+    size_t have;
+    struct ebb__vu_header header; /* once have >= sizeof(header) */
+    int fds[EBB_VHOST_USER_FDS];  /* -1: taken */
+    unsigned n_fds;
+    _Alignas(8) unsigned char in[EBB_VHOST_USER_MESSAGE];
+
+    /* vhost_user_event.c */
+    unsigned long aio; /* aio_context_t; 0: none */
+    bool aio_tried;    /* to get one */
+    int empty;         /* a file without a byte */
+
+    bool ended;
+    const char *reason; /* why it ended, or why the message is refused */
+    int error;          /* the errno for it */
+    bool refused;       /* reason and error are of a refusal */
+    volatile sig_atomic_t faulted;
+    struct ebb_vhost_user_stats stats;
+};
+
+/* ---- vhost_user.c ---- */
+
+/* End the session. Returns -error. The first reason stays. */
+int ebb__vu_fail(struct ebb_vhost_user *session, int error, const char *reason);
+
+/* Do not grant the message. Returns -error, for the handler to return; nothing has changed. */
+int ebb__vu_refuse(struct ebb_vhost_user *session, int error, const char *reason);
+
+/* The i-th descriptor of the message, which is the caller's from now on. */
+int ebb__vu_take_fd(struct ebb_vhost_user *session, unsigned i);
+
+/* Answer the message that came in last. fd: -1, or one that is given away. */
+int ebb__vu_answer(struct ebb_vhost_user *session, const void *payload, uint32_t size, int fd);
+int ebb__vu_answer_u64(struct ebb_vhost_user *session, uint64_t value);
+
+/* After the device was at work: has a fault, or a callback, ended the session? */
+int ebb__vu_settle(struct ebb_vhost_user *session);
+
+/* By the discard's clock. */
+uint64_t ebb__vu_now(const struct ebb_vhost_user *session);
+
+/* ---- vhost_user_memory.c ---- */
+
+struct ebb__vu_memory *ebb__vu_memory_new(void);
+void ebb__vu_memory_free(struct ebb__vu_memory *memory);
+
+int ebb__vu_set_mem_table(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_get_max_mem_slots(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_add_mem_reg(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_rem_mem_reg(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+
+/* ---- vhost_user_vring.c ---- */
+
+void ebb__vu_queues_init(struct ebb_vhost_user *session);
+void ebb__vu_queues_release(struct ebb_vhost_user *session);
+
+/* Stop those that run, before the memory changes; and start them again where they were. A queue
+ * whose ring is not in memory then stays as it is until there is more. */
+void ebb__vu_queues_suspend(struct ebb_vhost_user *session);
+void ebb__vu_queues_resume(struct ebb_vhost_user *session);
+
+/* Forget what the balloon has gathered: from now on the guest may be another. */
+void ebb__vu_forget(struct ebb_vhost_user *session);
+
+/* Serve those that were not enabled in time; when the next one is due. */
+void ebb__vu_queues_release_held(struct ebb_vhost_user *session);
+uint64_t ebb__vu_queues_due(const struct ebb_vhost_user *session);
+
+/* Of the device. */
+void ebb__vu_call(void *session, unsigned queue);
+void ebb__vu_signal_errors(struct ebb_vhost_user *session);
+
+/* All rings are enabled, or (RESET_OWNER) disabled. */
+void ebb__vu_enable_all(struct ebb_vhost_user *session, bool on);
+void ebb__vu_queue_kicked(struct ebb_vhost_user *session, unsigned queue);
+
+int ebb__vu_set_vring_num(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_vring_addr(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_vring_base(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_get_vring_base(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_vring_kick(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_vring_call(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_vring_err(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_vring_enable(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_reset_device(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+
+/* ---- vhost_user_inflight.c ---- */
+
+int ebb__vu_get_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+
+/* ---- vhost_user_event.c ---- */
+
+/* -1 with errno: no descriptor for it. */
+int ebb__vu_events_init(struct ebb_vhost_user *session);
+void ebb__vu_events_release(struct ebb_vhost_user *session);
+
+/* Can fd be an eventfd? Asks nobody who could make one wait. */
+bool ebb__vu_is_event(int fd);
+bool ebb__vu_is_socket(int fd);
+
+/* Set it back, so that it is not readable any more. Negative errno: it is no such thing. */
+int ebb__vu_event_clear(int fd);
+
+/* Add one to it, never waiting for room. Negative errno: it is no eventfd. */
+int ebb__vu_event_signal(struct ebb_vhost_user *session, int fd);
+
+#endif
