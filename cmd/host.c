@@ -43,6 +43,27 @@ bool host_check_memory(const char *option, uint64_t bytes, uint64_t besides)
     return false;
 }
 
+bool host_check_hugetlb(const char *option, uint64_t bytes)
+{
+    static const char path[] = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
+    FILE *file = fopen(path, "re");
+    uint64_t pages = 0, needed = bytes >> 21;
+
+    if (file) {
+        if (fscanf(file, "%" SCNu64, &pages) != 1)
+            pages = 0;
+        fclose(file);
+    }
+    if (pages >= needed)
+        return true;
+    cmd_error("--backing hugetlb: %" PRIu64 " MiB need %" PRIu64
+              " free huge pages of 2 MiB, there are %" PRIu64
+              ". As root: `sysctl vm.nr_hugepages=%" PRIu64
+              "`, or a smaller %s, or another backing.",
+              bytes >> 20, needed, pages, needed, option);
+    return false;
+}
+
 bool host_check_thp(void)
 {
     static const char path[] = "/sys/kernel/mm/transparent_hugepage/enabled";
@@ -169,6 +190,13 @@ char *host_find_guest(void)
                                          EBB_GUEST_INSTALLED, NULL};
 
     return find_ours(places, R_OK);
+}
+
+char *host_find_ebbd(void)
+{
+    static const char *const places[] = {"ebbd", "ebbd/ebbd", EBB_EBBD_INSTALLED, NULL};
+
+    return find_ours(places, X_OK);
 }
 
 char *host_find_passes(void)

@@ -12,6 +12,8 @@
 
 /* Is there memory for what `option` asks for, and for so many bytes besides? */
 bool host_check_memory(const char *option, uint64_t bytes, uint64_t besides);
+/* Are there free huge pages of 2 MiB for so many bytes? */
+bool host_check_hugetlb(const char *option, uint64_t bytes);
 /* Can a process have transparent huge pages by madvise()? */
 bool host_check_thp(void);
 /* Can a file of this name be written? Leaves nothing behind. */
@@ -22,6 +24,8 @@ bool host_write_file(const char *path, const char *data, size_t len);
 char *host_find_program(const char *name);
 /* The reference guest that belongs to this program; NULL: none. To be freed. */
 char *host_find_guest(void);
+/* ebbd, likewise. */
+char *host_find_ebbd(void);
 /* The program behind the passes of `ebb bench trackers`, and the directory of traces, likewise. */
 char *host_find_passes(void);
 char *host_find_traces(void);

@@ -27,6 +27,8 @@ static const struct command {
     {"bench", ebb_cmd_bench,
      "measure: `ebb bench trackers` compares the ways of finding free blocks"},
     {"plot", ebb_cmd_plot, "draw the results of one or more runs into one picture"},
+    {"ctl", ebb_cmd_ctl, "ask ebbd something, or tell it to do something"},
+    {"top", ebb_cmd_top, "a live table of VMs: what they hold, waste and give back"},
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -70,6 +70,14 @@ char *qemu_version(const char *path)
     return version;
 }
 
+bool qemu_has_vhost_user(const char *version)
+{
+    unsigned major = 0, minor = 0;
+
+    return sscanf(version, "%u.%u", &major, &minor) == 2 &&
+           (major > 10 || (major == 10 && minor >= 2));
+}
+
 /*
  * What a Linux kernel is told besides: a console that is not in the way, an end
  * instead of a halt when it panics, and runs that are alike.
@@ -105,16 +113,36 @@ static void add_memory(struct args *args, const struct run_options *options)
     add(args, "-object");
     if (options->backing == BACKING_MEMFD)
         add(args, "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on", mib);
+    else if (options->backing == BACKING_HUGETLB)
+        add(args,
+            "memory-backend-memfd,id=ram,size=%" PRIu64 "M,share=on,hugetlb=on,hugetlbsize=2M",
+            mib);
     else
         add(args, "memory-backend-ram,id=ram,size=%" PRIu64 "M", mib);
 }
 
-static void add_balloon(struct args *args, const struct run_options *options)
+/* The balloon is ebbd's; QEMU passes it through. The size of its configuration space has to be
+ * told, and one size for all queues. */
+static void add_vhost_user(struct args *args, const struct run_options *options, int fd)
+{
+    add(args, "-chardev");
+    add(args, "socket,id=balloon,fd=%d", fd);
+    add(args, "-device");
+    add(args,
+        "vhost-user-test-device%s,chardev=balloon,virtio-id=5,num_vqs=5,vq_size=128,config_size=16",
+        options->machine == MACHINE_MICROVM ? "" : "-pci");
+}
+
+static void add_balloon(struct args *args, const struct run_options *options, int fd)
 {
     if (options->machine == MACHINE_MICROVM) {
         /* The guest speaks virtio 1 only. */
         add(args, "-global");
         add(args, "virtio-mmio.force-legacy=false");
+    }
+    if (fd >= 0) {
+        add_vhost_user(args, options, fd);
+        return;
     }
     add(args, "-device");
     add(args, "virtio-balloon-%s,free-page-reporting=%s",
@@ -149,13 +177,13 @@ static const char *accel_words(const struct run *run)
 pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
 {
     const struct run_options *options = run->options;
-    const int keep[] = {fds->telemetry, fds->console};
+    const int keep[] = {fds->telemetry, fds->console, fds->balloon};
     struct args args = {{NULL}, 0};
     struct child_config config = {.in = -1,
                                   .out = fds->err,
                                   .err = fds->err,
                                   .keep = keep,
-                                  .n_keep = 2,
+                                  .n_keep = fds->balloon >= 0 ? 3 : 2,
                                   .no_thp = options->backing == BACKING_ANON,
                                   .own_group = true};
     char *words = guest_words(options);
@@ -181,7 +209,7 @@ pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
     add(&args, "-smp");
     add(&args, "%u", options->cpus);
     add_memory(&args, options);
-    add_balloon(&args, options);
+    add_balloon(&args, options, fds->balloon);
     add_devices(&args, fds);
     add(&args, "-kernel");
     add(&args, "%s", run->guest_path);

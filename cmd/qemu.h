@@ -10,11 +10,15 @@ struct qemu_fds {
     int telemetry; /* a pipe, to write */
     int console;   /* a connected socket */
     int err;       /* its standard error */
+    int balloon;   /* a connected socket, to ebbd; -1: the balloon is its own */
 };
 
 /* "7.2.22", from `qemu --version`; NULL, and an explanation on stderr, if that
  * does not run. To be freed. */
 char *qemu_version(const char *path);
+
+/* Has a QEMU of this version the generic vhost-user device? */
+bool qemu_has_vhost_user(const char *version);
 
 /* Start it. The pid, or a negated errno. */
 pid_t qemu_start(const struct run *run, const struct qemu_fds *fds);

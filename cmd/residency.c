@@ -38,6 +38,11 @@ void residency_close(struct residency *residency)
     residency->fd = residency->status_fd = -1;
 }
 
+static bool is_file(const struct residency *residency)
+{
+    return residency->backing == BACKING_MEMFD || residency->backing == BACKING_HUGETLB;
+}
+
 static int open_proc(pid_t pid, const char *name)
 {
     char path[64];
@@ -111,7 +116,7 @@ bool residency_find(struct residency *residency)
 {
     if (residency->fd >= 0)
         return true;
-    if (residency->backing == BACKING_MEMFD)
+    if (is_file(residency))
         return find_memfd(residency);
     return find_anonymous(residency);
 }
@@ -251,7 +256,7 @@ bool residency_read(struct residency *residency, enum residency_care care, uint6
     uint64_t process, now = cmd_now_ns(), cost, rest;
     struct stat st;
 
-    if (residency->backing == BACKING_MEMFD) {
+    if (is_file(residency)) {
         if (fstat(residency->fd, &st) != 0)
             return false;
         *kib = (uint64_t)st.st_blocks / 2; /* of 512 bytes */

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-enum backing { BACKING_ANON, BACKING_MEMFD, BACKING_THP };
+enum backing { BACKING_ANON, BACKING_MEMFD, BACKING_THP, BACKING_HUGETLB };
 
 struct residency {
     pid_t pid;
@@ -18,9 +18,9 @@ struct residency {
     uint64_t bytes; /* size of the guest's memory: how the mapping is recognized */
 
     /* Private. */
-    int fd;              /* memfd: the guest's memory; else the process's smaps; -1: none yet */
-    int status_fd;       /* anon, thp: the process's status */
-    char range[40];      /* anon, thp: the mapping as smaps writes it */
+    int fd;         /* memfd, hugetlb: the guest's memory; else the process's smaps; -1: none yet */
+    int status_fd;  /* anon, thp: the process's status */
+    char range[40]; /* anon, thp: the mapping as smaps writes it */
     uint64_t exact_kib;  /* last exact reading, */
     uint64_t exact_cost; /*   how many ns it took, */
     uint64_t exact_end;  /*   and when it ended */

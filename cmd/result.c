@@ -198,6 +198,7 @@ struct json_object *result_json(const struct run *run, const struct record_resul
     result_add_text(json, "machine", run_machine_names[options->machine]);
     result_add_text(json, "accel", run_accel_names[run->accel]);
     result_add_text(json, "backing", run_backing_names[options->backing]);
+    result_add_text(json, "host", run->backend_path ? "ebbd" : "qemu");
     result_add_text(json, "reporting", options->reporting ? "on" : "off");
     result_add_count(json, "guest_mib", options->memory >> 20);
     result_add_count(json, "cpus", options->cpus);
@@ -218,6 +219,8 @@ struct json_object *result_json(const struct run *run, const struct record_resul
     result_add_count(json, "verify_errors", errors);
     add_cpu_times(json, &run->record);
     result_add(json, "vmm_cpu_ms", result_digits((double)run->vmm_cpu_ns / 1e6, 1));
+    result_add(json, "ebbd_cpu_ms",
+               run->backend_path ? result_digits((double)run->backend_cpu_ns / 1e6, 1) : NULL);
     result_add_count(json, "malformed_lines", run->malformed);
     result_add(json, "results", results_json(&run->record));
     result_add(json, "engine",

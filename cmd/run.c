@@ -142,6 +142,25 @@ static bool find_guest(struct run *run)
     return true;
 }
 
+/* The ebbd that the balloon shall be of, and a QEMU that lets it be. */
+static bool find_backend(struct run *run)
+{
+    const char *host = run->options->host;
+
+    if (strcmp(host, "qemu") == 0)
+        return true;
+    if (!qemu_has_vhost_user(run->qemu_version)) {
+        cmd_error("--host=%s: QEMU %s has no generic vhost-user device; 10.2 and later have one. "
+                  "`scripts/qemu DIR` gets one from Debian, then --qemu=DIR/qemu-system-x86_64",
+                  host, run->qemu_version);
+        return false;
+    }
+    run->backend_path = strcmp(host, "ebbd") == 0 ? host_find_ebbd() : host_find_program(host);
+    if (!run->backend_path)
+        cmd_error("--host=%s: not found beside this program or where it is installed", host);
+    return run->backend_path;
+}
+
 static bool prepare(struct run *run)
 {
     const struct run_options *options = run->options;
@@ -152,8 +171,12 @@ static bool prepare(struct run *run)
         return false;
     if (options->backing == BACKING_THP && !host_check_thp())
         return false;
-    return find_guest(run) && find_qemu(run) &&
-           host_check_memory("--memory", options->memory, VMM_BYTES) && choose_accel(run);
+    if (options->backing == BACKING_HUGETLB && !host_check_hugetlb("--memory", options->memory))
+        return false;
+    return find_guest(run) && find_qemu(run) && find_backend(run) &&
+           host_check_memory("--memory", options->backing == BACKING_HUGETLB ? 0 : options->memory,
+                             VMM_BYTES) &&
+           choose_accel(run);
 }
 
 /* ---- after the run ---- */
@@ -165,6 +188,17 @@ static void print_tail(const char *what, const struct text_tail *tail)
     fprintf(stderr, "---- %s\n", what);
     text_print(stderr, tail->text, tail->len);
     fprintf(stderr, "%s----\n", tail->text[tail->len - 1] == '\n' ? "" : "\n");
+}
+
+static void describe_backend_end(const struct session *session)
+{
+    int status = session->backend.wait_status;
+
+    if (WIFSIGNALED(status))
+        cmd_error("ebbd was killed by signal %d (%s)", WTERMSIG(status),
+                  strsignal(WTERMSIG(status)));
+    else
+        cmd_error("ebbd ended with status %d while its guest ran", WEXITSTATUS(status));
 }
 
 static void describe_qemu_end(const struct session *session)
@@ -207,7 +241,10 @@ static void explain(const struct session *session)
                   *step ? ", in step " : "", step);
         break;
     case RUN_QEMU:
-        describe_qemu_end(session);
+        if (session->backend_lost)
+            describe_backend_end(session);
+        else
+            describe_qemu_end(session);
         break;
     }
     if (!run->options->console && !run->options->interactive)
@@ -297,6 +334,7 @@ int ebb_cmd_run(int argc, char **argv)
     free(run.command);
     free(run.qemu_path);
     free(run.guest_path);
+    free(run.backend_path);
     free(run.qemu_version);
     return code;
 }

@@ -29,9 +29,10 @@ struct run_options {
     enum run_accel accel;
     enum backing backing;
     bool reporting;
-    const char *qemu;                     /* program */
-    const char *guest;                    /* ELF file; NULL: find it */
-    bool linux_guest;                     /* instead: the one of lab/linux, */
+    const char *qemu;  /* program */
+    const char *host;  /* "qemu", "ebbd", or the file of an ebbd: who has the balloon */
+    const char *guest; /* ELF file; NULL: find it */
+    bool linux_guest;  /* instead: the one of lab/linux, */
     const char *kernel, *initrd, *append; /* its files, and words for its kernel or NULL */
     bool icount;                          /* guest time is counted in instructions */
     const char *json, *plot;
@@ -52,7 +53,7 @@ enum run_status {
     RUN_PANIC,       /* of the guest */
     RUN_RESET,       /* the guest reset itself or switched itself off */
     RUN_HANG,        /* silent for too long */
-    RUN_QEMU,        /* QEMU failed, or was killed by someone */
+    RUN_QEMU,        /* QEMU, or ebbd, failed, or was killed by someone */
     RUN_HOST,        /* this side failed */
     RUN_INTERRUPTED, /* by a signal to ebb */
 };
@@ -62,12 +63,13 @@ struct run {
     const struct run_options *options;
     char *command; /* as typed, for a shell */
     char *qemu_path, *guest_path, *qemu_version;
+    char *backend_path;   /* of ebbd; NULL: the balloon is QEMU's */
     enum run_accel accel; /* chosen */
     struct record record;
     enum run_status status;
     int signal; /* of INTERRUPTED */
     uint64_t malformed;
-    uint64_t vmm_cpu_ns;
+    uint64_t vmm_cpu_ns, backend_cpu_ns;
     uint64_t end_ns;
 };
 

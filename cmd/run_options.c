@@ -22,7 +22,7 @@ _Static_assert(RUN_SETTINGS *(SETTING_MAX + 1) + WORKLOAD_MAX + sizeof("script=\
 
 const char *const run_machine_names[] = {"q35", "pc", "microvm", NULL};
 const char *const run_accel_names[] = {"auto", "tcg", "kvm", NULL};
-const char *const run_backing_names[] = {"anon", "memfd", "thp", NULL};
+const char *const run_backing_names[] = {"anon", "memfd", "thp", "hugetlb", NULL};
 
 enum key {
     KEY_MEMORY = 'm',
@@ -45,6 +45,7 @@ enum key {
     KEY_INITRD,
     KEY_APPEND,
     KEY_ICOUNT,
+    KEY_HOST,
 };
 
 static const struct argp_option argp_options[] = {
@@ -65,9 +66,14 @@ static const struct argp_option argp_options[] = {
     {"machine", KEY_MACHINE, "q35|pc|microvm", 0, "QEMU's machine type (default q35)", 2},
     {"accel", KEY_ACCEL, "auto|tcg|kvm", 0,
      "How QEMU runs it; auto takes KVM where a short test shows it to be fast (default auto)", 2},
-    {"backing", KEY_BACKING, "anon|memfd|thp", 0,
-     "The guest's memory on the host: private pages, a shared memfd, or private huge pages "
-     "(default memfd)",
+    {"backing", KEY_BACKING, "anon|memfd|thp|hugetlb", 0,
+     "The guest's memory on the host: private pages, a shared memfd, private huge pages, or a "
+     "shared memfd of hugetlbfs with 2 MiB pages (default memfd)",
+     2},
+    {"host", KEY_HOST, "qemu|ebbd|PATH", 0,
+     "Whose balloon it is: QEMU's, or that of an ebbd started for this run, which needs QEMU 10.2 "
+     "or "
+     "later and memory that is shared (default qemu)",
      2},
     {"qemu", KEY_QEMU, "PATH", 0, "The QEMU to use (default qemu-system-x86_64)", 2},
     {"guest", KEY_GUEST, "PATH|linux", 0,
@@ -228,6 +234,10 @@ static void check_together(struct argp_state *state, struct run_options *options
         options->timeout = options->icount ? 120 : 30;
     if (!options->workload)
         options->workload = options->interactive ? "" : "memhog 75%; idle 3";
+    if (strcmp(options->host, "qemu") != 0 && options->backing != BACKING_MEMFD &&
+        options->backing != BACKING_HUGETLB)
+        argp_error(state, "--host=%s works on memory that is shared: --backing=memfd or hugetlb",
+                   options->host);
     if (options->linux_guest)
         check_linux(state, options);
     else if (options->kernel || options->initrd || options->append)
@@ -266,6 +276,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_QEMU:
         options->qemu = arg;
+        return 0;
+    case KEY_HOST:
+        if (!*arg)
+            argp_error(state, "--host is qemu, ebbd, or the file of an ebbd");
+        options->host = arg;
         return 0;
     case KEY_GUEST:
         options->linux_guest = strcmp(arg, "linux") == 0;
@@ -322,7 +337,8 @@ void run_options_parse(int argc, char **argv, struct run_options *options)
                                     .accel = ACCEL_AUTO,
                                     .backing = BACKING_MEMFD,
                                     .reporting = true,
-                                    .qemu = "qemu-system-x86_64"};
+                                    .qemu = "qemu-system-x86_64",
+                                    .host = "qemu"};
     cmd_argp_setup();
     argp_parse(&argp, argc, argv, 0, NULL, options);
 }

@@ -73,6 +73,8 @@ static bool start_qemu(struct session *session)
 {
     int telemetry[2], err[2], console[2];
     struct qemu_fds fds;
+    int balloon = -1;
+    bool served = true;
 
     if (pipe2(telemetry, O_CLOEXEC) != 0 || pipe2(err, O_CLOEXEC) != 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, console) != 0) {
@@ -84,16 +86,21 @@ static bool start_qemu(struct session *session)
     session->telemetry_fd = telemetry[0];
     session->err_fd = err[0];
     session->console_fd = console[0];
-    fds = (struct qemu_fds){telemetry[1], console[1], err[1]};
+    if (session->run->backend_path)
+        served = backend_start(&session->backend, session->run, err[1], &balloon);
+    fds = (struct qemu_fds){telemetry[1], console[1], err[1], balloon};
     fcntl(session->telemetry_fd, F_SETFL, O_NONBLOCK);
     fcntl(session->err_fd, F_SETFL, O_NONBLOCK);
     fcntl(session->console_fd, F_SETFL, O_NONBLOCK);
-    session->pid = qemu_start(session->run, &fds);
+    if (served)
+        session->pid = qemu_start(session->run, &fds);
     close(telemetry[1]);
     close(console[1]);
     close(err[1]);
-    if (session->pid > 0)
-        return true;
+    if (balloon >= 0)
+        close(balloon);
+    if (!served || session->pid > 0)
+        return served;
     cmd_error("cannot start %s: %s", session->run->qemu_path, strerror(-session->pid));
     return false;
 }
@@ -300,6 +307,18 @@ static void read_input(struct session *session)
         (void)!send(session->console_fd, keys, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+/* QEMU goes on without its balloon, but then this is not the run that was asked for. */
+static void lose_backend(struct session *session)
+{
+    if (session->killed || session->exited || !backend_ended(&session->backend))
+        return;
+    /* It ends well when QEMU hangs up, which may be a moment before QEMU has ended. */
+    if (session->backend.wait_status == 0)
+        return;
+    session->backend_lost = true;
+    stop(session, RUN_QEMU);
+}
+
 static void read_signals(struct session *session)
 {
     struct signalfd_siginfo info;
@@ -308,6 +327,7 @@ static void read_signals(struct session *session)
         switch (info.ssi_signo) {
         case SIGCHLD:
             reap(session, WNOHANG);
+            lose_backend(session);
             break;
         case SIGWINCH:
             view_resize(&session->view);
@@ -400,6 +420,8 @@ static void finish(struct session *session)
         kill_qemu(session);
         reap(session, 0);
     }
+    backend_finish(&session->backend);
+    run->backend_cpu_ns = session->backend.cpu_ns;
     if (session->sampling)
         sampler_stop(&session->sampler);
     run->end_ns = cmd_now_ns();

@@ -7,6 +7,7 @@
 #ifndef SESSION_H
 #define SESSION_H
 
+#include "backend.h"
 #include "run.h"
 #include "sampler.h"
 #include "telemetry.h"
@@ -23,6 +24,8 @@
 struct session {
     struct run *run;
     pid_t pid; /* above 0: QEMU was started */
+    struct backend backend;
+    bool backend_lost; /* it ended before QEMU did */
     int wait_status;
     struct text_tail console, err; /* of the guest, of QEMU */
 

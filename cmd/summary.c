@@ -138,8 +138,11 @@ static void print_figures(const struct run *run, const struct record_result *res
     if (run->record.ended)
         printf("  %" PRIu64 " checks of frames in use, %" PRIu64 " found damaged\n", end->checks,
                end->errors);
-    printf("  QEMU %s used %.1f s of CPU time in %.1f s\n\n", run->qemu_version,
+    printf("  QEMU %s used %.1f s of CPU time in %.1f s", run->qemu_version,
            (double)run->vmm_cpu_ns / 1e9, (double)(run->end_ns - run->record.start_ns) / 1e9);
+    if (run->backend_path)
+        printf(", ebbd %.2f s", (double)run->backend_cpu_ns / 1e9);
+    printf("\n\n");
 }
 
 void view_summary(const struct run *run, const struct record_result *result)

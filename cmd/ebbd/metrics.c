@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "metrics.h"
+#include "status.h"
+#include "vm.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum unit { NONE, BYTES, PAGES /* of 4 KiB, told in bytes */, NANOSECONDS /* told in seconds */ };
+
+/* A family with one sample for each VM, taken from a field of its view. */
+static const struct family {
+    const char *name; /* less "ebb_" and "_total", with its unit */
+    const char *help;
+    bool counter;
+    enum unit unit;
+    size_t offset; /* of a uint64_t in struct vm_view */
+} families[] = {
+#define COUNTER(name, unit, field, help)                        \
+    {                                                           \
+        name, help, true, unit, offsetof(struct vm_view, field) \
+    }
+#define GAUGE(name, unit, field, help)                           \
+    {                                                            \
+        name, help, false, unit, offsetof(struct vm_view, field) \
+    }
+    GAUGE("assigned_bytes", BYTES, assigned, "Guest memory that the front-end shares."),
+    GAUGE("resident_bytes", BYTES, resident, "What the files behind guest memory take."),
+    GAUGE("balloon_target_bytes", BYTES, target, "What the balloon shall take."),
+    GAUGE("balloon_actual_bytes", BYTES, actual, "What the guest says that it has."),
+    GAUGE("rate_limit_bytes", BYTES, rate, "Bytes a second that are discarded at most. 0: any."),
+    GAUGE("gathered_bytes", BYTES, discard.gathered_bytes,
+          "Memory of the balloon that waits for the rest of its backing pages."),
+    COUNTER("connections", NONE, front_ends.connections, "Front-ends that were served."),
+    COUNTER("connections_ended", NONE, front_ends.protocol_errors,
+            "Front-ends that were disconnected for what they did."),
+    COUNTER("connections_turned_away", NONE, front_ends.turned_away,
+            "Front-ends that were not served."),
+    COUNTER("kicks", NONE, device.kicks, "Notifications by the guest."),
+    COUNTER("reported_bytes", BYTES, device.reported_bytes, "Free pages that the guest reported."),
+    COUNTER("hinted_bytes", BYTES, device.hinted_bytes, "Free pages that the guest hinted."),
+    COUNTER("inflated_bytes", PAGES, device.inflated_pages, "Pages put into the balloon."),
+    COUNTER("deflated_bytes", PAGES, device.deflated_pages, "Pages taken from the balloon."),
+    COUNTER("poison_skipped_bytes", BYTES, device.poison_skipped_bytes,
+            "Reported, and left since the guest wants its poison kept."),
+    COUNTER("discard_batches", NONE, discard.batches, "Batches done."),
+    COUNTER("discard_ranges", NONE, discard.ranges, "Ranges in these."),
+    COUNTER("discard_calls", NONE, discard.calls, "System calls that discard."),
+    COUNTER("discard_asked_bytes", BYTES, discard.asked_bytes, "Memory that was to be discarded."),
+    COUNTER("discarded_bytes", BYTES, discard.discarded_bytes, "Memory that was."),
+    COUNTER("discard_checked_bytes", BYTES, discard.checked_bytes,
+            "Discarded memory that was looked at afterwards."),
+    COUNTER("discard_held_seconds", NANOSECONDS, discard.held_ns,
+            "Time that batches waited for the rate limit."),
+    COUNTER("discard_wait_seconds", NANOSECONDS, discard.wait_ns,
+            "Time that batches waited for a thread."),
+    COUNTER("discard_busy_seconds", NANOSECONDS, discard.busy_ns, "Time that threads discarded."),
+};
+
+/* The VMs' views at one moment. */
+struct scrape {
+    const struct ebbd *daemon;
+    struct vm_view *views;
+    unsigned n;
+    struct evbuffer *to;
+};
+
+static const char *name_of(const struct scrape *scrape, unsigned i)
+{
+    return vm_name(scrape->daemon->vms[i]);
+}
+
+static void head(struct scrape *scrape, const char *name, const char *type, const char *unit,
+                 const char *help)
+{
+    evbuffer_add_printf(scrape->to, "# TYPE ebb_%s %s\n", name, type);
+    if (unit)
+        evbuffer_add_printf(scrape->to, "# UNIT ebb_%s %s\n", name, unit);
+    evbuffer_add_printf(scrape->to, "# HELP ebb_%s %s\n", name, help);
+}
+
+static void seconds(struct scrape *scrape, uint64_t ns)
+{
+    evbuffer_add_printf(scrape->to, " %" PRIu64 ".%09" PRIu64 "\n", ns / 1000000000,
+                        ns % 1000000000);
+}
+
+static void add_family(struct scrape *scrape, const struct family *family)
+{
+    static const char *const units[] = {
+        [NONE] = NULL, [BYTES] = "bytes", [PAGES] = "bytes", [NANOSECONDS] = "seconds"};
+    uint64_t value;
+
+    head(scrape, family->name, family->counter ? "counter" : "gauge", units[family->unit],
+         family->help);
+    for (unsigned i = 0; i < scrape->n; i++) {
+        memcpy(&value, (const char *)&scrape->views[i] + family->offset, sizeof(value));
+        evbuffer_add_printf(scrape->to, "ebb_%s%s{vm=\"%s\"}", family->name,
+                            family->counter ? "_total" : "", name_of(scrape, i));
+        if (family->unit == NANOSECONDS)
+            seconds(scrape, value);
+        else
+            evbuffer_add_printf(scrape->to, " %" PRIu64 "\n",
+                                family->unit == PAGES ? value * EBB_FRAME_SIZE : value);
+    }
+}
+
+static void add_flag(struct scrape *scrape, const char *name, const char *help,
+                     bool (*flag)(const struct vm_view *view))
+{
+    head(scrape, name, "gauge", NULL, help);
+    for (unsigned i = 0; i < scrape->n; i++)
+        evbuffer_add_printf(scrape->to, "ebb_%s{vm=\"%s\"} %d\n", name, name_of(scrape, i),
+                            flag(&scrape->views[i]));
+}
+
+static bool is_connected(const struct vm_view *view)
+{
+    return view->connected_ns != 0;
+}
+
+static bool is_inhibited(const struct vm_view *view)
+{
+    return view->inhibited;
+}
+
+static bool needs_reset(const struct vm_view *view)
+{
+    return view->needs_reset;
+}
+
+/* By cause. */
+static void add_causes(struct scrape *scrape)
+{
+    head(scrape, "not_discarded_bytes", "counter", "bytes",
+         "Memory that was to be discarded and was not, or is still there.");
+    for (unsigned i = 0; i < scrape->n; i++) {
+        for (unsigned c = 0; c < EBB_DISCARD_CAUSES; c++)
+            evbuffer_add_printf(
+                scrape->to, "ebb_not_discarded_bytes_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
+                name_of(scrape, i), ebb_discard_cause_name((enum ebb_discard_cause)c),
+                scrape->views[i].discard.not_bytes[c]);
+    }
+    head(scrape, "guest_faults", "counter", NULL, "What the guest did that it must not.");
+    for (unsigned i = 0; i < scrape->n; i++) {
+        for (unsigned c = 0; c < EBB_FAULTS; c++)
+            evbuffer_add_printf(
+                scrape->to, "ebb_guest_faults_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
+                name_of(scrape, i), ebb_balloon_fault_name((enum ebb_balloon_fault)c),
+                scrape->views[i].device.faults[c]);
+    }
+}
+
+/* What guests say of themselves. A guest that never did has no samples. */
+static void add_guests(struct scrape *scrape)
+{
+    head(scrape, "guest_statistic", "gauge", NULL, "What the guest said last.");
+    for (unsigned i = 0; i < scrape->n; i++) {
+        const struct ebb_balloon_guest_stats *guest = &scrape->views[i].guest;
+
+        for (unsigned tag = 0; guest->at_ns && tag < EBB_BALLOON_DEVICE_TAGS; tag++) {
+            if (guest->known & (1u << tag))
+                evbuffer_add_printf(
+                    scrape->to, "ebb_guest_statistic{vm=\"%s\",name=\"%s\"} %" PRIu64 "\n",
+                    name_of(scrape, i), status_guest_names[tag], guest->values[tag]);
+        }
+    }
+    head(scrape, "guest_statistic_age_seconds", "gauge", "seconds", "How long ago that was.");
+    for (unsigned i = 0; i < scrape->n; i++) {
+        if (!scrape->views[i].guest.at_ns)
+            continue;
+        evbuffer_add_printf(scrape->to, "ebb_guest_statistic_age_seconds{vm=\"%s\"}",
+                            name_of(scrape, i));
+        seconds(scrape, scrape->views[i].guest_age_ns);
+    }
+}
+
+/* The last bucket has no upper bound. */
+static void add_buckets(struct scrape *scrape, const char *vm,
+                        const struct ebb_discard_stats *stats)
+{
+    const char *name = "ebb_discard_latency_seconds";
+    uint64_t sum = 0;
+
+    for (unsigned b = 0; b < EBB_DISCARD_BUCKETS; b++) {
+        sum += stats->latency[b];
+        if (b + 1 < EBB_DISCARD_BUCKETS)
+            evbuffer_add_printf(scrape->to, "%s_bucket{vm=\"%s\",le=\"%.6f\"} %" PRIu64 "\n", name,
+                                vm, (double)(1u << b) / 1e6, sum);
+    }
+    evbuffer_add_printf(scrape->to, "%s_bucket{vm=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, vm,
+                        sum);
+    evbuffer_add_printf(scrape->to, "%s_count{vm=\"%s\"} %" PRIu64 "\n", name, vm, sum);
+    evbuffer_add_printf(scrape->to, "%s_sum{vm=\"%s\"}", name, vm);
+    seconds(scrape, stats->held_ns + stats->wait_ns + stats->busy_ns);
+}
+
+static void add_process(struct scrape *scrape)
+{
+    struct rusage usage;
+    uint64_t us;
+
+    head(scrape, "build", "info", NULL, "The version of ebb.");
+    evbuffer_add_printf(scrape->to, "ebb_build_info{version=\"" EBB_VERSION "\"} 1\n");
+    head(scrape, "vms", "gauge", NULL, "VMs that are served or listened for.");
+    evbuffer_add_printf(scrape->to, "ebb_vms %u\n", scrape->n);
+    if (getrusage(RUSAGE_SELF, &usage) != 0)
+        return;
+    us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+         (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+    head(scrape, "cpu_seconds", "counter", "seconds", "CPU time of ebbd, user and system.");
+    evbuffer_add_printf(scrape->to, "ebb_cpu_seconds_total");
+    seconds(scrape, us * 1000);
+}
+
+int metrics_text(const struct ebbd *daemon, struct evbuffer *to)
+{
+    struct scrape scrape = {.daemon = daemon, .n = daemon->n_vms, .to = to};
+
+    scrape.views = calloc(scrape.n + 1u, sizeof(*scrape.views));
+    if (!scrape.views)
+        return -1;
+    for (unsigned i = 0; i < scrape.n; i++)
+        vm_look(daemon->vms[i], &scrape.views[i]);
+    add_process(&scrape);
+    add_flag(&scrape, "connected", "A front-end is connected.", is_connected);
+    add_flag(&scrape, "inhibited", "Discarding is inhibited.", is_inhibited);
+    add_flag(&scrape, "needs_reset",
+             "The guest broke the protocol and is not served until it "
+             "resets its device.",
+             needs_reset);
+    for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
+        add_family(&scrape, &families[i]);
+    add_causes(&scrape);
+    add_guests(&scrape);
+    head(&scrape, "discard_latency_seconds", "histogram", "seconds",
+         "Batches by the time from being handed over to being done.");
+    for (unsigned i = 0; i < scrape.n; i++)
+        add_buckets(&scrape, name_of(&scrape, i), &scrape.views[i].discard);
+    free(scrape.views);
+    return evbuffer_add_printf(to, "# EOF\n") < 0 ? -1 : 0;
+}
+
+/* ---- HTTP, as much as a scrape takes: one request, one answer ---- */
+
+#define HEADERS_LIMIT 100u
+
+struct request {
+    const struct ebbd *daemon;
+    struct client *client;
+    unsigned lines;
+    enum { BAD, GET, HEAD, ELSEWHERE, METHOD } what;
+};
+
+static void reply(struct request *request, const char *status, const char *type,
+                  struct evbuffer *body)
+{
+    size_t len = evbuffer_get_length(body);
+    unsigned char *text = evbuffer_pullup(body, -1);
+    char head_lines[256];
+    int n = snprintf(head_lines, sizeof(head_lines),
+                     "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
+                     "Connection: close\r\n\r\n",
+                     status, type, len);
+
+    if (client_send(request->client, head_lines, (size_t)n) && request->what != HEAD && text)
+        client_send(request->client, text, len);
+    client_close(request->client);
+}
+
+static void answer(struct request *request)
+{
+    static const char plain[] = "text/plain; charset=utf-8";
+    struct evbuffer *body = evbuffer_new();
+
+    if (!body) {
+        client_close(request->client);
+        return;
+    }
+    if (request->what == BAD) {
+        evbuffer_add_printf(body, "This is no HTTP request.\n");
+        reply(request, "400 Bad Request", plain, body);
+    } else if (request->what == METHOD) {
+        evbuffer_add_printf(body, "Only GET and HEAD.\n");
+        reply(request, "405 Method Not Allowed\r\nAllow: GET, HEAD", plain, body);
+    } else if (request->what == ELSEWHERE) {
+        evbuffer_add_printf(body, "The metrics are at /metrics.\n");
+        reply(request, "404 Not Found", plain, body);
+    } else if (metrics_text(request->daemon, body) == 0) {
+        reply(request, "200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8",
+              body);
+    } else {
+        reply(request, "503 Service Unavailable", plain, body);
+    }
+    evbuffer_free(body);
+}
+
+/* "GET /metrics HTTP/1.1" */
+static void read_request_line(struct request *request, char *line)
+{
+    char *rest = line, *method = strsep(&rest, " "), *target = strsep(&rest, " ");
+
+    request->what = BAD;
+    if (!target || !rest || strncmp(rest, "HTTP/1.", 7) != 0)
+        return;
+    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
+        request->what = METHOD;
+        return;
+    }
+    target[strcspn(target, "?")] = '\0';
+    if (strcmp(target, "/metrics") != 0)
+        request->what = ELSEWHERE;
+    else
+        request->what = *method == 'G' ? GET : HEAD;
+}
+
+static void line(void *state, char *text, size_t len)
+{
+    struct request *request = state;
+
+    if (request->lines++ == 0) {
+        read_request_line(request, text);
+        if (request->what != BAD)
+            return;
+    } else if (len > 0 && request->lines < HEADERS_LIMIT) {
+        return;
+    } else if (len > 0) {
+        request->what = BAD;
+    }
+    answer(request);
+}
+
+static void *come(struct client *client, void *ctx)
+{
+    struct request *request = calloc(1, sizeof(*request));
+
+    if (request)
+        *request = (struct request){.daemon = ctx, .client = client};
+    return request;
+}
+
+static void too_long(void *state)
+{
+    struct request *request = state;
+
+    request->what = BAD;
+    answer(request);
+}
+
+struct server_config metrics_config(struct ebbd *daemon)
+{
+    return (struct server_config){
+        .line_limit = 8192,
+        .clients = 16,
+        .read_s = 10,
+        .write_s = 10,
+        .full = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n",
+        .ctx = daemon,
+        .come = come,
+        .line = line,
+        .too_long = too_long,
+        .gone = free,
+    };
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Listening. */
+#ifndef EBBD_SOCKETS_H
+#define EBBD_SOCKETS_H
+
+#include <event2/event.h>
+#include <stdbool.h>
+
+/* NAME.sock: what a VM's socket is called. */
+#define SOCKET_SUFFIX ".sock"
+
+/*
+ * A socket that listens at path, for its owner and group alone. A socket that is left there and
+ * that nobody listens on is replaced. -1: errno is set; EADDRINUSE: another process listens there,
+ * or it is no socket.
+ */
+int sockets_listen_unix(const char *path);
+
+/* "127.0.0.1:PORT" or "[::1]:PORT". -1: errno is set. */
+int sockets_listen_loopback(const char *address);
+
+/* The path that a socket listens at, to be freed; NULL: it does not listen at any, or it is no
+ * Unix stream socket that listens. */
+char *sockets_path(int fd);
+
+/* Is it the end of a connected Unix stream socket? */
+bool sockets_connected(int fd);
+
+/* Calls back with each connection (non-blocking, the callee's). Without descriptors left it waits
+ * for a second, rather than to be called over and over. */
+struct acceptor;
+struct acceptor *acceptor_new(struct event_base *base, int fd, void (*accepted)(void *ctx, int fd),
+                              void *ctx);
+/* Leave further connections waiting, or take them again. */
+void acceptor_pause(struct acceptor *acceptor, bool on);
+/* Closes the socket. NULL: nothing to do. */
+void acceptor_free(struct acceptor *acceptor);
+
+#endif

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Real guests on ebbd, behind a real QEMU's generic vhost-user device: the reference guest and Debian's
+Linux. The QEMU comes from scripts/qemu, which keeps it in $EBB_QEMU_DIR, or else in the build directory,
+and so does the kernel (test_linux.py). The other two of the four pairs, on QEMU's own balloon, are in
+test_return.py and test_linux.py.
+"""
+import os
+import signal
+import subprocess
+import time
+
+import e2e
+
+ROOT = os.path.join(e2e.HERE, "..", "..")
+HUGE = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+
+
+def kept(name, variable):
+    return os.environ.get(variable) or os.path.join(os.path.dirname(os.path.dirname(e2e.EBB)), name)
+
+
+def made(script, *args):
+    done = subprocess.run([os.path.join(ROOT, script), *args], text=True, capture_output=True,
+                          timeout=1200, env=dict(os.environ, LC_ALL="C"))
+    if done.returncode == 77:
+        e2e.skip_all(f"NO guest was tested on ebbd: {done.stderr}")
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return done.stdout
+
+
+def setUpModule():
+    directory = os.path.abspath(kept("qemu", "EBB_QEMU_DIR"))
+    made("scripts/qemu", directory)
+    Host.qemu = os.path.join(directory, "qemu-system-x86_64")
+
+
+class Host(e2e.Case):
+    qemu = None
+
+    def host(self, *args, rc=0):
+        return self.ebb("run", "--host", "ebbd", "--qemu", self.qemu, "--accel", "tcg", *args, rc=rc)
+
+    def linux(self, kernel, *args, rc=0):
+        files = made("lab/linux/build", "--kernel", kernel, kept("linux-guest", "EBB_LINUX_DIR"))
+        vmlinuz, initrd = files.split()[-2:]
+        return self.host("--guest", "linux", "--kernel", vmlinuz, "--initrd", initrd, "--timeout", "100",
+                         *args, rc=rc)
+
+    def check_returned(self, d, least):
+        self.assertEqual((d["status"], d["host"], d["verify_errors"]), ("ok", "ebbd", 0))
+        self.assertGreater(d["freed_mib"], 100)
+        self.assertGreater(d["returned_mib"], least * d["freed_mib"])
+        self.assertGreater(d["ebbd_cpu_ms"], 0)
+
+    def test_reference_guest(self):
+        self.check_returned(self.host("--memory", "512M", "--workload", "memhog 60%; idle 3").json(), 0.98)
+
+    def test_machines(self):
+        for machine in ("pc", "microvm"):
+            with self.subTest(machine):
+                d = self.host("--memory", "256M", "--machine", machine, "--workload",
+                              "memhog 60%; idle 3").json()
+                self.check_returned(d, 0.98)
+
+    def test_reports_all_the_time(self):
+        d = self.host("--memory", "256M", "--set", "report.window_max_ms=50", "--workload",
+                      "churn 60% 4; memhog 50%; idle 3; verify").json()
+        self.check_returned(d, 0.9)
+        self.assertGreater(d["reports"], 10)
+        self.assertEqual(d["failed_reports"], 0)
+
+    def test_linux_guests(self):
+        for kernel in ("6.12", "6.1"):
+            with self.subTest(kernel):
+                d = self.linux(kernel, "--memory", "512M", "--workload", "memhog 60%; idle 10").json()
+                self.check_returned(d, 0.5)
+
+    def test_without_reporting(self):
+        d = self.host("--memory", "256M", "--reporting", "off", "--workload", "memhog 60%; idle 2").json()
+        self.assertEqual((d["status"], d["reports"]), ("ok", 0))
+        self.assertLess(d["returned_mib"], 0.05 * d["freed_mib"])
+
+    def test_huge_pages(self):
+        """hugetlbfs gives back whole pages of 2 MiB, which are what the guests report."""
+        with open(HUGE) as f:
+            before = f.read()
+        self.addCleanup(self.reserve, before)
+        if not self.reserve(str(int(before) + 140)):
+            self.skipTest("huge pages cannot be reserved here: hugetlbfs was NOT tested")
+        d = self.host("--memory", "256M", "--backing", "hugetlb", "--workload", "memhog 60%; idle 3").json()
+        self.check_returned(d, 0.95)
+
+    def reserve(self, pages):
+        try:
+            with open(HUGE, "w") as f:
+                f.write(pages)
+            with open(HUGE) as f:
+                return int(f.read()) >= int(pages)
+        except OSError:
+            return False
+
+    def backend(self, run):
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            for pid, program in e2e.marked(run.mark).items():
+                if os.path.basename(program) == "ebbd":
+                    return pid
+            time.sleep(0.01)
+        return None
+
+    def test_ebbd_dies(self):
+        """The run says so and ends; nothing is left of it."""
+        run = e2e.Run("run", "--host", "ebbd", "--qemu", self.qemu, "--accel", "tcg", "--memory", "256M",
+                      "--workload", "idle 60")
+        pid = self.backend(run)
+        self.assertIsNotNone(pid)
+        self.assertTrue(run.wait_for("step: idle"))
+        os.kill(pid, signal.SIGKILL)
+        run.wait()
+        self.assertEqual(run.rc, 4, run.describe())
+        self.assertIn("ebbd was killed by signal 9", run.err)
+        self.assertEqual(run.leftovers(), {})
+
+    def test_not_possible(self):
+        run = self.host("--backing", "anon", rc=2)
+        self.assert_says(run, "memory that is shared", "--backing=memfd")
+        self.assert_says(self.ebb("run", "--host", "/nonexistent/ebbd", "--qemu", self.qemu, rc=4),
+                         "--host=/nonexistent/ebbd: not found")
+
+    def test_qemu_without_the_device(self):
+        old = e2e.QEMU
+        version = subprocess.run([old, "--version"], text=True, capture_output=True).stdout if old else ""
+        if not version or int(version.split()[3].split(".")[0]) > 10:
+            self.skipTest("the installed QEMU is none, or new")
+        self.assert_says(self.ebb("run", "--host", "ebbd", "--qemu", old, rc=4),
+                         "has no generic vhost-user device", "scripts/qemu")
+
+
+if __name__ == "__main__":
+    e2e.main()

@@ -1,0 +1,1092 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""ebbd, over its sockets: options, control, metrics, sandbox, front-ends good and bad.
+
+Called with the path of the program. Nothing here depends on how fast it is: what must come is
+waited for, for a minute."""
+import json
+import os
+import pwd
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import frontend
+from frontend import FrontEnd, Gone, MIB, PAGE, REPORTING, STATS, WRITE
+
+EBBD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
+HERE = os.path.dirname(os.path.abspath(__file__))
+PATIENCE = 60
+SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
+
+
+def sanitized():
+    """A sanitizer's runtime looks for leaks in the end by means that the sandbox takes away."""
+    with open(EBBD, "rb") as f:
+        program = f.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
+
+
+def wait_for(what, condition):
+    end = time.monotonic() + PATIENCE
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise AssertionError(f"waited for {PATIENCE} s: {what}")
+        time.sleep(0.005)
+
+
+class Control:
+    def __init__(self, path):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(path)
+        self.file = self.sock.makefile("rb")
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def line(self):
+        try:
+            line = self.file.readline()
+        except ConnectionResetError:  # hung up before it had read everything
+            return None
+        return json.loads(line) if line else None
+
+    def ask(self, command, **members):
+        self.send(json.dumps({"command": command, **members}).encode() + b"\n")
+        return self.line()
+
+    def vm(self, name):
+        vms = self.ask("status", vm=name)["vms"]
+        return vms[0]
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="ebbd-test-")
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.log = self.path("log")
+        self.daemon = None
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def start(self, *args, sandbox=None, vms=("a", "b"), env=None, wait=True, **keywords):
+        """ebbd with a control socket and VMs; ends with the test, and must end well."""
+        env = dict(os.environ if env is None else env)
+        for vm in vms:
+            args += ("--socket", self.path(vm + ".sock"))
+        if sandbox is None:
+            sandbox = not SANITIZED
+        if not sandbox:
+            args += ("--no-sandbox",)
+        elif SANITIZED:
+            env["ASAN_OPTIONS"] = "detect_leaks=0"
+        with open(self.log, "w") as log:
+            self.daemon = subprocess.Popen(
+                [EBBD, "--control", self.path("control"), "--stats=0", *args], stderr=log,
+                stdin=subprocess.DEVNULL, env=env, **keywords)
+        self.addCleanup(self.stop)
+        if wait:
+            wait_for("ebbd is ready", lambda: "ready" in self.said() or self.daemon.poll() is not None)
+            self.assertIsNone(self.daemon.poll(), self.said())
+            self.control = self.client()
+        return self.daemon
+
+    def client(self):
+        control = Control(self.path("control"))
+        self.addCleanup(control.close)
+        return control
+
+    def said(self):
+        with open(self.log) as f:
+            return f.read()
+
+    def stop(self, how=signal.SIGTERM):
+        if self.daemon is None:
+            return
+        daemon, self.daemon = self.daemon, None
+        if daemon.poll() is None:
+            daemon.send_signal(how)
+        self.assertEqual(daemon.wait(PATIENCE), 0, self.said())
+
+    def front(self, vm="a", **keywords):
+        front = FrontEnd(self.path(vm + ".sock"), **keywords)
+        self.addCleanup(front.close)
+        return front
+
+    def fds(self):
+        """What the daemon has open, by kind; that an eventfd is another one does not matter."""
+        base = f"/proc/{self.daemon.pid}/fd"
+        found = []
+        for fd in os.listdir(base):
+            try:
+                found.append(re.sub(r"\d+", "N", os.readlink(f"{base}/{fd}")))
+            except FileNotFoundError:  # closed meanwhile
+                found.append("gone")
+        return sorted(found)
+
+    def maps(self):
+        with open(f"/proc/{self.daemon.pid}/maps") as f:
+            return sum("memfd:guest" in line for line in f)
+
+    def gone(self, vm="a"):
+        wait_for("the daemon lets go", lambda: not self.control.vm(vm)["connected"])
+
+    def report(self, front, at=8 * MIB, length=4 * MIB):
+        """Report a range that is filled; until it came back, and went away."""
+        front.fill(at, length)
+        before, used = front.blocks(), front.used(REPORTING)
+        front.add(REPORTING, [(at, length, WRITE)])
+        wait_for("the report comes back", lambda: front.used(REPORTING) == (used + 1) & 0xFFFF)
+        self.assertLessEqual(front.blocks(), before - length)
+
+
+class Options(Case):
+    def run_it(self, *args, rc=2):
+        run = subprocess.run([EBBD, *args], capture_output=True, text=True, timeout=PATIENCE,
+                             stdin=subprocess.DEVNULL)
+        self.assertEqual(run.returncode, rc, run.stderr)
+        return run
+
+    def test_help(self):
+        text = self.run_it("--help", rc=0).stdout
+        for option in ("--socket", "--socket-dir", "--control", "--metrics", "--threads", "--rate",
+                       "--inhibit", "--user", "--withhold"):
+            self.assertIn(option, text)
+        self.assertRegex(self.run_it("--version", rc=0).stdout, r"^ebbd \d+\.\d+\.\d+\n$")
+
+    def test_wrong(self):
+        for args in (["stray"], ["--nonsense"], ["--threads", "0"], ["--threads", "65"],
+                     ["--rate", "-1"], ["--rate", "x"], ["--rate", "1K"], ["--check-every", "x"],
+                     ["--gather", "100001"], ["--stats", "3601"], ["--offer", "reporting"],
+                     ["--withhold", "deflate-on-oom"], ["--queues", "dense"], ["--files", "all"],
+                     ["--fd", "2"], ["--fd", "x"], ["--fd", "a b=5"], ["--fd", "=5"],
+                     ["--metrics", "0.0.0.0:80"], ["--metrics", "80"], ["--metrics", "unix:"],
+                     ["--metrics", "127.0.0.1:"], ["--metrics", "127.0.0.1:65536"],
+                     ["--discard-hints", "--withhold", "hint"]):
+            with self.subTest(args=args):
+                run = self.run_it("--socket", self.path("x.sock"), *args)
+                self.assertRegex(run.stderr, r"^(.*/)?ebbd: ")
+                self.assertFalse(os.path.exists(self.path("x.sock")))
+
+    def test_nothing_to_serve(self):
+        self.assertIn("nothing to serve", self.run_it().stderr)
+
+    def test_names(self):
+        for name in (".sock", "-x.sock", "a b.sock", "x" * 65 + ".sock"):
+            with self.subTest(name=name):
+                self.assertIn("NAME.sock", self.run_it("--socket", self.path(name)).stderr)
+        os.makedirs(self.path("d"))
+        run = self.run_it("--socket", self.path("x.sock"), "--socket", self.path("d/x.sock"))
+        self.assertIn("two sockets for the VM x", run.stderr)
+
+    def test_sockets(self):
+        with open(self.path("file.sock"), "w") as f:
+            f.write("precious")
+        for path, why in ((self.path("file.sock"), "no socket"),
+                          (self.path("none/x.sock"), "No such file"),
+                          (self.path("x" * 120 + ".sock"), "107 bytes")):
+            with self.subTest(path=path):
+                self.assertIn(why, self.run_it("--socket", path, rc=4).stderr)
+        with open(self.path("file.sock")) as f:
+            self.assertEqual(f.read(), "precious")
+        self.assertIn("--socket-dir", self.run_it("--socket-dir", self.path("none"), rc=4).stderr)
+        self.assertIn("no user", self.run_it("--socket", self.path("x.sock"), "--user", "nobody-at-all",
+                                             rc=4).stderr)
+
+    def test_a_live_socket_is_not_taken(self):
+        self.start()
+        self.assertIn("another process listens",
+                      self.run_it("--socket", self.path("a.sock"), rc=4).stderr)
+        self.assertEqual(len(self.control.ask("list")["vms"]), 2)
+
+    def test_fd_must_be_a_socket(self):
+        read, write = os.pipe()
+        run = subprocess.run([EBBD, "--no-sandbox", "--fd", str(read)], capture_output=True, text=True,
+                             timeout=PATIENCE, pass_fds=[read])
+        os.close(read)
+        os.close(write)
+        self.assertEqual(run.returncode, 2)
+        self.assertIn("no connected Unix stream socket", run.stderr)
+
+
+class Life(Case):
+    def test_signals(self):
+        self.start()
+        self.daemon.send_signal(signal.SIGHUP)
+        self.assertEqual(self.control.ask("version")["protocol"], 1)
+        self.stop(signal.SIGINT)
+        self.assertIn("ends", self.said())
+
+    def test_starts_again_on_the_sockets_left_behind(self):
+        self.start()
+        daemon, self.daemon = self.daemon, None
+        daemon.kill()
+        daemon.wait()
+        self.start()
+        self.front().start()
+
+    def test_sockets_are_for_owner_and_group(self):
+        self.start("--metrics", "unix:" + self.path("metrics"))
+        for name in ("a.sock", "control", "metrics"):
+            self.assertEqual(os.stat(self.path(name)).st_mode & 0o777, 0o660)
+
+    def test_ends_in_the_middle(self):
+        self.start()
+        front = self.front().start()
+        front.fill(8 * MIB, 16 * MIB)
+        front.add(REPORTING, [(8 * MIB, 16 * MIB, WRITE)])
+        self.stop()
+        self.assertTrue(front.hung_up())
+
+    def test_connection_handed_over(self):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.start("--fd", f"vm7={theirs.fileno()}", vms=(), pass_fds=[theirs.fileno()])
+        theirs.close()
+        front = FrontEnd(sock=ours)
+        self.addCleanup(front.close)
+        front.start()
+        self.report(front)
+        self.assertEqual(self.control.ask("list")["vms"],
+                         [{"name": "vm7", "connected": True, "socket": None}])
+        front.sock.close()
+        self.assertEqual(self.daemon.wait(PATIENCE), 0)
+
+    def test_notify(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.settimeout(PATIENCE)
+            notify.bind(self.path("notify"))
+            self.start(env=dict(os.environ, NOTIFY_SOCKET=self.path("notify")))
+            self.assertEqual(notify.recv(100), b"READY=1\n")
+            self.stop()
+            self.assertEqual(notify.recv(100), b"STOPPING=1\n")
+
+    def test_socket_activation(self):
+        names = ("web1.sock", "db.sock", "any", "other")
+        listening = []
+        for name in names:
+            sock = socket.socket(socket.AF_UNIX)
+            self.addCleanup(sock.close)
+            sock.bind(self.path(name))
+            sock.listen()
+            listening.append(sock)
+        # What systemd does: descriptors 3 and up, and the process's own id.
+        script = ("export LISTEN_PID=$$ LISTEN_FDS=4 "
+                  "LISTEN_FDNAMES=ebbd.socket:ebbd.socket:control:metrics; exec \"$@\"")
+        numbers = [sock.fileno() for sock in listening]
+
+        def place():
+            high = [os.dup2(fd, 100 + i) for i, fd in enumerate(numbers)]
+            for i, fd in enumerate(high):
+                os.dup2(fd, 3 + i)
+                os.close(fd)
+
+        args = [] if not SANITIZED else ["--no-sandbox"]
+        with open(self.log, "w") as log:
+            self.daemon = subprocess.Popen(["sh", "-c", script, "sh", EBBD, *args],
+                                           stderr=log, preexec_fn=place, close_fds=False)
+        self.addCleanup(self.stop)
+        control = Control(self.path("any"))
+        self.addCleanup(control.close)
+        self.assertEqual(sorted(vm["name"] for vm in control.ask("list")["vms"]), ["db", "web1"])
+        self.control = control
+        self.report(FrontEnd(self.path("web1.sock")).start())
+        with socket.socket(socket.AF_UNIX) as metrics:
+            metrics.settimeout(PATIENCE)
+            metrics.connect(self.path("other"))
+            metrics.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            self.assertIn(b" 200 ", metrics.recv(100))
+
+
+class Commands(Case):
+    def setUp(self):
+        super().setUp()
+        self.start()
+
+    def refused(self, why, command, **members):
+        answer = self.control.ask(command, **members)
+        self.assertEqual(list(answer), ["error"], answer)
+        self.assertRegex(answer["error"], why)
+
+    def test_version_list(self):
+        self.assertRegex(self.control.ask("version")["version"], r"^\d+\.\d+\.\d+$")
+        self.assertEqual(self.control.ask("list")["vms"],
+                         [{"name": n, "connected": False, "socket": self.path(n + ".sock")}
+                          for n in ("a", "b")])
+
+    def test_id(self):
+        for value in (7, "x", 1.5, True):
+            self.assertEqual(self.control.ask("version", id=value)["id"], value)
+        answer = self.control.ask("nonsense", id="y")
+        self.assertEqual(answer["id"], "y")
+        self.assertIn("version, list, status", answer["error"])
+
+    def test_wrong_members(self):
+        self.refused("no member 'vn'", "status", vn="a")
+        self.refused("no member 'vm'", "version", vm="a")
+        self.refused("no VM zz", "status", vm="zz")
+        self.refused("'vm' is the name", "status", vm=5)
+        self.refused("'vm' is the name", "status", vm="../a")
+        self.refused("'vm' is the name", "status", vm="a\0")
+        self.refused("'vm' is the name", "stats")
+        self.refused("not connected", "stats", vm="a")
+        self.refused("'on'", "inhibit")
+        self.refused("'on'", "inhibit", on="yes")
+        self.refused("whole number", "limits", rate=-1)
+        self.refused("whole number", "limits", rate=1.5)
+        self.refused("whole number", "limits", rate=1 << 60)
+        self.refused("whole number", "watch", interval_ms=1)
+        self.refused("whole number", "flush", timeout_ms="5")
+        self.refused("--socket-dir", "add", vm="c")
+        self.refused("there is a VM", "add", vm="a")
+        self.refused("stays as long as ebbd runs", "remove", vm="a")
+        self.assertIn("error", self.control.ask(5))
+
+    def test_lines(self):
+        self.control.send(b'\n\n{"command":"version"}\r\n{"command":"list"}\n')
+        self.assertIn("protocol", self.control.line())
+        self.assertIn("vms", self.control.line())
+        for junk in (b"nonsense\n", b"[1]\n", b"5\n", b'{"command":"list"} x\n', b'{"command"\n',
+                     b'{"a":[[[[[1]]]]]}\n', b"{'command':'list'}\n", b'{"command":"\xff"}\n',
+                     b"\0\n", b"x" * 4095 + b"\n", b"x" * 5000):
+            with self.subTest(junk=junk[:20]):
+                client = self.client()
+                client.send(junk)
+                self.assertIn("error", client.line())
+                self.assertIsNone(client.line())
+        self.assertIn("protocol", self.control.ask("version"))
+
+    def test_half_closed(self):
+        """As `nc` does."""
+        client = self.client()
+        client.send(b'{"command":"version"}\n{"command":"flush"}\n{"command":"list"}')
+        client.sock.shutdown(socket.SHUT_WR)
+        self.assertIn("protocol", client.line())
+        self.assertEqual(client.line(), {"vms": 2})
+        self.assertIsNone(client.line())
+
+    def test_clients_that_do_not_read(self):
+        """They cost one answer each, and nobody else notices."""
+        lazy = [self.client() for _ in range(8)]
+        for client in lazy:
+            client.sock.setblocking(False)
+            try:
+                while True:
+                    client.sock.send(b'{"command":"status"}\n' * 100)
+            except BlockingIOError:
+                pass
+        for _ in range(20):
+            self.assertEqual(len(self.control.ask("status")["vms"]), 2)
+        self.report(self.front().start())
+
+    def test_one_too_many(self):
+        clients = [self.client() for _ in range(63)]
+        for client in clients:
+            self.assertIn("protocol", client.ask("version"))
+        self.assertIn("64 clients", self.client().line()["error"])
+        clients[0].close()
+        wait_for("room again", lambda: "error" not in self.client().ask("version"))
+
+    def test_watch(self):
+        client = self.client()
+        self.assertEqual(len(client.ask("watch", interval_ms=100, id=3)["vms"]), 2)
+        first, second = client.line(), client.line()
+        self.assertGreater(second["now_ns"], first["now_ns"])
+        self.assertEqual(second["id"], 3)
+        client.send(b'{"command":"version","id":4}\n')
+        while (answer := client.line())["id"] == 3:
+            pass
+        self.assertIn("protocol", answer)
+        client.ask("watch", vm="b")
+        client.close()
+        self.assertIn("protocol", self.control.ask("version"))
+
+    def test_status(self):
+        front = self.front().start()
+        self.report(front)
+        front.add(REPORTING, [(1 << 40, 2 * MIB, WRITE)])
+        wait_for("the fault is counted", lambda: self.control.vm("a")["faults"]["pfn"] == 1)
+        vm = self.control.vm("a")
+        self.assertTrue(vm["connected"])
+        self.assertGreater(vm["connected_ns"], 0)
+        self.assertEqual(vm["memory"]["assigned_bytes"], 64 * MIB)
+        self.assertEqual(vm["memory"]["resident_bytes"], front.blocks())
+        self.assertEqual(vm["memory"]["regions"],
+                         [{"backing": "shared", "page_bytes": PAGE, "regions": 1, "bytes": 64 * MIB}])
+        self.assertEqual(vm["reported_bytes"], 4 * MIB)
+        self.assertEqual(vm["discard"]["discarded_bytes"], 4 * MIB)
+        self.assertEqual(vm["discard"]["not"]["resident"], {"bytes": 0, "ranges": 0})
+        self.assertEqual(sum(vm["discard"]["latency"]), vm["discard"]["batches"])
+        self.assertEqual(len(vm["discard"]["latency"]), 24)
+        self.assertIsNone(vm["discard"]["last_error"])
+        self.assertIsNone(vm["guest"])
+        self.assertEqual(vm["front_ends"]["connections"], 1)
+        self.assertFalse(self.control.vm("b")["connected"])
+
+    def test_counters_stay(self):
+        for i in range(1, 4):
+            front = self.front().start()
+            self.report(front)
+            front.close()
+            self.gone()
+            vm = self.control.vm("a")
+            self.assertEqual(vm["reported_bytes"], i * 4 * MIB)
+            self.assertEqual(vm["discard"]["discarded_bytes"], i * 4 * MIB)
+            self.assertEqual(vm["front_ends"]["hangups"], i)
+            self.assertEqual(vm["memory"]["assigned_bytes"], 0)
+
+    def test_resize(self):
+        self.refused("not connected", "resize", vm="a", balloon_bytes=0)
+        front = self.front()
+        front.greet()
+        front.config()
+        self.refused("not shared any memory", "resize", vm="a", balloon_bytes=0)
+        front.close()
+        self.gone()
+        front = self.front().start()
+        self.refused("either", "resize", vm="a")
+        self.refused("either", "resize", vm="a", balloon_bytes=0, memory_bytes=0)
+        for wrong in (1, -PAGE, 64 * MIB + PAGE, "1M", 1 << 63):
+            self.refused("multiple of 4096", "resize", vm="a", balloon_bytes=wrong)
+        self.assertEqual(self.control.ask("resize", vm="a", memory_bytes=48 * MIB),
+                         {"balloon_bytes": 16 * MIB})
+        # The front-end is told, by the channel that it gave.
+        self.assertEqual(front.backend.recv(100), struct.pack("<III", 2, 1, 0))
+        self.assertEqual(front.config()[0], 16 * MIB // PAGE)
+        front.set_actual(5)
+        wait_for("the actual size",
+                 lambda: self.control.vm("a")["balloon"]["actual_bytes"] == 5 * PAGE)
+        self.assertEqual(self.control.vm("a")["balloon"]["target_bytes"], 16 * MIB)
+
+    def test_inflate(self):
+        front = self.front().start()
+        front.fill(16 * MIB, MIB)
+        before = front.blocks()
+        front.inflate(range(16 * MIB // PAGE, 17 * MIB // PAGE))
+        wait_for("the pages come back", lambda: front.used(frontend.INFLATE) == 1)
+        self.assertLess(front.blocks(), before - MIB + 64 * PAGE)
+        self.assertEqual(self.control.vm("a")["inflated_bytes"], MIB)
+
+    def test_stats(self):
+        front = self.front().start()
+        front.give_stats({4: 1})  # the first is stale by definition
+        wait_for("it is held", lambda: self.control.vm("a")["kicks"] > 0)
+        self.control.send(b'{"command":"stats","vm":"a","id":1}\n')
+        wait_for("the guest is asked", lambda: front.used(STATS) == 1)
+        front.give_stats({4: 123 * MIB, 5: 456 * MIB, 99: 7})
+        answer = self.control.line()
+        self.assertEqual(answer["id"], 1)
+        self.assertEqual(answer["guest"]["free_bytes"], 123 * MIB)
+        self.assertEqual(answer["guest"]["total_bytes"], 456 * MIB)
+        self.assertNotIn("caches_bytes", answer["guest"])
+        self.assertGreaterEqual(self.control.vm("a")["guest"]["age_ns"], 0)
+        # Now it is silent: an error, in time; and another client is served meanwhile.
+        other = self.client()
+        self.control.send(b'{"command":"stats","vm":"a","timeout_ms":300}\n')
+        self.assertIn("protocol", other.ask("version"))
+        self.assertIn("not answered in time", self.control.line()["error"])
+        self.control.send(b'{"command":"stats","vm":"a","timeout_ms":60000}\n')
+        front.close()
+        self.assertIn("hung up", self.control.line()["error"])
+
+    def test_stats_not_negotiated(self):
+        self.front().start(features=frontend.F_REPORTING, queues=range(3))
+        self.refused("did not negotiate", "stats", vm="a")
+        self.refused("did not negotiate", "hint", vm="a", action="start")
+
+    def test_inhibit(self):
+        front = self.front().start()
+        self.assertEqual(self.control.ask("inhibit", vm="a", on=True), {"vms": 1})
+        front.fill(8 * MIB, MIB)
+        before = front.blocks()
+        front.add(REPORTING, [(8 * MIB, MIB, WRITE)])
+        wait_for("it comes back all the same", lambda: front.used(REPORTING) == 1)
+        self.assertEqual(front.blocks(), before)
+        vm = self.control.vm("a")
+        self.assertTrue(vm["inhibited"])
+        self.assertEqual(vm["discard"]["not"]["inhibited"]["bytes"], MIB)
+        self.assertFalse(self.control.vm("b")["inhibited"])
+        # It is the VM's, not the connection's.
+        front.close()
+        self.gone()
+        front = self.front().start()
+        self.assertTrue(self.control.vm("a")["inhibited"])
+        self.assertEqual(self.control.ask("inhibit", on=False), {"vms": 2})
+        self.report(front)
+
+    def test_limits(self):
+        self.assertEqual(self.control.ask("limits"), {"rate": 0})
+        self.assertEqual(self.control.ask("limits", vm="b", rate=MIB), {"rate": MIB})
+        self.assertEqual(self.control.ask("limits", vm="b"), {"rate": MIB})
+        self.assertEqual(self.control.ask("limits", vm="a"), {"rate": 0})
+        self.assertEqual(self.control.ask("limits", rate=2 * MIB), {"rate": 2 * MIB})
+        self.assertEqual(self.control.ask("limits", vm="b"), {"rate": 2 * MIB})
+
+    def test_flush(self):
+        front = self.front().start()
+        front.fill(8 * MIB, 8 * MIB)
+        front.add(REPORTING, [(8 * MIB, 8 * MIB, WRITE)])
+        self.assertEqual(self.control.ask("flush", vm="a"), {"vms": 1})
+        self.assertEqual(front.used(REPORTING), 1)
+        self.assertEqual(self.control.ask("flush"), {"vms": 2})
+
+    def test_hint(self):
+        front = self.front().start()
+        self.refused("'action'", "hint", vm="a")
+        self.refused("'action'", "hint", vm="a", action="go")
+        self.assertIn("hinting", self.control.ask("hint", vm="a", action="start"))
+        self.refused("has not ended", "hint", vm="a", action="start")
+        self.assertGreater(front.config()[2], 1)
+        self.assertIn("hinting", self.control.ask("hint", vm="a", action="status"))
+        self.assertIn("hinting", self.control.ask("hint", vm="a", action="done"))
+
+
+class Directory(Case):
+    def test_add_and_remove(self):
+        os.mkdir(self.path("d"))
+        self.start("--socket-dir", self.path("d"), vms=())
+        self.assertEqual(self.control.ask("list"), {"vms": []})
+        path = os.path.join(self.path("d"), "web1.sock")
+        self.assertEqual(self.control.ask("add", vm="web1"), {"socket": path})
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o660)
+        front = FrontEnd(path).start()
+        self.addCleanup(front.close)
+        self.report(front)
+        self.assertIn("error", self.control.ask("add", vm="web1"))
+        self.assertIn("error", self.control.ask("add", vm="../x"))
+        with open(os.path.join(self.path("d"), "file.sock"), "w"):
+            pass
+        self.assertIn("exists", self.control.ask("add", vm="file")["error"])
+        self.assertEqual(self.control.ask("remove", vm="web1"), {"vms": 1})
+        self.assertTrue(front.hung_up())
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual(self.control.ask("list"), {"vms": []})
+        self.assertEqual(self.control.ask("add", vm="web1"), {"socket": path})
+
+    def test_comes_again(self):
+        os.mkdir(self.path("d"))
+        self.start("--socket-dir", self.path("d"), vms=("a",))
+        for i in range(20):
+            self.assertIn("socket", self.control.ask("add", vm=f"vm{i}"))
+        self.stop()
+        self.start("--socket-dir", self.path("d"), vms=("a",))
+        names = {vm["name"] for vm in self.control.ask("list")["vms"]}
+        self.assertEqual(names, {"a", *(f"vm{i}" for i in range(20))})
+        self.report(FrontEnd(os.path.join(self.path("d"), "vm7.sock")).start())
+
+
+class Metrics(Case):
+    def scrape(self, request=b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(PATIENCE)
+            sock.connect(self.path("metrics"))
+            sock.sendall(request)
+            data = b""
+            try:
+                while part := sock.recv(65536):
+                    data += part
+            except ConnectionResetError:  # it did not read all of a bad request
+                pass
+        head, body = data.split(b"\r\n\r\n", 1)
+        return head.decode(), body.decode()
+
+    def begin(self, *args, **keywords):
+        self.start("--metrics", "unix:" + self.path("metrics"), *args, **keywords)
+
+    def parse(self, text):
+        """Check the form that OpenMetrics 1.0 demands, and return the samples."""
+        self.assertTrue(text.endswith("# EOF\n"))
+        samples, families, family, kind, unit = {}, set(), None, None, None
+        for line in text.splitlines()[:-1]:
+            if line.startswith("# TYPE "):
+                _, _, family, kind = line.split(" ")
+                self.assertNotIn(family, families)
+                self.assertIn(kind, ("counter", "gauge", "histogram", "info"))
+                families.add(family)
+            elif line.startswith("# UNIT "):
+                _, _, name, unit = line.split(" ")
+                self.assertEqual(name, family)
+                self.assertTrue(family.endswith("_" + unit), line)
+            elif line.startswith("# HELP "):
+                self.assertEqual(line.split(" ")[2], family)
+                self.assertTrue(line.endswith("."), line)
+            else:
+                match = re.fullmatch(r'([a-z_]+)(?:\{((?:[a-z]+="[^"\\\n]*",?)+)\})? ([0-9.]+)', line)
+                self.assertIsNotNone(match, line)
+                suffixes = {"counter": ["_total"], "gauge": [""], "info": ["_info"],
+                            "histogram": ["_bucket", "_count", "_sum"]}[kind]
+                self.assertIn(match[1], [family + suffix for suffix in suffixes], line)
+                key = (match[1], match[2] or "")
+                self.assertNotIn(key, samples)
+                samples[key] = float(match[3])
+        return samples
+
+    def test_text(self):
+        self.begin()
+        front = self.front().start()
+        self.report(front)
+        self.report(front, at=16 * MIB, length=2 * MIB)
+        head, body = self.scrape()
+        self.assertRegex(head, r"^HTTP/1\.1 200 OK\r\n")
+        self.assertIn("Content-Type: application/openmetrics-text; version=1.0.0", head)
+        self.assertIn(f"Content-Length: {len(body)}", head)
+        samples = self.parse(body)
+        self.assertEqual(samples["ebb_vms", ""], 2)
+        self.assertEqual(samples["ebb_connected", 'vm="a"'], 1)
+        self.assertEqual(samples["ebb_connected", 'vm="b"'], 0)
+        self.assertEqual(samples["ebb_assigned_bytes", 'vm="a"'], 64 * MIB)
+        self.assertEqual(samples["ebb_resident_bytes", 'vm="a"'], front.blocks())
+        self.assertEqual(samples["ebb_reported_bytes_total", 'vm="a"'], 6 * MIB)
+        self.assertEqual(samples["ebb_discarded_bytes_total", 'vm="a"'], 6 * MIB)
+        self.assertEqual(samples["ebb_not_discarded_bytes_total", 'vm="a",cause="failed"'], 0)
+        self.assertGreater(samples["ebb_discard_busy_seconds_total", 'vm="a"'], 0)
+        self.assertGreater(samples["ebb_cpu_seconds_total", ""], 0)
+
+    def test_histogram(self):
+        self.begin()
+        self.report(self.front().start())
+        samples = self.parse(self.scrape()[1])
+        buckets = [(key[1], value) for key, value in samples.items()
+                   if key[0] == "ebb_discard_latency_seconds_bucket" and 'vm="a"' in key[1]]
+        bounds = [float(re.search('le="(.*)"', labels)[1]) for labels, _ in buckets]
+        counts = [count for _, count in buckets]
+        self.assertEqual(bounds, sorted(bounds))
+        self.assertEqual(bounds[-1], float("inf"))
+        self.assertEqual(counts, sorted(counts))
+        self.assertEqual(counts[-1], samples["ebb_discard_latency_seconds_count", 'vm="a"'])
+        self.assertEqual(counts[-1], 1)
+        total = samples["ebb_discard_latency_seconds_sum", 'vm="a"']
+        self.assertLess(total, next(b for b, c in zip(bounds, counts) if c) * 1.5)
+
+    def test_dashboard(self):
+        """It asks for nothing that ebbd does not tell."""
+        self.begin()
+        self.front().start()
+        told = {match[0] for match in re.findall(r"# TYPE (\w+) (\w+)", self.scrape()[1])}
+        with open(os.path.join(HERE, "..", "..", "dist", "grafana", "ebb.json")) as f:
+            panels = json.load(f)["panels"]
+        asked = {name for panel in panels for target in panel.get("targets", [])
+                 for name in re.findall(r"\bebb_\w+", target["expr"])}
+        self.assertGreater(len(asked), 20)
+        self.assertEqual({re.sub("_(total|bucket)$", "", name) for name in asked} - told, set())
+
+    def test_guest_statistics(self):
+        self.begin()
+        front = self.front().start()
+        self.assertFalse([k for k in self.parse(self.scrape()[1]) if k[0] == "ebb_guest_statistic"])
+        front.give_stats({4: 1})
+        wait_for("it is held", lambda: self.control.vm("a")["kicks"] > 0)
+        self.control.send(b'{"command":"stats","vm":"a"}\n')
+        wait_for("the guest is asked", lambda: front.used(STATS) == 1)
+        front.give_stats({4: 5 * MIB})
+        self.control.line()
+        self.assertEqual(self.parse(self.scrape()[1])["ebb_guest_statistic", 'vm="a",name="free_bytes"'],
+                         5 * MIB)
+
+    def test_polls_by_itself(self):
+        self.begin("--stats=1")
+        front = self.front().start()
+        front.give_stats({4: 1})
+        wait_for("the guest is asked", lambda: front.used(STATS) == 1)
+        front.give_stats({4: 77 * PAGE})
+        wait_for("it is told", lambda: self.parse(self.scrape()[1]).get(
+            ("ebb_guest_statistic", 'vm="a",name="free_bytes"')) == 77 * PAGE)
+
+    def test_http(self):
+        self.begin()
+        for request, status, body in (
+                (b"HEAD /metrics HTTP/1.1\r\n\r\n", "200", False),
+                (b"GET /metrics?x=1 HTTP/1.0\n\n", "200", True),
+                (b"GET / HTTP/1.1\r\n\r\n", "404", True),
+                (b"POST /metrics HTTP/1.1\r\n\r\n", "405", True),
+                (b"nonsense\r\n", "400", True), (b"\r\n", "400", True),
+                (b"GET /metrics HTTP/2.0\r\n", "400", True),
+                (b"G" * 9000, "400", True),
+                (b"GET /metrics HTTP/1.1\r\n" + b"X: y\r\n" * 200, "400", True),
+                (b"GET /metrics HTTP/1.1\r\nX: " + b"y" * 9000, "400", True)):
+            with self.subTest(request=request[:30]):
+                head, text = self.scrape(request)
+                self.assertTrue(head.startswith(f"HTTP/1.1 {status} "), head)
+                self.assertEqual(bool(text), body)
+                self.assertIn("Connection: close", head)
+
+    def test_stalled_scrapers(self):
+        self.begin()
+        stalled = []
+        for _ in range(16):
+            sock = socket.socket(socket.AF_UNIX)
+            self.addCleanup(sock.close)
+            sock.settimeout(PATIENCE)
+            sock.connect(self.path("metrics"))
+            sock.sendall(b"GET /metrics")
+            stalled.append(sock)
+        self.assertIn(" 503 ", self.scrape()[0])
+        self.report(self.front().start())
+        self.assertEqual(stalled[0].recv(10), b"")  # dropped, after 10 s
+        wait_for("room again", lambda: " 200 " in self.scrape()[0])
+
+    def test_loopback(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.start("--metrics", f"127.0.0.1:{port}")
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as sock:
+            sock.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            self.assertIn(b" 200 ", sock.recv(100))
+
+
+class Sandbox(Case):
+    def threads(self):
+        base = f"/proc/{self.daemon.pid}/task"
+        for task in os.listdir(base):
+            with open(f"{base}/{task}/status") as f:
+                yield dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+    def check(self, uid):
+        n = 0
+        for status in self.threads():
+            n += 1
+            self.assertEqual(status["NoNewPrivs"], "1")
+            self.assertEqual(status["Seccomp"], "2")
+            for kind in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
+                self.assertEqual(int(status[kind], 16), 0)
+            self.assertEqual(set(status["Uid"].split()), {str(uid)})
+        self.assertGreaterEqual(n, 4)  # the loop, three that discard
+
+    def test_in_force(self):
+        self.start("--threads", "3", sandbox=True)
+        self.check(os.geteuid())
+        self.report(self.front().start())
+        self.check(os.geteuid())
+
+    def test_user(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can become somebody else")
+        nobody = pwd.getpwnam("nobody")
+        os.chmod(self.dir, 0o711)
+        os.mkdir(self.path("d"))
+        os.chown(self.path("d"), nobody.pw_uid, nobody.pw_gid)
+        self.start("--threads", "3", "--user", "nobody", "--socket-dir", self.path("d"), sandbox=True)
+        self.check(nobody.pw_uid)
+        self.assertEqual(os.stat(self.path("a.sock")).st_uid, nobody.pw_uid)
+        self.report(self.front().start())
+        self.assertIn("socket", self.control.ask("add", vm="x"))
+        self.assertIn("vms", self.control.ask("remove", vm="x"))
+
+    def test_everything_works_in_it(self):
+        """No call of a whole session, or of operators, is one that was given up."""
+        os.mkdir(self.path("d"))
+        self.start("--socket-dir", self.path("d"), "--metrics", "unix:" + self.path("m"),
+                   sandbox=True)
+        front = self.front().start(protocol=frontend.P_MQ | frontend.P_REPLY_ACK |
+                                   frontend.P_BACKEND_REQ | frontend.P_CONFIG | frontend.P_MEM_SLOTS)
+        self.report(front)
+        extra = os.memfd_create("guest")
+        os.ftruncate(extra, 4 * MIB)
+        region = struct.pack("<QQQQQ", 0, 1 << 32, 4 * MIB, frontend.USER + (1 << 33), 0)
+        self.assertEqual(front.ack(frontend.ADD_MEM_REG, region, [extra]), 0)
+        os.pwrite(extra, b"x" * 4 * MIB, 0)
+        front.add(REPORTING, [(1 << 32, 4 * MIB, WRITE)])
+        wait_for("it is gone", lambda: os.fstat(extra).st_blocks == 0)
+        self.assertEqual(front.ack(frontend.REM_MEM_REG, region), 0)
+        os.close(extra)
+        self.assertEqual(self.control.ask("resize", vm="a", balloon_bytes=MIB),
+                         {"balloon_bytes": MIB})
+        self.assertEqual(len(front.backend.recv(100)), 12)
+        base = front.ask(frontend.GET_VRING_BASE, struct.pack("<II", REPORTING, 0))
+        self.assertEqual(struct.unpack("<II", base), (REPORTING, 2))
+        self.assertEqual(self.control.vm("a")["front_ends"]["last_error"], None)
+        self.assertNotIn("not permitted", self.said())
+
+
+class FrontEnds(Case):
+    """Bad ones, beside one that works."""
+
+    def setUp(self):
+        super().setUp()
+        self.start(vms=("a", "good"))
+        self.good = self.front("good").start()
+        self.report(self.good)
+        self.before = self.fds(), self.maps()
+
+    def still_good(self):
+        self.gone()
+        self.report(self.good)
+        wait_for("nothing is left of it", lambda: (self.fds(), self.maps()) == self.before)
+
+    def test_second_is_turned_away(self):
+        first = self.front().start()
+        self.assertTrue(self.front().hung_up())
+        self.report(first)
+        self.assertEqual(self.control.vm("a")["front_ends"]["turned_away"], 1)
+
+    def test_next_follows_at_once(self):
+        """As when a VM's process is started again."""
+        for _ in range(20):
+            front = FrontEnd(self.path("a.sock"))
+            front.greet()
+            front.share()
+            front.config()
+            front.close()
+        self.still_good()
+        self.assertEqual(self.control.vm("a")["front_ends"]["turned_away"], 0)
+
+    def test_comes_while_the_last_one_goes(self):
+        """Both in one turn of the loop, which is kept from it meanwhile."""
+        for _ in range(5):
+            front = self.front()
+            front.greet()
+            self.daemon.send_signal(signal.SIGSTOP)
+            front.close()
+            front = self.front()
+            self.daemon.send_signal(signal.SIGCONT)
+            front.start(mib=16)
+            self.report(front)
+            front.close()
+        self.still_good()
+        self.assertEqual(self.control.vm("a")["front_ends"]["turned_away"], 0)
+
+    def session(self):
+        """The messages of a whole session, with what descriptors they need."""
+        record = []
+
+        class Recorder(FrontEnd):
+            def __init__(self, path):
+                super().__init__(path)
+
+            def raw(self, data, fds=()):
+                record.append((data, list(fds)))
+                super().raw(data, fds)
+
+        recorder = Recorder(self.path("a.sock"))
+        recorder.start()
+        return recorder, record
+
+    def answered(self, data):
+        return struct.unpack("<I", data[:4])[0] in (
+            frontend.GET_FEATURES, frontend.GET_PROTOCOL_FEATURES, frontend.GET_CONFIG)
+
+    def replay(self, record, until, spoil):
+        """Send the first `until` messages as they were, then spoil(data, fds)."""
+        with FrontEnd(self.path("a.sock")) as front:
+            for data, fds in record[:until]:
+                front.raw(data, fds)
+                if self.answered(data):
+                    front.reply(struct.unpack("<I", data[:4])[0])
+            spoil(front, *record[until])
+
+    def each_message(self, spoil, hangs_up):
+        recorder, record = self.session()
+        fds = [fd for _, message_fds in record for fd in message_fds]
+        # The one for the back-end's requests was closed; any socket will do.
+        spare = socket.socket()
+        record = [(data, [spare.fileno() if struct.unpack("<I", data[:4])[0] ==
+                          frontend.SET_BACKEND_REQ_FD else fd for fd in message_fds])
+                  for data, message_fds in record]
+        self.assertTrue(fds)
+        recorder.sock.close()
+        self.gone()
+        for i in range(len(record)):
+            with self.subTest(message=i, request=record[i][0][:4]):
+                def spoiled(front, data, message_fds):
+                    try:
+                        spoil(front, data, message_fds)
+                        if hangs_up:
+                            front.hung_up()
+                    except Gone:
+                        pass
+                self.replay(record, i, spoiled)
+                self.gone()
+        spare.close()
+        recorder.close()
+        self.still_good()
+
+    def test_vanishes_before_each_message(self):
+        self.each_message(lambda front, data, fds: None, False)
+
+    def test_vanishes_in_each_message(self):
+        self.each_message(lambda front, data, fds: front.raw(data[:len(data) // 2], fds), False)
+
+    def test_vanishes_in_each_header(self):
+        self.each_message(lambda front, data, fds: front.raw(data[:5], fds), False)
+
+    def test_wrong_size(self):
+        def spoil(front, data, fds):
+            request = struct.unpack("<I", data[:4])[0]
+            front.raw(front.message(request, data[12:] + b"\0" * 5), fds)
+        self.each_message(spoil, True)
+
+    def test_no_version(self):
+        self.each_message(lambda front, data, fds: front.raw(
+            data[:4] + struct.pack("<I", 3) + data[8:], fds), True)
+
+    def test_huge_size(self):
+        self.each_message(lambda front, data, fds: front.raw(
+            data[:8] + struct.pack("<I", 0xFFFFFFFF) + data[12:], fds), True)
+
+    def test_surplus_descriptors(self):
+        def spoil(front, data, fds):
+            null = os.open("/dev/null", os.O_RDONLY)
+            try:
+                front.raw(data, list(fds) + [null] * 20)
+            finally:
+                os.close(null)
+        self.each_message(spoil, True)
+
+    def test_missing_descriptors(self):
+        def spoil(front, data, fds):
+            if fds:
+                front.raw(data)
+                front.hung_up()
+        self.each_message(spoil, False)
+
+    def test_stalls_in_a_message(self):
+        stalled = []
+        for n in (1, 11, 12, 20):
+            front = self.front()
+            front.raw(FrontEnd.message(frontend.SET_MEM_TABLE, bytes(40))[:n])
+            stalled.append(front)
+            self.report(self.good)
+            self.assertIn("protocol", self.control.ask("version"))
+            front.close()
+            self.gone()
+        self.still_good()
+
+    def test_does_not_read(self):
+        """Its answers fill its socket, and it gets no more."""
+        front = self.front()
+        front.sock.setblocking(False)
+        request = FrontEnd.message(frontend.GET_FEATURES)
+        try:
+            while True:
+                front.sock.send(request * 1000)
+        except BlockingIOError:
+            pass
+        self.report(self.good)
+        # It reads again, and goes on where it was.
+        front.sock.settimeout(PATIENCE)
+        for _ in range(5000):
+            front.reply(frontend.GET_FEATURES)
+        front.close()
+        self.still_good()
+
+    def test_byte_by_byte(self):
+        front = self.front()
+        for byte in FrontEnd.message(frontend.GET_FEATURES):
+            front.raw(bytes([byte]))
+        front.reply(frontend.GET_FEATURES)
+        front.close()
+        self.still_good()
+
+    def test_garbage(self):
+        rng = random.Random(SEED)
+        print(f"EBB_SEED={SEED}", file=sys.stderr)
+        for _ in range(100):
+            with FrontEnd(self.path("a.sock")) as front:
+                try:
+                    for _ in range(rng.randrange(1, 4)):
+                        payload = rng.randbytes(rng.choice((0, 4, 8, 12, 28, 40, 72, 300)))
+                        header = struct.pack("<III", rng.randrange(0, 45), rng.choice((1, 9, 0, 77)),
+                                             rng.choice((len(payload), rng.randrange(1 << 32))))
+                        front.raw(rng.choice((header, rng.randbytes(12))) + payload)
+                    front.sock.shutdown(socket.SHUT_WR)
+                except (Gone, OSError):
+                    pass
+                front.hung_up()
+        self.still_good()
+
+    def test_memory_cut_short(self):
+        """The ring lies in a page that is no more: SIGBUS is the VM's, not the daemon's."""
+        front = self.front().start()
+        os.ftruncate(front.memfd, 0)
+        os.eventfd_write(front.kicks[REPORTING], 1)
+        self.assertTrue(front.hung_up())
+        self.gone()
+        self.assertEqual(self.control.vm("a")["front_ends"]["ended"], 1)
+        self.assertIn("a: disconnected its front-end", self.said())
+        front.close()
+        self.still_good()
+
+    def test_memory_cut_short_before_an_operator_comes(self):
+        front = self.front().start()
+        front.give_stats({4: 1})
+        wait_for("it is held", lambda: self.control.vm("a")["kicks"] > 0)
+        os.ftruncate(front.memfd, 0)
+        self.assertIn("error", self.control.ask("stats", vm="a", timeout_ms=100))
+        self.assertTrue(front.hung_up())
+        self.gone()
+        front.close()
+        self.still_good()
+
+    def test_kicks_without_end(self):
+        front = self.front().start()
+        for _ in range(20000):
+            os.eventfd_write(front.kicks[REPORTING], 1)
+        self.report(self.good)
+        front.close()
+        self.still_good()
+
+    def test_logs_are_limited(self):
+        for _ in range(100):
+            with FrontEnd(self.path("a.sock")) as front:
+                front.raw(b"\xff" * 12)
+                front.hung_up()
+        self.gone()
+        self.assertLess(len(self.said().splitlines()), 60)
+        self.assertEqual(self.control.vm("a")["front_ends"]["ended"], 100)
+
+    def test_guest_that_breaks_the_ring(self):
+        front = self.front().start()
+        _, avail, _ = front.ring_at(REPORTING)
+        front.put16(avail + 2, 5000)
+        os.eventfd_write(front.kicks[REPORTING], 1)
+        wait_for("it is told", lambda: self.control.vm("a")["balloon"]["needs_reset"])
+        self.assertEqual(self.control.vm("a")["faults"]["ring"], 1)
+        front.close()
+        self.still_good()
+
+
+class Many(Case):
+    def test_hundred(self):
+        names = [f"vm{i}" for i in range(100)]
+        self.start(vms=names)
+        fronts = [self.front(name).start(mib=16) for name in names]
+        for front in fronts:
+            front.fill(8 * MIB, MIB)
+            front.add(REPORTING, [(8 * MIB, MIB, WRITE)])
+        for front in fronts:
+            wait_for("all are served", lambda f=front: f.used(REPORTING) == 1)
+        status = self.control.ask("status")
+        self.assertEqual([vm["discard"]["discarded_bytes"] for vm in status["vms"]], [MIB] * 100)
+        self.assertEqual(self.control.ask("flush"), {"vms": 100})
+
+
+class Results(unittest.TextTestResult):
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        print(f"SKIP: {test}: {reason}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    if not EBBD or not os.access(EBBD, os.X_OK):
+        print("SKIP: there is no ebbd: NOTHING of it was tested", file=sys.stderr)
+        sys.exit(77)
+    SANITIZED = sanitized()
+    done = unittest.main(argv=[sys.argv[0], *sys.argv[2:]], exit=False,
+                         testRunner=unittest.TextTestRunner(resultclass=Results)).result
+    sys.exit(1 if not done.wasSuccessful() else 77 if done.skipped else 0)
