@@ -21,12 +21,11 @@
  * those reported last: had these stayed, they would have served. (What loses its mark without being
  * used, in a merge with an unreported buddy, is reported once more, and not counted twice.) If they
  * had been free for less than the longest window, and cost more than a part in EBB__REFAULT_SHARE
- * of the time, the window becomes as long as would have kept them (and a quarter), and at least
- * twice as long as it was if the last such loss is not paid for. Beyond the longest window holding
- * on to memory costs more than the fault that it saves, so that such refaults do not count. It is
- * halved when half of it would have caused no more refaults than may be, where the two would have
- * differed: the same low-water marks tell what half of it would have reported, and whether that was
- * used.
+ * of the time, the window becomes as long as would have kept them (and a quarter). Beyond the
+ * longest window holding on to memory costs more than the fault that it saves, so that such
+ * refaults do not count. It is halved when half of it would have caused no more refaults than may
+ * be, where the two would have differed: the same low-water marks tell what half of it would have
+ * reported, and whether that was used.
  */
 #include "pacing.h"
 
@@ -203,7 +202,6 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
     uint64_t free_for = 0;
     uint64_t unused = 0;
     uint64_t soon = attribute(pace, refaulted, now, &free_for);
-    bool again = !is_paid(pace);
 
     attribute(pace, unmarked, now, &unused);
     if (soon == 0)
@@ -218,11 +216,8 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
     }
     pace->credit = pace->allowance;
     free_for = least(free_for + free_for / MARGIN, pace->longest);
-    if (free_for <= pace->window)
-        return;
-    if (again && free_for < 2 * pace->window)
-        free_for = least(2 * pace->window, pace->longest);
-    set_window(report, free_for);
+    if (free_for > pace->window)
+        set_window(report, free_for);
 }
 
 /* ---- looking ---- */

@@ -367,31 +367,6 @@ static void test_refaults_lengthen_the_window(void **state)
     }
 }
 
-/* A window that was too short twice, the second time before the first loss was paid for, is made
- * twice as long: learning a load in small steps costs a loss for each. */
-static void test_growing_again(void **state)
-{
-    (void)state;
-    for (unsigned paid = 0; paid < 2; paid++) {
-        struct rig *rig = new_used((struct rig_config){0});
-        uint64_t window;
-
-        turn(rig, LOTS, 300 * MS);
-        window = rig_stats(rig).window_ns;
-        assert_int_equal(rig_stats(rig).window_grown, 1);
-        if (paid)
-            rig_pass(rig, 9000 * MS); /* no rest yet: that begins at 10 s */
-        turn(rig, LOTS, window + window / 3);
-        assert_int_equal(rig_stats(rig).window_grown, 2);
-        assert_int_equal(rig_stats(rig).window_shrunk, 0);
-        if (paid)
-            assert_in_range(rig_stats(rig).window_ns, window + window / 3, 2 * window - 1);
-        else
-            assert_int_equal(rig_stats(rig).window_ns, 2 * window);
-        rig_free(rig);
-    }
-}
-
 /* What was seen in the slots of a shorter window says nothing about a longer one. */
 static void test_a_longer_window_begins_anew(void **state)
 {
@@ -1314,7 +1289,6 @@ int main(void)
         rig_test(test_allocation_prefers_warm),
         rig_test(test_no_timer_while_there_is_nothing_to_report),
         rig_test(test_refaults_lengthen_the_window),
-        rig_test(test_growing_again),
         rig_test(test_a_longer_window_begins_anew),
         rig_test(test_late_refaults_do_not),
         rig_test(test_late_refaults_beside_others),
