@@ -7,13 +7,17 @@
 
 void table_row(struct table *table)
 {
+    if (table->rows == TABLE_ROWS) {
+        table->columns = TABLE_COLUMNS; /* no room: what is put is left out */
+        return;
+    }
     table->rows++;
     table->columns = 0;
 }
 
 void table_put(struct table *table, char *text)
 {
-    if (table->rows <= TABLE_ROWS && table->columns < TABLE_COLUMNS)
+    if (table->columns < TABLE_COLUMNS)
         table->cells[table->rows - 1][table->columns++] = text;
     else
         free(text);

@@ -207,7 +207,7 @@ int main(int argc, char **argv)
     raise_limits();
     error = prepare(&daemon, &fittings);
     if (!error) {
-        log_line("ready, %u VMs", daemon.n_vms);
+        log_line("ready, %u VM%s", daemon.n_vms, daemon.n_vms == 1 ? "" : "s");
         notify_send(fittings.notify_fd, "READY=1\n");
         event_base_dispatch(daemon.base);
         log_line("ends");
