@@ -4,9 +4,13 @@ Linux. The QEMU comes from scripts/qemu, which keeps it in $EBB_QEMU_DIR, or els
 and so does the kernel (test_linux.py). The other two of the four pairs, on QEMU's own balloon, are in
 test_return.py and test_linux.py.
 """
+import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 
 import e2e
@@ -135,6 +139,92 @@ class Host(e2e.Case):
             self.skipTest("the installed QEMU is none, or new")
         self.assert_says(self.ebb("run", "--host", "ebbd", "--qemu", old, rc=4),
                          "has no generic vhost-user device", "scripts/qemu")
+
+
+class Daemon(e2e.Case):
+    """Several guests on one ebbd, which `ebb ctl` talks to."""
+    MIB = 1 << 20
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="ebb-e2e-")
+        self.addCleanup(shutil.rmtree, self.dir)
+
+    def path(self, name):
+        return os.path.join(self.dir, name)
+
+    def start(self, *argv):
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.DEVNULL)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def guest(self, name):
+        self.start(
+            Host.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-accel", "tcg,tb-size=64",
+            "-M", "q35,memory-backend=m", "-m", "256M", "-object",
+            "memory-backend-memfd,id=m,size=256M,share=on", "-chardev",
+            f"socket,id=c,path={self.path(name)}.sock", "-device",
+            "vhost-user-test-device-pci,chardev=c,virtio-id=5,num_vqs=5,vq_size=128,config_size=16",
+            "-kernel", e2e.GUEST, "-append", 'script="cycle 50% 3000 600"', "-qmp",
+            f"unix:{self.path(name)}.qmp,server=on,wait=off")
+
+    def control(self, *args):
+        done = subprocess.run([e2e.EBB, "ctl", "--control", self.path("control"), "--json", *args],
+                              text=True, capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return json.loads(done.stdout)
+
+    def wait_for(self, what, seconds=120):
+        """Until the VMs' status is so; that status, by name."""
+        end = time.monotonic() + seconds
+        while True:
+            vms = {vm["name"]: vm for vm in self.control("status")["vms"]}
+            if what(vms):
+                return vms
+            self.assertLess(time.monotonic(), end, vms)
+            time.sleep(0.2)
+
+    def qmp(self, name, command):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(30)
+            s.connect(self.path(name) + ".qmp")
+            lines = s.makefile("rw")
+            lines.readline()
+            for word in ("qmp_capabilities", command):
+                lines.write(json.dumps({"execute": word}) + "\n")
+                lines.flush()
+                while "return" not in json.loads(lines.readline()):
+                    pass
+
+    def test_guests_and_a_reboot(self):
+        ebbd = os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd")
+        daemon = self.start(ebbd, "--socket", self.path("a.sock"), "--socket", self.path("b.sock"),
+                            "--control", self.path("control"))
+        end = time.monotonic() + 30
+        while not os.path.exists(self.path("control")) and time.monotonic() < end:
+            time.sleep(0.05)
+        for name in ("a", "b"):
+            self.guest(name)
+
+        def gave_back(vm):
+            return (vm["discard"]["discarded_bytes"] > 300 * self.MIB and
+                    vm["memory"]["resident_bytes"] < 64 * self.MIB)
+        before = self.wait_for(lambda vms: all(map(gave_back, vms.values())) and len(vms) == 2)
+        self.qmp("a", "system_reset")
+        after = self.wait_for(
+            lambda vms: vms["a"]["discard"]["discarded_bytes"] >
+            before["a"]["discard"]["discarded_bytes"] + 400 * self.MIB and gave_back(vms["a"]))
+        self.assertEqual(after["b"]["front_ends"]["connections"], 1)
+        for vm in after.values():
+            self.assertTrue(vm["connected"])
+            self.assertEqual(sum(vm["faults"].values()), 0, vm["faults"])
+            self.assertEqual(sum(cause["bytes"] for cause in vm["discard"]["not"].values()), 0, vm)
+        # The other one's memory stays while its discards are inhibited.
+        self.control("inhibit", "b", "on")
+        held = self.wait_for(lambda vms: vms["b"]["discard"]["not"]["inhibited"]["bytes"] > 100 * self.MIB)
+        self.assertGreater(held["b"]["memory"]["resident_bytes"], 100 * self.MIB)
+        self.assertIsNone(daemon.poll())
 
 
 if __name__ == "__main__":
