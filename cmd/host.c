@@ -194,7 +194,8 @@ char *host_find_guest(void)
 
 char *host_find_ebbd(void)
 {
-    static const char *const places[] = {"ebbd", "ebbd/ebbd", EBB_EBBD_INSTALLED, NULL};
+    /* In a build tree, where "ebbd" is its directory; beside it; installed. */
+    static const char *const places[] = {"ebbd/ebbd", "ebbd", EBB_EBBD_INSTALLED, NULL};
 
     return find_ours(places, X_OK);
 }
