@@ -15,9 +15,9 @@
 #include <stdint.h>
 
 #define CONTROL_PATH     "/run/ebb/control" /* where ebbd listens if nobody says otherwise */
-#define CONTROL_PROTOCOL 1           /* the version of ebbd's that this program speaks */
-#define CONTROL_REQUEST  4096u       /* bytes that a request may take, with its newline */
-#define CONTROL_ANSWER   (16u << 20) /* bytes that an answer may take: 6000 VMs' */
+#define CONTROL_PROTOCOL 1                  /* the version of ebbd's that this program speaks */
+#define CONTROL_REQUEST  4096u              /* bytes that a request may take, with its newline */
+#define CONTROL_ANSWER   (16u << 20)        /* bytes that an answer may take: 6000 VMs' */
 
 /* Who is at the other end, for the messages. */
 struct control_peer {
