@@ -36,6 +36,9 @@ struct json_object *control_error(const char *format, ...)
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    /* What a client wrote may have been cut inside a character. */
+    for (char *c = text; *c; c++)
+        *c = (char)(*c & 0x80 ? '?' : *c);
     json_object_object_add(answer, "error", json_object_new_string(text));
     return answer;
 }

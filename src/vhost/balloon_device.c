@@ -133,6 +133,8 @@ int ebb_balloon_device_accept(struct ebb_balloon_device *device, uint64_t featur
         return -EBB_EINVAL;
     device->accepted = features;
     device->negotiated = true;
+    if (!(features & EBB_F_FREE_PAGE_HINT))
+        device->hint = EBB__HINT_NONE; /* nobody is left to end it */
     return 0;
 }
 

@@ -1,0 +1,534 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ebbd's control protocol, from lines to answers: cmd/ebbd/control.c, control_commands.c and
+ * status.c. What is around them is replaced here: the event loop by one timer that fires when the
+ * input says so, sockets by nothing, and VMs (vm.h) by a table of some. One of these has a real
+ * device that is connected to a guest that gives statistics. (What front-ends send is
+ * fuzz_vhost_user.c's matter.)
+ *
+ * An input is lines. Those that begin with '!' are not a client's:
+ *   !t time passes, and the timer fires   !s the guest of `a` sends statistics
+ *   !c the front-end of `a` leaves, or is back   !e sockets can be made no more, or again
+ *   !b the client does not read, or reads again   !n the client goes, and another comes
+ */
+#include "fuzz.h"
+#include "sync_pool.h"
+
+#include "../../cmd/ebbd/control.h"
+#include "../../cmd/ebbd/log.h"
+#include "../../cmd/ebbd/sockets.h"
+#include "../../cmd/ebbd/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <json.h>
+#include <string.h>
+#include <unistd.h>
+
+#define VMS      6u
+#define LINES    128u
+#define RAM      0x4000u
+#define ASSIGNED ((uint64_t)64 << 20)
+#define AVAIL    0x1000u /* in guest memory: parts of the ring, and a buffer */
+#define USED     0x1800u
+#define BUFFER   0x2000u
+#define RING     8u
+
+struct event {
+    event_callback_fn fire;
+    void *arg;
+    bool armed;
+};
+
+struct vm {
+    struct ebbd *daemon;
+    char name[VM_NAME_MAX + 1];
+    bool exists, removable, connected;
+    bool inhibited;
+    uint64_t rate;
+    struct ebb_discard *discard; /* with the device, once that is asked for */
+    struct ebb_balloon_device *device;
+    struct log_limit limit;
+};
+
+struct run {
+    struct ebbd daemon;
+    struct vm vms[VMS];
+    struct vm *table[VMS];
+    struct ebb_memory memory; /* of `a` */
+    struct event *timer;
+    struct control *control;
+    bool closed, paused, behind, no_sockets, text_sent;
+    uint64_t now;
+};
+
+static struct run run;
+static uint8_t *ram;
+
+/* ---- libevent ---- */
+
+struct event *event_new(struct event_base *base, evutil_socket_t fd, short what,
+                        event_callback_fn fire, void *arg)
+{
+    struct event *event = calloc(1, sizeof(*event));
+
+    (void)base;
+    (void)what;
+    FUZZ_CHECK(fd == -1 && event);
+    event->fire = fire;
+    event->arg = arg;
+    run.timer = event;
+    return event;
+}
+
+int event_add(struct event *event, const struct timeval *in)
+{
+    FUZZ_CHECK(in && in->tv_sec >= 0 && in->tv_usec >= 0 && in->tv_usec < 1000000);
+    event->armed = true;
+    return 0;
+}
+
+int event_del(struct event *event)
+{
+    event->armed = false;
+    return 0;
+}
+
+void event_free(struct event *event)
+{
+    run.timer = NULL;
+    free(event);
+}
+
+/* ---- log, sockets, files ---- */
+
+void log_line(const char *format, ...)
+{
+    (void)format;
+}
+
+void log_limited(struct log_limit *limit, const char *format, ...)
+{
+    (void)limit;
+    (void)format;
+}
+
+uint64_t log_now_ns(void)
+{
+    return run.now;
+}
+
+int sockets_listen_unix(const char *path)
+{
+    FUZZ_CHECK(!strchr(path, '/') && path[0] != '.');
+    errno = EADDRINUSE;
+    return run.no_sockets ? -1 : open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+/* unlink() of the files under test: see meson.build. */
+int unlink(const char *path)
+{
+    FUZZ_CHECK(!strchr(path, '/') && path[0] != '.');
+    return 0;
+}
+
+/* A client of the socket: not here. */
+bool client_send(struct client *client, const void *text, size_t len)
+{
+    (void)client;
+    (void)text;
+    (void)len;
+    abort();
+}
+
+bool client_is_behind(const struct client *client)
+{
+    (void)client;
+    abort();
+}
+
+void client_pause(struct client *client, bool on)
+{
+    (void)client;
+    (void)on;
+    abort();
+}
+
+void client_close(struct client *client)
+{
+    (void)client;
+    abort();
+}
+
+/* ---- a device, and its guest's statistics ---- */
+
+static void on_call(void *ctx, unsigned queue)
+{
+    (void)ctx;
+    (void)queue;
+}
+
+static void on_wake(void *ctx)
+{
+    (void)ctx;
+}
+
+static uint64_t on_now(void *ctx)
+{
+    (void)ctx;
+    return run.now;
+}
+
+static void start_stats(struct vm *vm)
+{
+    const struct ebb_balloon_device_vring vring = {.size = RING, .avail = AVAIL, .used = USED};
+    const struct ebb_ring_desc desc = {.addr = BUFFER, .len = 20};
+
+    memset(ram, 0, RAM);
+    memcpy(ram, &desc, sizeof(desc));
+    FUZZ_CHECK(ebb_balloon_device_start(vm->device, EBB_BALLOON_STATS, &vring) == 0);
+}
+
+/* Two entries: a tag, and a value. */
+static void send_stats(struct vm *vm)
+{
+    uint16_t *index = (uint16_t *)(void *)(ram + AVAIL + 2);
+
+    if (!vm->device)
+        return;
+    ram[BUFFER] = (uint8_t)(run.now >> 30);
+    ram[BUFFER + 9] = 0x80; /* a value beyond 63 bits */
+    ram[BUFFER + 10] = 4;
+    (*index)++;
+    ebb_balloon_device_kick(vm->device, EBB_BALLOON_STATS);
+}
+
+static void make_device(struct vm *vm)
+{
+    static const struct ebb_balloon_device_ops ops = {
+        .call = on_call, .wake = on_wake, .now = on_now};
+    const struct ebb_discard_config discard = {.pool = run.daemon.pool, .memory = &run.memory};
+    struct ebb_balloon_device_config device = {.memory = &run.memory, .ops = &ops};
+
+    vm->discard = ebb_discard_new(&discard);
+    device.discard = vm->discard;
+    vm->device = vm->discard ? ebb_balloon_device_new(&device) : NULL;
+    if (!vm->device ||
+        ebb_balloon_device_accept(vm->device, ebb_balloon_device_features(vm->device)) != 0)
+        abort();
+    start_stats(vm);
+    send_stats(vm);
+}
+
+static void end_device(struct vm *vm)
+{
+    if (vm->device)
+        ebb_balloon_device_free(vm->device);
+    if (vm->discard)
+        ebb_discard_free(vm->discard);
+    vm->device = NULL;
+    vm->discard = NULL;
+}
+
+/* ---- vm.h ---- */
+
+static void register_vm(struct vm *vm)
+{
+    vm->exists = true;
+    run.table[run.daemon.n_vms++] = vm;
+}
+
+struct vm *vm_new(struct ebbd *daemon, const char *name, int listening, const char *path,
+                  bool removable)
+{
+    struct vm *vm = run.vms;
+
+    FUZZ_CHECK(options_vm_name(name) && !vm_find(daemon, name) && path);
+    if (listening >= 0)
+        close(listening);
+    while (vm < run.vms + VMS && vm->exists)
+        vm++;
+    if (vm == run.vms + VMS) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    *vm = (struct vm){.daemon = daemon, .removable = removable, .rate = daemon->rate};
+    snprintf(vm->name, sizeof(vm->name), "%s", name);
+    vm->inhibited = daemon->inhibit;
+    register_vm(vm);
+    return vm;
+}
+
+void vm_free(struct vm *vm)
+{
+    unsigned i = 0;
+
+    FUZZ_CHECK(vm->exists && vm->removable);
+    end_device(vm);
+    vm->exists = false;
+    while (run.table[i] != vm)
+        i++;
+    run.daemon.n_vms--;
+    memmove(&run.table[i], &run.table[i + 1], (run.daemon.n_vms - i) * sizeof(run.table[0]));
+}
+
+struct vm *vm_find(const struct ebbd *daemon, const char *name)
+{
+    for (unsigned i = 0; i < daemon->n_vms; i++)
+        if (strcmp(daemon->vms[i]->name, name) == 0)
+            return daemon->vms[i];
+    return NULL;
+}
+
+const char *vm_name(const struct vm *vm)
+{
+    FUZZ_CHECK(vm->exists);
+    return vm->name;
+}
+
+const char *vm_path(const struct vm *vm)
+{
+    return vm->removable ? "/run/ebbd/\"\\\n" : NULL;
+}
+
+bool vm_removable(const struct vm *vm)
+{
+    return vm->removable;
+}
+
+bool vm_listens(const struct vm *vm)
+{
+    return vm->removable;
+}
+
+bool vm_connected(const struct vm *vm)
+{
+    return vm->connected;
+}
+
+struct ebb_balloon_device *vm_begin(const struct vm *vm)
+{
+    struct vm *mine = run.vms + (vm - run.vms);
+
+    FUZZ_CHECK(vm->exists);
+    if (vm->connected && !vm->device)
+        make_device(mine);
+    return vm->connected ? vm->device : NULL;
+}
+
+void vm_end(const struct vm *vm)
+{
+    FUZZ_CHECK(vm->exists);
+}
+
+void vm_inhibit(struct vm *vm, bool on)
+{
+    vm->inhibited = on;
+}
+
+void vm_set_rate(struct vm *vm, uint64_t rate)
+{
+    vm->rate = rate;
+}
+
+struct log_limit *vm_limit(struct vm *vm, enum cause cause)
+{
+    FUZZ_CHECK(cause < CAUSES);
+    return &vm->limit;
+}
+
+void vm_look(const struct vm *vm, struct vm_view *view)
+{
+    *view = (struct vm_view){.inhibited = vm->inhibited, .rate = vm->rate};
+    if (!vm->connected)
+        return;
+    view->connected_ns = 1;
+    view->assigned = ASSIGNED;
+    view->last_error = "a message of the wrong size";
+    view->kinds = 1;
+    view->regions[0] = (struct vm_regions){EBB_BACKING_SHARED, 4096, 1, ASSIGNED};
+    if (!vm->device)
+        return;
+    view->target = (uint64_t)ebb_balloon_device_target(vm->device) * EBB_FRAME_SIZE;
+    view->guest = *ebb_balloon_device_guest_stats(vm->device);
+    view->device = *ebb_balloon_device_get_stats(vm->device);
+    ebb_discard_get_stats(vm->discard, &view->discard);
+}
+
+/* ---- the client ---- */
+
+/* An answer is one JSON object on one line, as strict as parsers are. */
+static void check_answer(const char *text, size_t len)
+{
+    struct json_tokener *tokener = json_tokener_new();
+    struct json_object *answer;
+
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    answer = json_tokener_parse_ex(tokener, text, (int)len);
+    FUZZ_CHECK(answer && json_object_is_type(answer, json_type_object));
+    FUZZ_CHECK(json_tokener_get_parse_end(tokener) == len && !memchr(text, '\n', len));
+    json_object_put(answer);
+    json_tokener_free(tokener);
+}
+
+static void on_send(void *ctx, const char *text, size_t len)
+{
+    (void)ctx;
+    FUZZ_CHECK(!run.closed);
+    if (run.text_sent)
+        FUZZ_CHECK(len == 1 && *text == '\n');
+    else
+        check_answer(text, len);
+    run.text_sent = !run.text_sent;
+}
+
+static bool is_behind(void *ctx)
+{
+    (void)ctx;
+    return run.behind;
+}
+
+static void on_pause(void *ctx, bool on)
+{
+    (void)ctx;
+    FUZZ_CHECK(run.paused != on);
+    run.paused = on;
+}
+
+static void on_close(void *ctx)
+{
+    (void)ctx;
+    run.closed = true;
+}
+
+static void come(void)
+{
+    static const struct control_ops ops = {
+        .send = on_send, .is_behind = is_behind, .pause = on_pause, .close = on_close};
+
+    run.closed = run.paused = false;
+    run.control = control_new(&run.daemon, &ops, NULL);
+    if (!run.control)
+        abort();
+}
+
+static void go(void)
+{
+    FUZZ_CHECK(!run.text_sent);
+    control_free(run.control);
+    FUZZ_CHECK(!run.timer);
+}
+
+static void fire(void)
+{
+    run.now += 1000000000;
+    if (!run.timer->armed)
+        return;
+    run.timer->armed = false;
+    run.timer->fire(-1, EV_TIMEOUT, run.timer->arg);
+}
+
+/* Until what it waits for has come, or has come too late: a minute at most. */
+static void until_heard(void)
+{
+    for (unsigned i = 0; run.paused && i < 70; i++)
+        fire();
+    FUZZ_CHECK(!run.paused);
+}
+
+static void client_line(const uint8_t *bytes, size_t len)
+{
+    char *line = malloc(len + 1); /* so that a sanitizer sees its end */
+
+    if (!line)
+        abort();
+    if (len > 0)
+        memcpy(line, bytes, len);
+    line[len] = 0;
+    until_heard();
+    control_line(run.control, line, len);
+    free(line);
+    FUZZ_CHECK(!run.text_sent);
+    if (run.closed) {
+        go();
+        come();
+    }
+}
+
+/* ---- one execution ---- */
+
+static void directive(uint8_t what)
+{
+    struct vm *a = &run.vms[0];
+
+    if (what == 't') {
+        fire();
+    } else if (what == 's') {
+        send_stats(a);
+    } else if (what == 'c') {
+        a->connected = !a->connected;
+        end_device(a);
+    } else if (what == 'e') {
+        run.no_sockets = !run.no_sockets;
+    } else if (what == 'b') {
+        run.behind = !run.behind;
+    } else if (what == 'n') {
+        go();
+        come();
+    }
+}
+
+static void make_vms(void)
+{
+    const struct ebb_region region = {
+        .size = RAM, .host = ram, .fd = -1, .page = 4096, .backing = EBB_BACKING_NONE};
+    const char *const names[] = {"a", "b"};
+
+    ebb_memory_init(&run.memory);
+    (void)!ebb_memory_add(&run.memory, &region);
+    for (unsigned i = 0; i < 2; i++) {
+        run.vms[i] = (struct vm){.daemon = &run.daemon, .connected = i == 0};
+        snprintf(run.vms[i].name, sizeof(run.vms[i].name), "%s", names[i]);
+        register_vm(&run.vms[i]);
+    }
+}
+
+static void set_up(bool in_dir)
+{
+    static struct ebb_discard_pool *pool;
+
+    if (!pool) {
+        pool = ebb_discard_pool_new(1);
+        ram = aligned_alloc(4096, RAM);
+    }
+    if (!pool || !ram)
+        abort();
+    memset(&run, 0, sizeof(run));
+    run.now = 1000000000;
+    run.daemon.pool = pool;
+    run.daemon.vms = run.table;
+    run.daemon.in_dir = in_dir;
+    run.daemon.options.socket_dir = in_dir ? "/run/ebbd" : NULL;
+    make_vms();
+    come();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    set_up(size == 0 || data[0] != '#'); /* a first line that begins with # : without a folder */
+    for (unsigned i = 0; i < LINES && size > 0; i++) {
+        const uint8_t *end = memchr(data, '\n', size);
+        const size_t len = end ? (size_t)(end - data) : size;
+
+        if (len == 2 && data[0] == '!')
+            directive(data[1]);
+        else if (len < CONTROL_LINE && data[0] != '#')
+            client_line(data, len);
+        data += end ? len + 1 : len;
+        size -= end ? len + 1 : len;
+    }
+    go();
+    for (unsigned i = 0; i < VMS; i++)
+        end_device(&run.vms[i]);
+    return 0;
+}
