@@ -2,6 +2,7 @@
 #include "backend.h"
 #include "child.h"
 #include "cmd.h"
+#include "cputime.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -57,9 +58,7 @@ bool backend_ended(struct backend *backend)
     if (wait4(backend->pid, &backend->wait_status, WNOHANG, &usage) != backend->pid)
         return false;
     backend->exited = true;
-    backend->cpu_ns =
-        (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * CMD_S +
-        (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * (CMD_S / 1000000);
+    backend->cpu_ns = cputime_used(&usage);
     return true;
 }
 

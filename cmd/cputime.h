@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 struct cpu_time {
@@ -35,5 +36,14 @@ void cputime_init(struct cputime *cputime, pid_t pid);
 struct cpu_time cputime_read(struct cputime *cputime);
 
 void cputime_close(struct cputime *cputime);
+
+/* User and system time together, in ns. */
+static inline uint64_t cputime_used(const struct rusage *usage)
+{
+    const struct timeval *user = &usage->ru_utime, *system = &usage->ru_stime;
+
+    return (uint64_t)(user->tv_sec + system->tv_sec) * 1000000000 +
+           (uint64_t)(user->tv_usec + system->tv_usec) * 1000;
+}
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* One replay of a trace: set up, play record by record, wait for the engine, check. */
 #include "cmd.h"
+#include "cputime.h"
 #include "replay.h"
 
 #include <ebb_hosted.h>
@@ -342,14 +343,6 @@ static void settle_pause(struct replay *replay, uint64_t from, uint64_t to)
     resume_work(replay);
 }
 
-static uint64_t cpu_ns(const struct rusage *usage)
-{
-    const struct timeval *user = &usage->ru_utime, *system = &usage->ru_stime;
-
-    return (uint64_t)(user->tv_sec + system->tv_sec) * CMD_S +
-           (uint64_t)(user->tv_usec + system->tv_usec) * 1000;
-}
-
 /* ---- playing ---- */
 
 static void play_records(struct replay *replay)
@@ -389,7 +382,7 @@ static void play_trace(struct replay *replay)
     if (is_paced(replay) && result->wall_ns > due)
         result->stretched_ns = result->wall_ns - due;
     getrusage(RUSAGE_THREAD, &after);
-    result->cpu_ns = cpu_ns(&after) - cpu_ns(&before);
+    result->cpu_ns = cputime_used(&after) - cputime_used(&before);
     result->faults = (uint64_t)(after.ru_minflt - before.ru_minflt);
     result->resident_end = result->resident_settled = resident(replay);
 }
@@ -439,7 +432,7 @@ static void play_reporting(struct replay *replay)
     play_trace(replay);
     getrusage(RUSAGE_SELF, &end);
     /* This thread had nothing else to do meanwhile. */
-    result->engine_cpu_ns = cpu_ns(&end) - cpu_ns(&begin);
+    result->engine_cpu_ns = cputime_used(&end) - cputime_used(&begin);
     result->engine_cpu_ns -=
         result->engine_cpu_ns < result->cpu_ns ? result->engine_cpu_ns : result->cpu_ns;
     settle(replay);

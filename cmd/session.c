@@ -5,6 +5,7 @@
  */
 #include "session.h"
 #include "cmd.h"
+#include "cputime.h"
 #include "qemu.h"
 
 #include <errno.h>
@@ -170,9 +171,7 @@ static void reap(struct session *session, int options)
     if (wait4(session->pid, &session->wait_status, 0, &usage) != session->pid)
         return;
     session->exited = true;
-    session->run->vmm_cpu_ns =
-        (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * CMD_S +
-        (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * (CMD_S / 1000000);
+    session->run->vmm_cpu_ns = cputime_used(&usage);
 }
 
 /* ---- while it runs ---- */

@@ -118,7 +118,7 @@ static int sockets_in_one_directory(void)
     CHECK(fd >= 0);
     FAILS(bind_at(fd, "../x.sock"));
     FAILS(bind_at(fd, "../other/x.sock"));
-    FAILS(bind_at(fd, "/tmp/ebb-test-x.sock"));
+    FAILS(bind_at(fd, P_tmpdir "/ebb-test-x.sock"));
     FAILS(unlink("../other/file"));
     FAILS(open("x.sock", O_CREAT | O_WRONLY, 0600));
     FAILS(connect(fd, (const struct sockaddr *)&(struct sockaddr_un){.sun_family = AF_UNIX}, 3));
@@ -144,7 +144,7 @@ static void test_calls(void **state)
 
 static void test_sockets(void **state)
 {
-    char dir[] = "/tmp/ebb-test-XXXXXX";
+    char dir[] = P_tmpdir "/ebb-test-XXXXXX";
 
     (void)state;
     if (!landlock()) {
