@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test bench fuzz lab format clean install help
+.PHONY: build run test bench fuzz soak lab format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -25,6 +25,11 @@ bench: build
 # TIME=SECONDS for each target, FRESH=1
 fuzz: setup-test
 	@FRESH=$(or $(FRESH),0) tests/fuzz/run $(or $(TIME),120)
+
+# TIME=SECONDS
+soak: setup-test
+	@scripts/build $(BUILD) $(MESON_FLAGS)
+	@python3 tests/vhost/soak.py $(BUILD)/bin/ebbd $(or $(TIME),3600)
 
 # QUICK=1, FRESH=1, MIXED=1, ONLY=P1,P6, ROUNDS=7, TRACES=DIR, LAB_DIR=DIR
 LAB_DIR ?= $(BUILD)/lab
@@ -53,6 +58,7 @@ help:
 	@echo 'make bench     what the allocator costs, with reporting off and idle, beside LLFree (a few'
 	@echo '               minutes); all trackers side by side: $(BUILD)/bin/ebb bench trackers'
 	@echo 'make fuzz      fuzz ring, device, vhost-user messages and control socket, TIME=120 seconds each'
+	@echo 'make soak      VMs that appear and go on one ebbd for TIME=3600 seconds: nothing may be left of them'
 	@echo 'make lab       everything in docs/performance.md, beside Linux guests: hours, on a quiet'
 	@echo '               machine, and goes on where it was stopped; QUICK=1: minutes; FRESH=1: anew;'
 	@echo '               ONLY=P1,P6 ROUNDS=7 TRACES=DIR LAB_DIR=DIR as you like'

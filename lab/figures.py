@@ -78,10 +78,10 @@ class Data:
                 if self.records.get(run.name, {}).get("ok")}
 
     def series(self, measure, case, variant, value, name=None):
-        values, errors, command, kernel, never = {}, [], None, None, 0
+        values, errors, command, needed, never = {}, [], None, [], 0
         for run in self.runs.get((measure, case, variant), []):
             record = self.records.get(run.name)
-            kernel = run.kernel
+            needed = [measures.guest_name(run.kernel)] + [measures.VHOST_USER] * run.vhost_user
             if not record:
                 continue
             command = record["command"]
@@ -100,8 +100,9 @@ class Data:
         absent = None
         if not command:
             absent = "not run"
-            if kernel in self.missing:
-                absent = f"no Linux {kernel} guest"
+            for name in needed:
+                if name in self.missing:
+                    absent = f"no {name}"
         values = {n: one for n, one in values.items() if one is not None}
         return Series(values, errors, absent, name, command, never)
 
@@ -618,7 +619,59 @@ def p12(data):
             "commands": commands_of(data, "P12", [("reporting on", "procs", "on")])}
 
 
-SECTIONS = {"P1": p1, "P2": p2, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P12": p12}
+def cpu_after(result):
+    """CPU time of all threads of QEMU from the last free on."""
+    rows = result["samples"]
+    first = next(row for row in rows if row[0] >= result["release_ms"])
+    return (rows[-1][3] + rows[-1][4] - first[3] - first[4]) / 1e6
+
+
+def gib_back(result):
+    return result["returned_mib"] / 1024
+
+
+HOSTS = [("ebbd", "ebbd"), ("QEMU's own", "qemu"), ("QEMU's own, reporting off", "off")]
+
+
+def h1(data):
+    def of(variant, value, name=None):
+        return data.series("H1", "linux", variant, value, name)
+
+    def per_gib(result):
+        return result["ebbd_cpu_ms"] / gib_back(result)
+
+    def beyond(one, name):
+        """Beyond what the same guest takes that reports nothing."""
+        return Series(combine(one, of("off", cpu_after), lambda a, b: a - b), one.errors, one.absent, name)
+    bare = of("drop", lambda r: drop_ms(r) / (r["size_mib"] / 1024), "bare")
+    both = beyond(of("ebbd", lambda r: cpu_after(r) + r["ebbd_cpu_ms"]), "ebb")
+    own = beyond(of("qemu", cpu_after), "QEMU's own")
+    bars = [plain("H1", f"{data.plan.scale.host_memhog} freed by a Linux {measures.MAIN_PEER} guest on ebbd: "
+                  "share that is back", "%",
+                  of("ebbd", lambda r: 100 * r["returned_mib"] / r["freed_mib"], "ebb"), ">=", 98,
+                  less=False),
+            bar("H1", "CPU time of ebbd per GiB, by that of a bare PUNCH_HOLE of as much in one call",
+                "ms", of("ebbd", per_gib, "ebb"), bare, "<=", 1.2, less=True, other=False),
+            bar("H2", "CPU time of QEMU, and ebbd, from the last free on, beyond that without reporting",
+                "ms", both, own, "<=", 1, less=True),
+            bar("H2", "longest time until QEMU's main loop answers, by that without reporting", "ms",
+                of("ebbd", lambda r: r["stalls"]["longest_ms"], "ebb"),
+                of("off", lambda r: r["stalls"]["longest_ms"], "reporting off"), "<=", 1.25, less=True,
+                other=False)]
+    rows = [[name] + [cell(of(variant, value), digits) for value, digits in (
+        (lambda r: 100 * r["returned_mib"] / r["freed_mib"], 1), (lambda r: r["t50_ms"], 0),
+        (lambda r: r["t99_ms"], 0), (cpu_after, 0), (lambda r: r["ebbd_cpu_ms"], 0),
+        (lambda r: r["stalls"]["longest_ms"], 1), (lambda r: r["stalls"]["p99_ms"], 2),
+        (lambda r: r["stalls"]["median_ms"], 2))] for name, variant in HOSTS]
+    return {"bars": bars,
+            "tables": [table("A Linux guest frees its memory; milliseconds, but for the share",
+                             ["", "back, %", "50 % back", "99 % back", "CPU of QEMU after the last free",
+                              "of ebbd, in all", "longest answer", "99th percentile", "median"], rows)],
+            "commands": commands_of(data, "H1", [(name, "linux", variant) for name, variant in HOSTS] +
+                                    [("bare", "linux", "drop")])}
+
+
+SECTIONS = {"P1": p1, "P2": p2, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P12": p12, "H1": h1}
 
 
 # ---- curves ----

@@ -32,6 +32,7 @@ import page  # noqa: E402
 HOME = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 SAVED = os.path.join(HOME, "lab", "results", "performance.json")
 DOCS = os.path.join(HOME, "docs")
+STALL = os.path.join(HOME, "lab", "stall.py")
 ATTEMPTS = 2
 QUIET_S = 0.5
 BUSY = 0.10  # of all CPUs, used by others: the machine is not quiet
@@ -54,6 +55,8 @@ class Place:
         self.ebb = os.path.abspath(args.ebb)
         self.drop = os.path.abspath(args.drop)
         self.traces = os.path.abspath(args.traces)
+        self.qemu = os.path.join(os.path.abspath(args.qemu or os.path.join(self.top, "qemu")),
+                                 "qemu-system-x86_64")
 
     def open(self):
         """Links under names that say nothing of this machine, for the commands to be shown."""
@@ -161,7 +164,8 @@ def problem_of(result):
 
 def start(place, run, path):
     """The process, or what went wrong."""
-    words = {"ebb": place.ebb, "drop": place.drop, "{json}": path}
+    words = {"ebb": place.ebb, "drop": place.drop, "stall": STALL, "qemu-vhost-user": place.qemu,
+             "{json}": path}
     argv = [words.get(run.argv[0], run.argv[0])] + [words.get(word, word) for word in run.argv[1:]]
     if os.path.exists(path):
         os.remove(path)
@@ -289,16 +293,37 @@ def get_linux(place, kernel):
     return f"lab/linux/build --kernel {kernel}: exit {done.returncode}\n{tail(done.stdout)}"
 
 
+def get_qemu(place):
+    """None: there is one that has the device. Else why not."""
+    directory = os.path.dirname(place.qemu)
+    if not os.path.exists(place.qemu):
+        print(f"lab: a QEMU that has the generic vhost-user device, in {directory}", flush=True)
+    try:
+        done = subprocess.run([os.path.join(HOME, "scripts", "qemu"), directory], text=True,
+                              errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              stdin=subprocess.DEVNULL, timeout=900)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return None if done.returncode == 0 else tail(done.stdout)
+
+
 def without_peers(place, runs, no_linux):
-    """The runs that can be; says loudly which cannot."""
+    """The runs that can be; says loudly which cannot, and why: {what is missing: why}."""
     missing = {}
     for kernel in sorted({run.kernel for run in runs if run.kernel}):
         why = "it was told to do without (--linux none)" if no_linux else get_linux(place, kernel)
         if why:
-            missing[kernel] = why
+            missing[measures.guest_name(kernel)] = why
             shout(f"NO LINUX {kernel} GUEST: {why}\nNothing is compared with it: only ebb's own "
                   "side is measured.")
-    return [run for run in runs if run.kernel not in missing], missing
+    possible = [run for run in runs if measures.guest_name(run.kernel) not in missing]
+    if any(run.vhost_user for run in possible):
+        why = get_qemu(place)
+        if why:
+            missing[measures.VHOST_USER] = why
+            shout(f"NO QEMU FOR EBBD: {why}\nThe host's half is not measured.")
+            possible = [run for run in possible if not run.vhost_user]
+    return possible, missing
 
 
 def check_builds(place, runs, records, build, mixed):
@@ -491,6 +516,9 @@ def parse():
     parser.add_argument("--drop", default=os.path.join(build, "lab", "drop"))
     parser.add_argument("--linux", metavar="DIR|none",
                         help="kernels of lab/linux/build (default: below the work directory)")
+    parser.add_argument("--qemu", metavar="DIR", default=os.environ.get("EBB_QEMU_DIR"),
+                        help="of scripts/qemu, for ebbd (default $EBB_QEMU_DIR, else below the work "
+                        "directory)")
     parser.add_argument("--traces", default=os.environ.get(
         "LAB_TRACES", os.path.join(HOME, "lab", "traces")),
         help="directory of recorded traces (default $LAB_TRACES, else lab/traces)")

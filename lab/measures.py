@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What `make lab` runs: every measure, its cases and its variants, as command lines.
 
-A run is one process: `ebb run`, `ebb replay`, `ebb bench` or lab/drop. The runs of one round stand
+A run is one process: `ebb run` (by itself or below lab/stall.py), `ebb replay`, `ebb bench` or lab/drop. The runs of one round stand
 behind one another, variant beside variant, so that what is compared has been measured within
 seconds or minutes of each other; each odd round goes through the variants backwards.
 """
@@ -35,7 +35,15 @@ MEASURES = {
     "P7": "recorded traces (P7)",
     "P8": "the allocator's speed (P8, P9, P10)",
     "P12": "sixteen tasks on sixteen virtual CPUs (P12)",
+    "H1": "the host's half: ebbd beside QEMU's own balloon (H1, H2)",
 }
+
+
+VHOST_USER = "QEMU with the generic vhost-user device"
+
+
+def guest_name(kernel):
+    return f"Linux {kernel} guest"
 
 
 @dataclasses.dataclass
@@ -47,6 +55,7 @@ class Run:
     argv: list  # "{json}": where the program writes its result; none: it prints it
     seconds: float  # a guess, until the first of its kind has run
     kernel: str = None  # the Linux it needs
+    vhost_user: bool = False  # it needs a QEMU that has the generic vhost-user device
     together: str = None  # runs of the same are at the same time
 
     @property
@@ -79,17 +88,20 @@ class Scale:
     trace_speed: int
     bench: list
     many: list
+    host_memhog: str
+    host_wait: int
 
 
 FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30,
              learn_seconds=5, cycle_seconds=15, pauses=[0, 50, 200, 500, 1000, 3000],
              linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
-             trace_speed=1, bench=[], many=["procs", "threads"])
+             trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20)
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
-              order0_wait=10.5, trace_speed=20, bench=["--quick"], many=["procs"])
+              order0_wait=10.5, trace_speed=20, bench=["--quick"], many=["procs"], host_memhog="600M",
+              host_wait=15)
 
 
 class Plan:
@@ -232,10 +244,23 @@ class Plan:
                           self.guest(self.faults(mode, 16), "--reporting", switch, memory="4G",
                                      cpus=16), s.warm_seconds + s.fault_seconds + 8)
 
+    def h1(self, n):
+        """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting."""
+        s = self.scale
+        yield Run("H1", "linux", "drop", n, [self.drop, "memfd", s.host_memhog, s.host_memhog, "3"], 3)
+        for variant, options in (("ebbd", ["--host", "ebbd"]), ("qemu", []),
+                                 ("off", ["--reporting", "off"])):
+            argv = self.guest(f"idle 1; memhog {s.host_memhog}; idle {s.host_wait}", "--qemu",
+                              "qemu-vhost-user", *options, linux=MAIN_PEER)
+            argv[argv.index("anon")] = "memfd"  # which is what another process can give back
+            argv.remove("--quiet")  # so that the step is seen
+            yield Run("H1", "linux", variant, n, ["stall", *argv], s.host_wait + 16, kernel=MAIN_PEER,
+                      vhost_user=True)
+
     def runs(self, only=None):
         """All of them, in the order in which they are to be run."""
         makers = {"P1": self.p1, "P2": self.p2, "P4": self.p4, "P5": self.p5, "P6": self.p6,
-                  "P7": self.p7, "P8": self.p8, "P12": self.p12}
+                  "P7": self.p7, "P8": self.p8, "P12": self.p12, "H1": self.h1}
         runs = []
         for n in range(1, self.scale.rounds + 1):
             for measure, maker in makers.items():

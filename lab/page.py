@@ -58,7 +58,8 @@ def rows_of(header, rows, left=1):
 
 def all_bars(saved):
     bars = [row for section in saved["sections"].values() for row in section["bars"]]
-    return sorted(bars, key=lambda row: int(re.search(r"\d+", row["bar"]).group()))
+    # The guest's first.
+    return sorted(bars, key=lambda row: (row["bar"][0] != "P", int(row["bar"][1:])))
 
 
 def side(row, which):
@@ -175,8 +176,8 @@ def machine_block(saved):
                      f"{disturbed['most']:.0%}): the machine was not quiet.")
     if saved["repeated"]:
         lines.append(f"{saved['repeated']} runs failed at first and were repeated.")
-    for kernel, why in saved["missing"].items():
-        lines.append(f"**There was no Linux {kernel} guest to compare with** ({why.splitlines()[0]}"
+    for name, why in saved["missing"].items():
+        lines.append(f"**There was no {name}** ({why.splitlines()[0]}"
                      ").")
     if len(saved["builds"]) > 1:
         lines.append(f"The runs are of {len(saved['builds'])} builds of ebb.")

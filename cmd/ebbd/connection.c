@@ -468,6 +468,7 @@ static struct ebb_vhost_user *new_session(struct connection *connection, uint64_
     struct ebb_vhost_user_config config = {
         .ops = &ops,
         .ctx = connection,
+        .events = connection->daemon->events,
         .any_file = options->any_file,
         .sealed_only = options->sealed_only,
         .device = {.offer_too = options->offer,

@@ -22,6 +22,7 @@ struct ebbd {
     struct options options;
     struct event_base *base;
     struct ebb_discard_pool *pool;
+    struct ebb_vhost_user_events *events;
     int closer; /* see closer.h; -1: none */
     struct reaper *reaper;
     struct vm **vms;

@@ -129,10 +129,11 @@ static int enter_sandbox(struct ebbd *daemon)
     if (!options->no_sandbox && !sandbox_files(daemon->in_dir))
         return EXIT_RUN_HOST;
     daemon->pool = ebb_discard_pool_new(options->threads);
+    daemon->events = ebb_vhost_user_events_new();
     daemon->closer = closer_start();
     daemon->reaper = reaper_new(daemon->base, connection_end_retired, connection_ended);
-    if (!daemon->pool || daemon->closer < 0 || !daemon->reaper) {
-        log_line("cannot start threads: %s", strerror(errno));
+    if (!daemon->pool || !daemon->events || daemon->closer < 0 || !daemon->reaper) {
+        log_line("cannot start: %s", strerror(errno));
         return EXIT_RUN_HOST;
     }
     return options->no_sandbox || sandbox_calls(daemon->in_dir) ? 0 : EXIT_RUN_HOST;
@@ -178,6 +179,7 @@ static void finish(struct ebbd *daemon, struct fittings *fittings)
     reaper_free(daemon->reaper);
     if (daemon->pool)
         ebb_discard_pool_free(daemon->pool);
+    ebb_vhost_user_events_free(daemon->events);
     if (daemon->closer >= 0)
         close(daemon->closer);
     if (fittings->sigterm)

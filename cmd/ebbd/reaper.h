@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A thread for the ends of connections, which take time that the loop does not have: a discard
- * under way, large mappings, the kernel's AIO (30 ms). Items go to the thread, and come back to the
- * loop when they are done with.
+ * under way, large mappings. Items go to the thread, and come back to the loop when they are done
+ * with.
  */
 #ifndef EBBD_REAPER_H
 #define EBBD_REAPER_H

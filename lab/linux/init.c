@@ -290,6 +290,11 @@ static bool decode_fragment(struct command *c)
            decode_number(c->words[2], 2, 1u << 30, &c->number);
 }
 
+static bool decode_files(struct command *c)
+{
+    return c->count == 2 && decode_size(c->words[1], &c->pages);
+}
+
 static bool decode_idle(struct command *c)
 {
     return c->count == 2 && decode_time(c->words[1], &c->number);
@@ -346,6 +351,16 @@ static enum status run_release(const struct command *c)
     return team_release();
 }
 
+static enum status run_tmpfs(const struct command *c)
+{
+    return files_tmpfs(c->pages);
+}
+
+static enum status run_cache(const struct command *c)
+{
+    return files_cache(c->pages);
+}
+
 static enum status run_idle(const struct command *c)
 {
     return team_idle(c->number);
@@ -364,10 +379,18 @@ static enum status run_report(const struct command *c)
     return STATUS_USAGE;
 }
 
+/* All that is in use. */
+static enum status check_all(void)
+{
+    enum status status = team_verify();
+
+    return status == STATUS_OK ? files_check() : status;
+}
+
 static enum status run_verify(const struct command *c)
 {
     (void)c;
-    return team_verify();
+    return check_all();
 }
 
 static enum status run_corrupt(const struct command *c)
@@ -406,6 +429,8 @@ static const struct verb verbs[] = {
     {"cycle", "SIZE PAUSE_MS SECONDS", decode_cycle, run_cycle},
     {"fragment", "SIZE K", decode_fragment, run_fragment},
     {"release", "", decode_none, run_release},
+    {"tmpfs", "SIZE", decode_files, run_tmpfs},
+    {"cache", "SIZE", decode_files, run_cache},
     {"idle", "SECONDS", decode_idle, run_idle},
     {"page_fault1", "procs|threads N SECONDS [thp]", decode_page_fault1, run_faults},
     {"page_fault2", "N SECONDS", decode_page_fault2, run_faults},
@@ -509,6 +534,6 @@ int main(void)
     if (script)
         status = run_script(script, true);
     if (status == STATUS_OK)
-        status = team_verify();
+        status = check_all();
     leave(status);
 }

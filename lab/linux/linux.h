@@ -64,6 +64,12 @@ enum status team_idle(uint64_t ms);
 enum status team_verify(void);
 enum status team_corrupt(void);
 
+/* ---- files.c ---- */
+
+enum status files_tmpfs(uint64_t pages);
+enum status files_cache(uint64_t pages); /* of /dev/vda */
+enum status files_check(void);           /* what these keep */
+
 /* ---- faults.c ---- */
 
 struct faults {

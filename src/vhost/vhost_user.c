@@ -541,7 +541,9 @@ static bool new_parts(struct ebb_vhost_user *session)
     struct ebb_balloon_device_config device = session->config.device;
 
     session->memory = ebb__vu_memory_new();
-    if (!session->memory || ebb__vu_events_init(session) < 0)
+    session->events =
+        session->config.events ? session->config.events : ebb_vhost_user_events_new();
+    if (!session->memory || !session->events)
         return false;
     discard.memory = &session->memory->table;
     session->discard = ebb_discard_new(&discard);
@@ -569,7 +571,7 @@ struct ebb_vhost_user *ebb_vhost_user_new(const struct ebb_vhost_user_config *co
     if (!session)
         return NULL;
     session->config = *config;
-    session->backend = session->empty = -1;
+    session->backend = -1;
     ebb__vu_queues_init(session);
     if (!new_parts(session)) {
         const int error = errno;
@@ -590,7 +592,8 @@ void ebb_vhost_user_free(struct ebb_vhost_user *session)
     if (session->discard)
         ebb_discard_free(session->discard);
     ebb__vu_queues_release(session);
-    ebb__vu_events_release(session);
+    if (!session->config.events)
+        ebb_vhost_user_events_free(session->events);
     ebb__vu_memory_free(session->memory);
     drop_fds(session);
     if (session->backend >= 0)

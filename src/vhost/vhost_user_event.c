@@ -15,37 +15,62 @@
 #include <fcntl.h>
 #include <linux/aio_abi.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-int ebb__vu_events_init(struct ebb_vhost_user *session)
+#define CALLS 64u /* under way at the same time: threads */
+
+struct ebb_vhost_user_events {
+    atomic_ulong aio;    /* aio_context_t; 0: none */
+    atomic_bool refused; /* the kernel gives none */
+    int empty;           /* a file without a byte */
+};
+
+struct ebb_vhost_user_events *ebb_vhost_user_events_new(void)
 {
-    session->empty = memfd_create("ebb-empty", MFD_CLOEXEC);
-    return session->empty < 0 ? -1 : 0;
+    struct ebb_vhost_user_events *events = calloc(1, sizeof(*events));
+
+    if (!events)
+        return NULL;
+    events->empty = memfd_create("ebb-empty", MFD_CLOEXEC);
+    if (events->empty >= 0)
+        return events;
+    free(events);
+    return NULL;
 }
 
-/* To give a context back takes a grace period of the kernel: who never calls has none. */
-static bool has_aio(struct ebb_vhost_user *session)
+void ebb_vhost_user_events_free(struct ebb_vhost_user_events *events)
 {
+    if (!events)
+        return;
+    if (atomic_load(&events->aio))
+        (void)syscall(SYS_io_destroy, atomic_load(&events->aio));
+    (void)close(events->empty);
+    free(events);
+}
+
+/* To give a context back takes a grace period of the kernel: where nobody ever calls there is none.
+ * 0: there cannot be one. */
+static aio_context_t aio_of(struct ebb_vhost_user_events *events)
+{
+    unsigned long known = atomic_load(&events->aio);
     aio_context_t aio = 0;
 
-    if (!session->aio_tried && syscall(SYS_io_setup, 1, &aio) == 0)
-        session->aio = aio;
-    session->aio_tried = true;
-    return session->aio != 0;
-}
-
-void ebb__vu_events_release(struct ebb_vhost_user *session)
-{
-    if (session->aio)
-        (void)syscall(SYS_io_destroy, session->aio);
-    if (session->empty >= 0)
-        (void)close(session->empty);
-    session->aio = 0;
-    session->empty = -1;
+    if (known || atomic_load(&events->refused))
+        return known;
+    if (syscall(SYS_io_setup, CALLS, &aio) != 0) {
+        atomic_store(&events->refused, true);
+        return 0;
+    }
+    if (atomic_compare_exchange_strong(&events->aio, &known, aio))
+        return aio;
+    (void)syscall(SYS_io_destroy, aio); /* another thread was first */
+    return known;
 }
 
 /* The type of what is open, by what the kernel has at hand: a file system is not asked. */
@@ -80,20 +105,11 @@ int ebb__vu_event_clear(int fd)
     return n < 0 ? -errno : -EBB_EINVAL;
 }
 
-/* Take what has ended out of the context, which has room for one. */
-static void reap(struct ebb_vhost_user *session)
-{
-    struct io_event event;
-    struct timespec none = {0};
-
-    (void)syscall(SYS_io_getevents, session->aio, 0L, 1L, &event, &none);
-}
-
-static int signal_by_aio(struct ebb_vhost_user *session, int fd)
+static int signal_by_aio(const struct ebb_vhost_user_events *events, aio_context_t aio, int fd)
 {
     char byte;
     struct iocb read = {
-        .aio_fildes = (uint32_t)session->empty,
+        .aio_fildes = (uint32_t)events->empty,
         .aio_lio_opcode = IOCB_CMD_PREAD,
         .aio_buf = (uintptr_t)&byte,
         .aio_nbytes = 1,
@@ -101,11 +117,14 @@ static int signal_by_aio(struct ebb_vhost_user *session, int fd)
         .aio_resfd = (uint32_t)fd,
     };
     struct iocb *list[] = {&read};
-    const long n = syscall(SYS_io_submit, session->aio, 1L, list);
+    struct io_event event;
+    struct timespec none = {0};
+    const long n = syscall(SYS_io_submit, aio, 1L, list);
 
     if (n != 1)
         return n < 0 ? -errno : -EBB_EIO;
-    reap(session);
+    /* It has ended, and makes room for the next. */
+    (void)syscall(SYS_io_getevents, aio, 0L, 1L, &event, &none);
     return 0;
 }
 
@@ -125,5 +144,7 @@ static int signal_by_write(int fd)
 
 int ebb__vu_event_signal(struct ebb_vhost_user *session, int fd)
 {
-    return has_aio(session) ? signal_by_aio(session, fd) : signal_by_write(fd);
+    const aio_context_t aio = aio_of(session->events);
+
+    return aio ? signal_by_aio(session->events, aio, fd) : signal_by_write(fd);
 }

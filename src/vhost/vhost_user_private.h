@@ -161,10 +161,7 @@ struct ebb_vhost_user {
     unsigned n_fds;
     _Alignas(8) unsigned char in[EBB_VHOST_USER_MESSAGE];
 
-    /* vhost_user_event.c */
-    unsigned long aio; /* aio_context_t; 0: none */
-    bool aio_tried;    /* to get one */
-    int empty;         /* a file without a byte */
+    struct ebb_vhost_user_events *events;
 
     bool ended;
     const char *reason; /* why it ended, or why the message is refused */
@@ -246,10 +243,6 @@ int ebb__vu_get_inflight_fd(struct ebb_vhost_user *session, const void *payload,
 int ebb__vu_set_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 
 /* ---- vhost_user_event.c ---- */
-
-/* -1 with errno: no descriptor for it. */
-int ebb__vu_events_init(struct ebb_vhost_user *session);
-void ebb__vu_events_release(struct ebb_vhost_user *session);
 
 /* Can fd be an eventfd? Asks nobody who could make one wait. */
 bool ebb__vu_is_event(int fd);

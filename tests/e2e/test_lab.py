@@ -37,6 +37,13 @@ if args[0] == "bench":
     result = {"status": "ok", "cases": [], "memory": [], "whole_blocks": [], "verdict": [],
               "published": ""}
 elif "memhog" in script:
+    if value("--qemu"):
+        import subprocess
+        monitor = subprocess.Popen([value("--qemu"), "-nodefaults"])
+        while not os.path.exists(os.path.join(os.path.dirname(value("--qemu")), "qmp")):
+            time.sleep(0.01)
+        print("step: idle 1\nstep: memhog\nstep: idle 15", flush=True)
+        monitor.wait()
     t99 = 10000.0 if linux else 100.0
     rate = 3 if linux else 1
     samples = [[ms, 1000.0 if ms < 1000 else 0.0,
@@ -44,7 +51,8 @@ elif "memhog" in script:
                for ms in list(range(0, 3000, 20)) + list(range(3000, 13000, 500))]
     result = {"status": "ok", "verify_errors": 0, "qemu_version": "0.0", "workload": script,
               "release_ms": 1000.0, "freed_mib": 1000.0, "returned_mib": 1000.0, "peak_mib": 1050.0,
-              "t50_ms": t99 / 4, "t90_ms": t99 / 2, "t99_ms": t99, "samples": samples}
+              "t50_ms": t99 / 4, "t90_ms": t99 / 2, "t99_ms": t99, "samples": samples,
+              "ebbd_cpu_ms": 250.0 if value("--host") else None}
 elif "page_fault1" in script:
     on = value("--reporting") != "off"
     step = {"step": "page_fault1", "faults": 1000, "pages": 950 if on else 1000,
@@ -67,7 +75,25 @@ elif args[0] == "replay":
 with open(value("--json"), "w") as f:
     json.dump(result, f)
 '''
-FAKE_DROP = '#!/bin/sh\necho \'{"times": [{"drop_ms": 50.0}, {"drop_ms": 30.0}, {"drop_ms": 40}]}\'\n'
+# Answers 150 questions, one of them late if it is the guest without ebbd.
+FAKE_QEMU = r'''#!/usr/bin/env python3
+import json, os, socket, sys, time
+if "-device" in sys.argv:
+    sys.exit(print("num_vqs"))
+path = next(word for word in sys.argv if word.startswith("unix:")).split(":")[1].split(",")[0]
+with socket.socket(socket.AF_UNIX) as listening:
+    listening.bind(path + ".new")
+    listening.listen()
+    os.rename(path + ".new", path)
+    client = listening.accept()[0]
+    client.sendall(b'{"QMP": {}}\n')
+    for n in range(150):
+        client.recv(1000)
+        time.sleep(0.3 if n == 77 else 0)
+        client.sendall(b'{"return": {}}\n')
+    client.close()
+'''
+FAKE_DROP = '#!/bin/sh\necho \'{"size_mib": 600, "times": [{"drop_ms": 50.0}, {"drop_ms": 30.0}, {"drop_ms": 40}]}\'\n'
 
 
 class Lab(e2e.Case):
@@ -80,7 +106,9 @@ class Lab(e2e.Case):
         self.write("ebb", FAKE_EBB)
         self.write("drop", FAKE_DROP)
         self.write("qemu-system-x86_64", "#!/bin/sh\nexit 0\n")
-        os.mkdir(os.path.join(self.dir, "kernels"))
+        for name in ("kernels", "qemu"):
+            os.mkdir(os.path.join(self.dir, name))
+        self.write(os.path.join("qemu", "qemu-system-x86_64"), FAKE_QEMU)
         for name in ("vmlinuz-6.12", "initrd-6.12", "vmlinuz-6.1", "initrd-6.1"):
             self.write(os.path.join("kernels", name), "")
 
@@ -101,7 +129,7 @@ class Lab(e2e.Case):
         done = subprocess.run(
             [sys.executable, LAB, what, "--quick", "--dir", os.path.join(self.dir, "work"), "--ebb",
              os.path.join(self.dir, "ebb"), "--drop", os.path.join(self.dir, "drop"), "--linux",
-             linux, *args], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+             linux, "--qemu", os.path.join(self.dir, "qemu"), *args], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             timeout=120, env=env)
         self.assertEqual(done.returncode, rc, done.stdout + done.stderr)
         return done
@@ -222,6 +250,28 @@ class Lab(e2e.Case):
         self.assertIn("**failed**", self.page())
         # The next start tries it again.
         self.lab("--only", "P1")
+        self.assertEqual(self.bars("P1")[0]["verdict"], "met")
+
+    def test_host(self):
+        self.lab("--only", "H1")
+        back, cpu = self.bars("H1")
+        self.assertEqual((back["ebb"]["median"], back["verdict"]), (100, "met"))
+        # 250 ms for 1000 MiB, and 40 ms for 600.
+        self.assertAlmostEqual(cpu["ebb"]["median"], 256)
+        self.assertAlmostEqual(cpu["peer"]["median"], 40 / 600 * 1024)
+        self.assertEqual(cpu["verdict"], "falls short")
+        stall = self.bars("H2")[1]
+        for side in ("ebb", "peer"):
+            self.assertGreater(stall[side]["median"], 300)
+        self.assertIn("| ebbd | 100.0 |", self.page())
+
+    def test_without_vhost_user(self):
+        self.write(os.path.join("qemu", "qemu-system-x86_64"), "#!/bin/sh\nexit 1\n")
+        self.write("id", "#!/bin/sh\necho 1000\n")  # so that none is installed
+        done = self.lab("--only", "P1,H1")
+        self.assertIn("NO QEMU FOR EBBD", done.stderr)
+        self.assertEqual(self.bars("H1")[0]["verdict"],
+                         "not measured: no QEMU with the generic vhost-user device")
         self.assertEqual(self.bars("P1")[0]["verdict"], "met")
 
     def test_without_linux(self):

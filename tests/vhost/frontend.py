@@ -199,15 +199,15 @@ class FrontEnd:
     def get16(self, at):
         return struct.unpack("<H", self.memory[at:at + 2])[0]
 
-    def add(self, queue, buffers):
-        """Add a chain of (gpa, length, flags) and kick."""
+    def add(self, queue, buffers, head=0):
+        """Add a chain of (gpa, length, flags) in descriptors from `head` on, and kick."""
         desc, avail, _ = self.ring_at(queue)
-        for i, (gpa, length, flags) in enumerate(buffers):
-            more = NEXT if i + 1 < len(buffers) else 0
+        for i, (gpa, length, flags) in enumerate(buffers, head):
+            more = NEXT if i + 1 < head + len(buffers) else 0
             self.memory[desc + 16 * i:desc + 16 * i + 16] = struct.pack(
                 "<QIHH", gpa, length, flags | more, (i + 1) % SIZE)
         index = self.get16(avail + 2)
-        self.put16(avail + 4 + 2 * (index % SIZE), 0)
+        self.put16(avail + 4 + 2 * (index % SIZE), head)
         self.put16(avail + 2, (index + 1) & 0xFFFF)
         os.eventfd_write(self.kicks[queue], 1)
 

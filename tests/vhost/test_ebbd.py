@@ -19,60 +19,13 @@ import time
 import unittest
 
 import frontend
-from frontend import FrontEnd, Gone, MIB, PAGE, REPORTING, STATS, WRITE
+from daemon import (Control, PATIENCE, descriptors, guest_maps, own_memory, sanitized,
+                    wait_for)
+from frontend import FrontEnd, Gone, HINT, MIB, PAGE, REPORTING, STATS, WRITE
 
 EBBD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
 HERE = os.path.dirname(os.path.abspath(__file__))
-PATIENCE = 60
 SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
-
-
-def sanitized():
-    """A sanitizer's runtime looks for leaks in the end by means that the sandbox takes away."""
-    with open(EBBD, "rb") as f:
-        program = f.read()
-    return b"__asan_init" in program or b"__tsan_init" in program
-
-
-def wait_for(what, condition):
-    end = time.monotonic() + PATIENCE
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError(f"waited for {PATIENCE} s: {what}")
-        time.sleep(0.005)
-
-
-class Control:
-    def __init__(self, path):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(path)
-        self.file = self.sock.makefile("rb")
-
-    def send(self, data):
-        self.sock.sendall(data)
-
-    def line(self):
-        try:
-            line = self.file.readline()
-        except ConnectionResetError:  # hung up before it had read everything
-            return None
-        return json.loads(line) if line else None
-
-    def ask(self, command, **members):
-        self.send(json.dumps({"command": command, **members}).encode() + b"\n")
-        return self.line()
-
-    def vm(self, name):
-        vms = self.ask("status", vm=name)["vms"]
-        return vms[0]
-
-    def close(self):
-        self.file.close()
-        self.sock.close()
 
 
 class Case(unittest.TestCase):
@@ -130,29 +83,20 @@ class Case(unittest.TestCase):
         return front
 
     def fds(self):
-        """What the daemon has open, by kind; that an eventfd is another one does not matter."""
-        base = f"/proc/{self.daemon.pid}/fd"
-        found = []
-        for fd in os.listdir(base):
-            try:
-                found.append(re.sub(r"\d+", "N", os.readlink(f"{base}/{fd}")))
-            except FileNotFoundError:  # closed meanwhile
-                found.append("gone")
-        return sorted(found)
+        return descriptors(self.daemon.pid)
 
     def maps(self):
-        with open(f"/proc/{self.daemon.pid}/maps") as f:
-            return sum("memfd:guest" in line for line in f)
+        return guest_maps(self.daemon.pid)
 
     def gone(self, vm="a"):
         wait_for("the daemon lets go", lambda: not self.control.vm(vm)["connected"])
 
-    def report(self, front, at=8 * MIB, length=4 * MIB):
+    def report(self, front, at=8 * MIB, length=4 * MIB, queue=REPORTING):
         """Report a range that is filled; until it came back, and went away."""
         front.fill(at, length)
-        before, used = front.blocks(), front.used(REPORTING)
-        front.add(REPORTING, [(at, length, WRITE)])
-        wait_for("the report comes back", lambda: front.used(REPORTING) == (used + 1) & 0xFFFF)
+        before, used = front.blocks(), front.used(queue)
+        front.add(queue, [(at, length, WRITE)])
+        wait_for("the report comes back", lambda: front.used(queue) == (used + 1) & 0xFFFF)
         self.assertLessEqual(front.blocks(), before - length)
 
 
@@ -554,6 +498,71 @@ class Commands(Case):
         self.assertGreater(front.config()[2], 1)
         self.assertIn("hinting", self.control.ask("hint", vm="a", action="status"))
         self.assertIn("hinting", self.control.ask("hint", vm="a", action="done"))
+
+
+class AtWork(Case):
+    """Options that change what becomes of what a guest hands over."""
+
+    def test_rate(self):
+        self.start("--rate", "4M")
+        front = self.front().start()
+        for n in range(2):  # after 4 MiB the next ones wait for a second
+            self.report(front, at=(8 + 4 * n) * MIB)
+        self.assertGreater(self.control.vm("a")["discard"]["held_ns"], 0)
+        self.assertEqual(self.control.vm("b")["rate"], 4 * MIB)
+        # And no longer, once the operator says so.
+        self.control.ask("limits", rate=0)
+        held = self.control.vm("a")["discard"]["held_ns"]
+        for _ in range(3):
+            self.report(front)
+        self.assertLess(self.control.vm("a")["discard"]["held_ns"], held + 1e9)
+
+    def test_gather(self):
+        self.start("--gather", "100000")
+        front = self.front().start()
+        for attempt in range(1, 21):  # it may be so slow here that the first does not wait long enough
+            before = self.control.vm("a")["discard"]
+            front.fill(8 * MIB, 2 * MIB)
+            front.add(REPORTING, [(8 * MIB, MIB, WRITE)])
+            front.add(REPORTING, [(9 * MIB, MIB, WRITE)], head=1)
+            wait_for("both come back", lambda: front.used(REPORTING) == 2 * attempt)
+            after = self.control.vm("a")["discard"]
+            self.assertEqual(after["discarded_bytes"], before["discarded_bytes"] + 2 * MIB)
+            if after["batches"] == before["batches"] + 1:
+                self.assertEqual(after["calls"], before["calls"] + 1)
+                return
+        self.fail("reports that follow each other are never merged")
+
+    def test_queue_numbers(self):
+        """Reporting alone is queue 2 as Linux has it, and stays queue 4 as the specification has it."""
+        for numbering, queue in (("linux", 2), ("spec", 4)):
+            with self.subTest(numbering):
+                self.start("--queues", numbering)
+                front = self.front().start(features=frontend.F_REPORTING, queues=(0, 1, queue))
+                self.report(front, queue=queue)
+                front.close()
+                self.stop()
+
+    def hint(self, *args):
+        """Hint 4 MiB; by how much memory shrinks."""
+        self.start(*args)
+        front = self.front().start()
+        front.fill(8 * MIB, 4 * MIB)
+        before = front.blocks()
+        self.control.ask("hint", vm="a", action="start")
+        front.memory[MIB:MIB + 4] = struct.pack("<I", front.config()[2])
+        front.add(HINT, [(MIB, 4, 0)])
+        wait_for("the command comes back", lambda: front.used(HINT) == 1)
+        front.add(HINT, [(8 * MIB, 4 * MIB, WRITE)])
+        wait_for("the hint comes back", lambda: front.used(HINT) == 2)
+        self.assertEqual(self.control.vm("a")["hinted_bytes"], 4 * MIB)
+        return before - front.blocks()
+
+    def test_hints(self):
+        self.assertEqual(self.hint(), 0)
+
+    def test_discard_hints(self):
+        self.assertEqual(self.hint("--discard-hints"), 4 * MIB)
 
 
 class Directory(Case):
@@ -1065,6 +1074,7 @@ class Many(Case):
     def test_hundred(self):
         names = [f"vm{i}" for i in range(100)]
         self.start(vms=names)
+        empty = own_memory(self.daemon.pid)
         fronts = [self.front(name).start(mib=16) for name in names]
         for front in fronts:
             front.fill(8 * MIB, MIB)
@@ -1074,6 +1084,8 @@ class Many(Case):
         status = self.control.ask("status")
         self.assertEqual([vm["discard"]["discarded_bytes"] for vm in status["vms"]], [MIB] * 100)
         self.assertEqual(self.control.ask("flush"), {"vms": 100})
+        if not SANITIZED:
+            self.assertLess(own_memory(self.daemon.pid) - empty, 100 * MIB)
 
 
 class Results(unittest.TextTestResult):
@@ -1086,7 +1098,7 @@ if __name__ == "__main__":
     if not EBBD or not os.access(EBBD, os.X_OK):
         print("SKIP: there is no ebbd: NOTHING of it was tested", file=sys.stderr)
         sys.exit(77)
-    SANITIZED = sanitized()
+    SANITIZED = sanitized(EBBD)
     done = unittest.main(argv=[sys.argv[0], *sys.argv[2:]], exit=False,
                          testRunner=unittest.TextTestRunner(resultclass=Results)).result
     sys.exit(1 if not done.wasSuccessful() else 77 if done.skipped else 0)

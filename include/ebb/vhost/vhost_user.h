@@ -91,10 +91,25 @@ struct ebb_vhost_user_ops {
     void (*drop)(void *ctx, int fd);
 };
 
+/*
+ * What interrupts guests, for any number of sessions on any threads: the kernel's AIO, by which a
+ * front-end that fills its eventfd cannot make anybody wait.
+ */
+struct ebb_vhost_user_events;
+
+/* NULL, with errno set: no memory, or no descriptor. */
+struct ebb_vhost_user_events *ebb_vhost_user_events_new(void);
+
+/* No session uses it any more. Waits some 40 ms for the kernel (io_destroy()) if any of them has
+ * ever interrupted its guest. */
+void ebb_vhost_user_events_free(struct ebb_vhost_user_events *events);
+
 /* Zero means default for every field but ops and discard.pool. */
 struct ebb_vhost_user_config {
     const struct ebb_vhost_user_ops *ops;
     void *ctx;
+    /* NULL: the session has one of its own, which costs a descriptor, and those 40 ms in the end. */
+    struct ebb_vhost_user_events *events;
     /* Of the session's device and discard. What the session sets itself (device.memory, .discard,
      * .ops, .ctx, discard.memory) must be NULL. */
     struct ebb_balloon_device_config device;
@@ -118,8 +133,7 @@ struct ebb_vhost_user;
 /* NULL, with errno set: no memory, or a bad configuration (EINVAL). */
 struct ebb_vhost_user *ebb_vhost_user_new(const struct ebb_vhost_user_config *config);
 
-/* Waits for a batch under way, and some 40 ms for the kernel (io_destroy()) if the session has ever
- * interrupted its guest; then nothing of it is left: no descriptor, no mapping. `unwatch` is
+/* Waits for a batch under way; then nothing of it is left: no descriptor, no mapping. `unwatch` is
  * called for what is still watched. */
 void ebb_vhost_user_free(struct ebb_vhost_user *session);
 

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Memory that the kernel holds for files: tmpfs, and the page cache of a disk. An eighth of each
+ * file stays, and is checked again whenever all that is in use is.
+ *
+ * The disk may forget what is written to it: only what is in the page cache is read.
+ */
+#include "linux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DISK       "/dev/vda"
+#define DIRECTORY  "/files"
+#define KEPT_SHARE 8u
+#define AT_ONCE    256u /* pages */
+
+/* Pages of a file that must be as they were written. */
+static struct pages {
+    int fd;
+    uint64_t n, salt;
+} tmpfs_kept = {.fd = -1}, cache_kept = {.fd = -1};
+
+static uint64_t buffer[AT_ONCE * PAGE / sizeof(uint64_t)];
+
+static uint64_t *word(uint64_t i)
+{
+    return &buffer[i * (PAGE / sizeof(uint64_t))];
+}
+
+static bool write_pages(const struct pages *file)
+{
+    for (uint64_t at = 0, n; at < file->n; at += n) {
+        n = file->n - at < AT_ONCE ? file->n - at : AT_ONCE;
+        for (uint64_t i = 0; i < n; i++)
+            *word(i) = file->salt ^ (at + i);
+        if (pwrite(file->fd, buffer, n * PAGE, (off_t)(at * PAGE)) != (ssize_t)(n * PAGE))
+            return false;
+    }
+    return true;
+}
+
+static bool check_pages(const struct pages *file)
+{
+    for (uint64_t at = 0, n; file->fd >= 0 && at < file->n; at += n) {
+        n = file->n - at < AT_ONCE ? file->n - at : AT_ONCE;
+        if (pread(file->fd, buffer, n * PAGE, (off_t)(at * PAGE)) != (ssize_t)(n * PAGE))
+            return false;
+        for (uint64_t i = 0; i < n; i++)
+            if (*word(i) != (file->salt ^ (at + i)))
+                telemetry_fault(at + i, file->salt ^ (at + i), *word(i));
+        count_checks(n);
+    }
+    return true;
+}
+
+static enum status failed(const char *step, const char *what)
+{
+    printf("%s: %s: %s\n", step, what, strerror(errno));
+    return STATUS_USAGE;
+}
+
+enum status files_check(void)
+{
+    if (!check_pages(&tmpfs_kept) || !check_pages(&cache_kept))
+        return failed("verify", "cannot read a file");
+    return errors_total() ? STATUS_VERIFY : STATUS_OK;
+}
+
+static void tell(const char *step, uint64_t pages, uint64_t kept)
+{
+    telemetry_release(pages - kept);
+    printf("%s: %lu MiB freed, %lu MiB stay\n", step, (pages - kept) * PAGE_KIB / 1024,
+           kept * PAGE_KIB / 1024);
+}
+
+static bool create(const char *path, struct pages *file)
+{
+    file->fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    return file->fd >= 0 && write_pages(file);
+}
+
+enum status files_tmpfs(uint64_t pages)
+{
+    struct pages gone = {-1, pages - pages / KEPT_SHARE, now_ns()};
+
+    if (tmpfs_kept.fd >= 0) {
+        close(tmpfs_kept.fd);
+    } else {
+        mkdir(DIRECTORY, 0755);
+        if (mount("tmpfs", DIRECTORY, "tmpfs", 0, "size=100%") != 0)
+            return failed("tmpfs", "cannot mount it");
+    }
+    tmpfs_kept = (struct pages){-1, pages / KEPT_SHARE, now_ns()};
+    if (!fits("tmpfs", pages))
+        return STATUS_USAGE;
+    if (!create(DIRECTORY "/gone", &gone) || !create(DIRECTORY "/kept", &tmpfs_kept))
+        return failed("tmpfs", "cannot write");
+    telemetry_hold(pages);
+    if (!check_pages(&gone) || !check_pages(&tmpfs_kept))
+        return failed("tmpfs", "cannot read");
+    unlink(DIRECTORY "/gone");
+    close(gone.fd);
+    tell("tmpfs", pages, tmpfs_kept.n);
+    return errors_total() ? STATUS_VERIFY : STATUS_OK;
+}
+
+enum status files_cache(uint64_t pages)
+{
+    const uint64_t kept = pages / KEPT_SHARE;
+    struct pages disk = {-1, pages, now_ns()};
+
+    if (!fits("cache", pages))
+        return STATUS_USAGE;
+    if (cache_kept.fd >= 0)
+        close(cache_kept.fd);
+    cache_kept.fd = -1;
+    disk.fd = open(DISK, O_RDWR | O_CLOEXEC);
+    if (disk.fd < 0)
+        return failed("cache", DISK);
+    if (!write_pages(&disk) || fsync(disk.fd) != 0)
+        return failed("cache", "cannot write");
+    telemetry_hold(pages);
+    if (!check_pages(&disk))
+        return failed("cache", "cannot read");
+    if (posix_fadvise(disk.fd, (off_t)(kept * PAGE), (off_t)((pages - kept) * PAGE),
+                      POSIX_FADV_DONTNEED) != 0)
+        return failed("cache", "cannot drop");
+    cache_kept = (struct pages){disk.fd, kept, disk.salt};
+    tell("cache", pages, kept);
+    return errors_total() ? STATUS_VERIFY : STATUS_OK;
+}

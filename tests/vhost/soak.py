@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""VMs that appear and go, for as long as you like, on one ebbd: `make soak TIME=3600`.
+
+    soak.py EBBD SECONDS
+
+Each VM is added over the control socket, lives one of the lives below, and is removed. What an honest
+one reports must go away, and nothing else of its memory. In the end, when no VM is left, ebbd must hold
+the descriptors, mappings and memory that it held after its first VMs. Exit status 0: so it was.
+"""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+
+import frontend
+from daemon import Control, descriptors, guest_maps, own_memory, sanitized, wait_for
+from frontend import FrontEnd, Gone, MIB, PAGE, REPORTING, STATS, WRITE
+
+VMS = 24  # at a time
+WARM = 2 * VMS  # lives before memory is first looked at
+GROWTH = 1 * MIB  # of ebbd in all of the time: what allocators keep
+SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
+LOW, HIGH = 2 * MIB, 14 * MIB  # of guest memory that is reported
+GUEST = 16  # MiB
+
+
+# ---- lives ----
+
+def report(front, rng):
+    """A range is reported and goes; what lies around it stays."""
+    length = rng.randrange(1, 1024) * PAGE
+    at = rng.randrange(LOW // PAGE, (HIGH - length) // PAGE) * PAGE
+    front.fill(at - PAGE, length + 2 * PAGE)
+    before, used = front.blocks(), front.used(REPORTING)
+    front.add(REPORTING, [(at, length, WRITE)])
+    wait_for("a report comes back", lambda: front.used(REPORTING) == (used + 1) & 0xFFFF)
+    if front.blocks() != before - length:
+        raise AssertionError(f"of {length} bytes reported {before - front.blocks()} went")
+    if front.memory[at] or front.memory[at + length - 1]:
+        raise AssertionError("what was reported is still there")
+    if front.memory[at - 1] != 0x5A or front.memory[at + length] != 0x5A:
+        raise AssertionError("what was not reported is gone")
+
+
+def honest(front, rng):
+    front.start(GUEST)
+    for _ in range(rng.randrange(1, 12)):
+        report(front, rng)
+
+
+def ballooned(front, rng):
+    front.start(GUEST)
+    used = front.used(frontend.INFLATE)
+    front.inflate(rng.sample(range(LOW // PAGE, HIGH // PAGE), 500))
+    wait_for("the balloon is taken", lambda: front.used(frontend.INFLATE) == (used + 1) & 0xFFFF)
+    front.give_stats({4: rng.randrange(GUEST * MIB)})
+    report(front, rng)
+
+
+def rebooted(front, rng):
+    """Its memory comes anew, under rings that run."""
+    honest(front, rng)
+    for _ in range(rng.randrange(1, 4)):
+        front.send(frontend.SET_MEM_TABLE, front.table, [front.memfd])
+        report(front, rng)
+
+
+def vanished(front, rng):
+    front.start(GUEST)
+    front.fill(LOW, HIGH - LOW)
+    for i in range(rng.randrange(1, 4)):
+        front.add(REPORTING, [(LOW + i * MIB, MIB, WRITE)])
+
+
+def garbled(front, rng):
+    if rng.random() < 0.5:
+        front.start(GUEST)
+    front.raw(rng.randbytes(rng.randrange(1, 5000)))
+
+
+def truncated(front, rng):
+    front.start(GUEST)
+    front.raw(FrontEnd.message(frontend.SET_MEM_TABLE, bytes(40))[:rng.randrange(1, 52)])
+
+
+def cut(front, rng):
+    """The file of its memory is cut to nothing under the rings."""
+    honest(front, rng)
+    os.ftruncate(front.memfd, 0)
+    os.eventfd_write(front.kicks[REPORTING], 1)
+    front.hung_up()
+
+
+def broken(front, rng):
+    front.start(GUEST)
+    _, avail, _ = front.ring_at(rng.choice([REPORTING, STATS, frontend.INFLATE]))
+    front.put16(avail + 2, rng.randrange(1 << 16))
+    front.put16(avail + 4, rng.randrange(1 << 16))
+    for kick in front.kicks.values():
+        os.eventfd_write(kick, 1)
+
+
+LIVES = [honest] * 6 + [ballooned, rebooted, vanished, garbled, truncated, cut, broken]
+
+
+def live(control, directory, name, rng):
+    """The name of the life that was lived."""
+    one = rng.choice(LIVES)
+    path = control.ask("add", vm=name)["socket"]
+    for _ in range(rng.randrange(1, 3)):  # a VM may be started again
+        with FrontEnd(path) as front:
+            try:
+                one(front, rng)
+            except Gone:
+                if one in (honest, ballooned, rebooted):
+                    raise
+            operate(control, name, rng)
+    answer = control.ask("remove", vm=name)
+    if answer != {"vms": 1}:
+        raise AssertionError(answer)
+    return one.__name__
+
+
+def operate(control, name, rng):
+    """An operator at work."""
+    answer = rng.choice([
+        lambda: control.ask("status", vm=name), lambda: control.ask("flush", vm=name),
+        lambda: control.ask("inhibit", vm=name, on=True) and control.ask("inhibit", vm=name, on=False),
+        lambda: control.ask("limits", vm=name, rate=rng.randrange(1 << 32)),
+        lambda: control.ask("list")])()
+    if "error" in answer:
+        raise AssertionError(answer)
+
+
+# ---- all of them ----
+
+class Soak:
+    def __init__(self, ebbd, seconds, directory):
+        self.directory = directory
+        self.socket = os.path.join(directory, "control")
+        vms = os.path.join(directory, "vms")
+        os.mkdir(vms)
+        self.sanitized = sanitized(ebbd)
+        self.log = open(os.path.join(directory, "log"), "w+")
+        argv = [ebbd, "--control", self.socket, "--socket-dir", vms, "--stats=1"]
+        self.daemon = subprocess.Popen(argv + ["--no-sandbox"] * self.sanitized, stderr=self.log,
+                                       stdin=subprocess.DEVNULL)
+        wait_for("ebbd is ready", lambda: "ready" in self.said() or self.daemon.poll() is not None)
+        self.seconds, self.lock = seconds, threading.Lock()
+        self.stop, self.failure, self.lived = False, None, {}
+
+    def said(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def count(self):
+        return sum(self.lived.values())
+
+    def inhabit(self, i):
+        """One VM after the other."""
+        rng = random.Random(SEED * VMS + i)
+        try:
+            control = Control(self.socket)
+            n = 0
+            while not self.stop:
+                kind = live(control, self.directory, f"vm{i}-{n}", rng)
+                n += 1
+                with self.lock:
+                    self.lived[kind] = self.lived.get(kind, 0) + 1
+            control.close()
+        except Exception:  # of a thread: told by the main one
+            with self.lock:
+                self.failure = self.failure or traceback.format_exc()
+            self.stop = True
+
+    def run(self, seconds, least, progress):
+        """VMs for so long, and so many at least; until the last is gone."""
+        self.stop = False
+        threads = [threading.Thread(target=self.inhabit, args=(i,)) for i in range(VMS)]
+        for thread in threads:
+            thread.start()
+        began = shown = time.monotonic()
+        before = self.count()
+        while not self.stop:
+            time.sleep(0.1)
+            now = time.monotonic()
+            if self.daemon.poll() is not None:
+                self.failure = f"ebbd has ended, with {self.daemon.returncode}"
+                self.stop = True
+            if progress and now - shown >= max(1, self.seconds / 60):
+                shown = now
+                print(f"{now - began:6.0f} s: {self.count()} VMs, {self.state()}", flush=True)
+            if now - began >= seconds and self.count() - before >= least:
+                self.stop = True
+        for thread in threads:
+            thread.join()
+        if self.failure:
+            raise AssertionError(self.failure)
+
+    def state(self):
+        return (f"{len(descriptors(self.daemon.pid))} descriptors, {guest_maps(self.daemon.pid)} mappings, "
+                f"{own_memory(self.daemon.pid) >> 10} KiB")
+
+    def quiet(self, control):
+        """Descriptors and memory, when no VM is there."""
+        if control.ask("list") != {"vms": []}:
+            raise AssertionError("VMs are left")
+        wait_for("all mappings are gone", lambda: guest_maps(self.daemon.pid) == 0)
+        return own_memory(self.daemon.pid)
+
+    def all(self):
+        control = Control(self.socket)
+        self.quiet(control)  # and so this connection is taken
+        fds = descriptors(self.daemon.pid)
+        self.run(0, WARM, False)
+        begin = self.quiet(control)
+        self.run(self.seconds, VMS, True)
+        end = self.quiet(control)
+        wait_for(f"{len(fds)} descriptors are left", lambda: descriptors(self.daemon.pid) == fds)
+        print(f"{self.count()} VMs: " + ", ".join(f"{n} {kind}" for kind, n in sorted(self.lived.items())))
+        print(f"{len(fds)} descriptors as in the beginning; own memory {begin >> 10} KiB after the first "
+              f"{WARM}, {end >> 10} KiB in the end")
+        if not self.sanitized and end > begin + GROWTH:
+            raise AssertionError(f"ebbd grew by {(end - begin) >> 10} KiB")
+        control.close()
+        self.daemon.send_signal(signal.SIGTERM)
+        if self.daemon.wait(60) != 0:
+            raise AssertionError(f"ebbd ended with {self.daemon.returncode}")
+
+
+def main():
+    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
+        sys.exit("usage: soak.py EBBD SECONDS")
+    print(f"EBB_SEED={SEED}", flush=True)
+    directory = tempfile.mkdtemp(prefix="ebb-soak-")
+    soak = Soak(os.path.abspath(sys.argv[1]), int(sys.argv[2]), directory)
+    try:
+        soak.all()
+    except (AssertionError, KeyboardInterrupt) as error:
+        print(f"soak: {error or 'stopped'}\n{soak.said()[-2000:]}", file=sys.stderr)
+        sys.exit(1)
+    finally:
+        soak.stop = True
+        if soak.daemon.poll() is None:
+            soak.daemon.kill()
+            soak.daemon.wait()
+        shutil.rmtree(directory)
+
+
+main()
