@@ -96,7 +96,7 @@ FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wa
              learn_seconds=5, cycle_seconds=15, pauses=[0, 50, 200, 500, 1000, 3000],
              linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
-             trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20)
+             trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=45)
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,

@@ -87,7 +87,7 @@ class Host(e2e.Case):
         self.addCleanup(shutil.rmtree, directory)
         path = os.path.join(directory, "qemu")
         with open(path, "w") as f:
-            f.write(f"#!/bin/sh\nexec '{self.qemu}' \"$@\" -blockdev null-co,node-name=disk,size=1G,"
+            f.write(f"#!/bin/sh\nexec '{self.qemu}' \"$@\" -blockdev null-co,node-name=disk,size=1073741824,"
                     "read-zeroes=on -device virtio-blk-pci,drive=disk\n")
         os.chmod(path, 0o755)
         return path

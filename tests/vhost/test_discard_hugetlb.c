@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Discards of real huge pages of 2 MiB, if the host has some. */
+/* Discards of real huge pages, if the host has some: of 2 MiB, or with the word 1G of 1 GiB. */
 #include <ebb/vhost/discard.h>
 
 #include <errno.h>
@@ -17,24 +17,37 @@
 
 #include <cmocka.h>
 
-#define HUGE  ((uint64_t)2 << 20)
-#define PAGES 4u
 #define GPA   ((uint64_t)1 << 30)
+#define BATCH 512u /* ranges */
 
+/* The kernel may be asked to find some for as long as this takes: 2 MiB when they are wanted, 1 GiB
+ * now. */
+static const struct kind {
+    uint64_t size;
+    unsigned pages, flag;
+    const char *name, *found_by;
+} kinds[] = {
+    {(uint64_t)2 << 20, 4, MFD_HUGE_2MB, "2 MiB", "hugepages-2048kB/nr_overcommit_hugepages"},
+    {(uint64_t)1 << 30, 2, MFD_HUGE_1GB, "1 GiB", "hugepages-1048576kB/nr_hugepages"},
+};
+
+static const struct kind *kind;
+static uint64_t huge, all; /* bytes of one, and of those that the test takes */
 static int fd;
 static uint8_t *map;
 static struct ebb_memory memory;
 static struct ebb_discard_pool *pool;
 static struct ebb_discard *discard;
 
-/* The kernel may be asked to find some for as long as this takes. */
-#define OVERCOMMIT "/proc/sys/vm/nr_overcommit_hugepages"
-
-static unsigned overcommit(unsigned pages)
+/* What it was before. */
+static unsigned find(unsigned pages)
 {
-    FILE *file = fopen(OVERCOMMIT, "r+");
+    char path[128];
+    FILE *file;
     unsigned before = 0;
 
+    snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/%s", kind->found_by);
+    file = fopen(path, "r+");
     if (!file)
         return 0;
     if (fscanf(file, "%u", &before) == 1) {
@@ -48,11 +61,11 @@ static unsigned overcommit(unsigned pages)
 /* False: there are none to have. */
 static bool get_huge_pages(void)
 {
-    fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
-    if (fd < 0 || ftruncate(fd, PAGES * HUGE) != 0)
+    fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | kind->flag);
+    if (fd < 0 || ftruncate(fd, (off_t)(all)) != 0)
         return false;
     /* Reserves the pages, so that to touch them cannot fail. */
-    map = mmap(NULL, PAGES * HUGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    map = mmap(NULL, all, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return map != MAP_FAILED;
 }
 
@@ -66,13 +79,13 @@ static uint64_t taken(void)
 
 static void stamp(void)
 {
-    for (unsigned i = 0; i < PAGES; i++)
-        map[i * HUGE + 5] = 1;
+    for (unsigned i = 0; i < kind->pages; i++)
+        map[i * huge + 5] = 1;
 }
 
 static int setup(void **state)
 {
-    struct ebb_region region = {.gpa = GPA, .size = PAGES * HUGE, .host = map, .fd = fd};
+    struct ebb_region region = {.gpa = GPA, .size = all, .host = map, .fd = fd};
     struct ebb_discard_config config = {.memory = &memory, .check_every = 1};
     const char *why;
 
@@ -80,7 +93,7 @@ static int setup(void **state)
     ebb_memory_init(&memory);
     assert_int_equal(ebb_region_probe(&region, true, &why), 0);
     assert_int_equal(region.backing, EBB_BACKING_HUGETLB);
-    assert_int_equal(region.page, HUGE);
+    assert_int_equal(region.page, huge);
     assert_int_equal(ebb_memory_add(&memory, &region), 0);
     pool = config.pool = ebb_discard_pool_new(1);
     discard = ebb_discard_new(&config);
@@ -102,64 +115,74 @@ static void ignore(void *ctx)
     (void)ctx;
 }
 
-static void run(enum ebb_discard_kind kind, uint64_t from, uint64_t len)
+static void run(enum ebb_discard_kind what, const struct ebb_range *ranges, unsigned n)
 {
-    const struct ebb_range range = {GPA + from, len};
-
-    assert_int_equal(ebb_discard_submit(discard, kind, &range, 1, ignore, NULL), 0);
+    assert_int_equal(ebb_discard_submit(discard, what, ranges, n, ignore, NULL), 0);
     ebb_discard_drain(discard);
 }
 
 static void test_reported(void **state)
 {
+    const struct ebb_range range = {GPA + huge / 2, all - huge / 2};
     struct ebb_discard_stats stats;
 
     (void)state;
-    assert_int_equal(taken(), PAGES * HUGE);
-    run(EBB_DISCARD_REPORTED, HUGE / 2, 3 * HUGE);
-    assert_int_equal(taken(), (PAGES - 2) * HUGE);
+    assert_int_equal(taken(), all);
+    run(EBB_DISCARD_REPORTED, &range, 1);
+    assert_int_equal(taken(), huge);
     assert_int_equal(map[5], 1);
-    assert_int_equal(map[3 * HUGE + 5], 1);
     ebb_discard_get_stats(discard, &stats);
-    assert_int_equal(stats.discarded_bytes, 2 * HUGE);
-    assert_int_equal(stats.not_bytes[EBB_DISCARD_PARTIAL], HUGE);
+    assert_int_equal(stats.discarded_bytes, all - huge);
+    assert_int_equal(stats.not_bytes[EBB_DISCARD_PARTIAL], huge / 2);
     assert_int_equal(stats.not_bytes[EBB_DISCARD_RESIDENT], 0);
     assert_int_equal(stats.calls, 1);
 }
 
-/* Inflation by frames of 4 KiB gives a huge page back. */
+/* Inflation by frames of 4 KiB, in no order, gives a huge page back. */
 static void test_inflated(void **state)
 {
+    const uint64_t frames = huge / EBB_FRAME_SIZE;
+    struct ebb_range ranges[BATCH];
     struct ebb_discard_stats stats;
 
     (void)state;
-    for (unsigned i = 0; i < HUGE / EBB_FRAME_SIZE; i++) {
-        assert_int_equal(taken(), PAGES * HUGE);
-        run(EBB_DISCARD_INFLATED, HUGE + (i * 77 % 512) * EBB_FRAME_SIZE, EBB_FRAME_SIZE);
+    for (uint64_t i = 0; i < frames; i += BATCH) {
+        for (unsigned k = 0; k < BATCH; k++)
+            ranges[k] = (struct ebb_range){GPA + huge + (i + k) * 77 % frames * EBB_FRAME_SIZE,
+                                           EBB_FRAME_SIZE};
+        run(EBB_DISCARD_INFLATED, ranges, BATCH - 1);
+        assert_int_equal(taken(), all);
+        run(EBB_DISCARD_INFLATED, &ranges[BATCH - 1], 1);
     }
-    assert_int_equal(taken(), (PAGES - 1) * HUGE);
-    assert_int_equal(map[HUGE + 5], 0);
+    assert_int_equal(taken(), all - huge);
+    assert_int_equal(map[huge + 5], 0);
     ebb_discard_get_stats(discard, &stats);
     assert_int_equal(stats.gathered_bytes, 0);
     assert_int_equal(stats.calls, 1);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reported, setup, teardown),
         cmocka_unit_test_setup_teardown(test_inflated, setup, teardown),
     };
-
-    const unsigned before = overcommit(PAGES);
     int failed = 77;
+    unsigned before;
 
-    if (get_huge_pages())
+    kind = &kinds[argc > 1 && strcmp(argv[1], "1G") == 0];
+    huge = kind->size;
+    all = kind->pages * huge;
+    before = find(kind->pages);
+    if (get_huge_pages()) {
         failed = cmocka_run_group_tests(tests, NULL, NULL);
-    else
-        fprintf(stderr,
-                "SKIP: no %u huge pages of 2 MiB: %s (echo %u > /proc/sys/vm/nr_hugepages)\n",
-                PAGES, strerror(errno), PAGES);
-    overcommit(before);
+        munmap(map, all);
+    } else {
+        fprintf(stderr, "SKIP: no %u huge pages of %s: %s. Discards of these were NOT tested\n",
+                kind->pages, kind->name, strerror(errno));
+    }
+    if (fd >= 0)
+        close(fd);
+    find(before);
     return failed;
 }
