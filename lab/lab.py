@@ -83,10 +83,11 @@ class Place:
     def file(self, run):
         return os.path.join(self.runs, run.name + ".json")
 
-    def build(self):
+    def build(self, names=("ebb", "ebb-guest.elf")):
         """What tells one build from another."""
         digest = hashlib.sha256()
-        for path in (self.ebb, os.path.join(os.path.dirname(self.ebb), "ebb-guest.elf")):
+        for name in names:
+            path = os.path.join(os.path.dirname(self.ebb), name)
             if os.path.exists(path):
                 with open(path, "rb") as f:
                     digest.update(f.read())
@@ -223,6 +224,9 @@ def do(place, runs, build):
     records = [{"name": run.name, "command": shown(run), "build": build,
                 "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ok": False, "errors": []}
                for run in runs]
+    for record, run in zip(records, runs):
+        if run.vhost_user:
+            record["ebbd"] = place.build(["ebbd"])
     for _ in range(ATTEMPTS):
         began, cpu, own = time.monotonic(), cpu_seconds(), own_seconds()
         done = execute(place, runs)
@@ -304,7 +308,7 @@ def get_qemu(place):
                               stdin=subprocess.DEVNULL, timeout=900)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return None if done.returncode == 0 else tail(done.stdout)
+    return None if done.returncode == 0 else tail(done.stdout) or f"exit {done.returncode}"
 
 
 def without_peers(place, runs, no_linux):
@@ -329,7 +333,9 @@ def without_peers(place, runs, no_linux):
 def check_builds(place, runs, records, build, mixed):
     """Runs of another build of ebb must not end up in one table by accident."""
     old = sorted({run.measure for run in runs
-                  if run.name in records and records[run.name].get("build") != build},
+                  if run.name in records and (
+                      records[run.name].get("build") != build or
+                      run.vhost_user and records[run.name].get("ebbd") != place.build(["ebbd"]))},
                  key=lambda name: int(name[1:]))
     if old and not mixed:
         raise Stop(f"ebb was built anew since runs of {', '.join(old)} were stored in "
@@ -415,9 +421,12 @@ def collect(place, plan, all_runs, missing):
 
 
 def need_programs(place, runs):
-    for path, how in ((place.ebb, "make build"), (place.drop, "make build")):
+    programs = [place.ebb, place.drop]
+    if any(run.vhost_user for run in runs):
+        programs.append(os.path.join(os.path.dirname(place.ebb), "ebbd"))
+    for path in programs:
         if not os.path.exists(path):
-            raise Stop(f"{path} is missing: {how}")
+            raise Stop(f"{path} is missing: make build")
     for program in ("qemu-system-x86_64", "gnuplot"):
         if not shutil.which(program):
             raise Stop(f"{program} is not installed (scripts/setup run installs it)")

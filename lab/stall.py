@@ -5,11 +5,14 @@
 
     stall.py ebb run ... --qemu PROGRAM ... --json FILE
 
-All of ebb's own words; FILE gets "stalls" besides: how many questions, and milliseconds until the
-answer (the longest, the 99th percentile, the median).
+All of ebb's own words. FILE gets "stalls" besides: how many questions, the longest and the median time
+until the answer, and how much of the time it was late, in milliseconds; and "ebbd_after_ms", ebbd's CPU
+time from that step on.
 """
+import glob
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -19,6 +22,7 @@ import threading
 import time
 
 PERIOD = 0.010
+LATE_MS = 2  # an answer that comes later than this, while nothing goes on, waited for something
 
 
 def value_at(argv, name):
@@ -61,26 +65,57 @@ def measure(path, answers):
         monitor = Monitor(path)
         while True:
             began = time.monotonic()
-            monitor.ask("query-status")
+            try:
+                monitor.ask("query-status")
+            except TimeoutError:
+                answers.append(1000 * (time.monotonic() - began))
+                return
             answers.append(1000 * (time.monotonic() - began))
             time.sleep(max(0, PERIOD - (time.monotonic() - began)))
     except OSError:
-        pass
+        pass  # QEMU has ended
+
+
+def backend_ms(pid):
+    """CPU time so far of the ebbd that this `ebb run` has started; None: it has none."""
+    for task in glob.glob(f"/proc/{pid}/task/*/children"):
+        for child in read(task).split():
+            if read(f"/proc/{child}/comm").strip() == "ebbd":
+                return sum(int(read(path).split()[0]) / 1e6
+                           for path in glob.glob(f"/proc/{child}/task/*/schedstat"))
+    return None
+
+
+def read(path):
+    try:
+        with open(path) as f:
+            return f.read()
+    except OSError:
+        return "0"
+
+
+def watch(process, last_idle, path, found):
+    """Until its end. found: the answers, and what ebbd used before the last `idle` and in all."""
+    idles, thread = 0, None
+    for line in process.stdout:
+        idles += "step: idle" in line
+        if idles == last_idle and not thread:
+            found["ebbd_before_ms"] = backend_ms(process.pid)
+            thread = threading.Thread(target=measure, args=(path, found["answers"]))
+            thread.start()
+    if thread:
+        thread.join()
 
 
 def run(argv, last_idle, path):
-    """(exit status, answers)"""
-    answers, idles, thread = [], 0, None
+    """(exit status, what was found)"""
+    found = {"answers": [], "ebbd_before_ms": None}
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
                           errors="replace") as process:
-        for line in process.stdout:
-            idles += "step: idle" in line
-            if idles == last_idle and not thread:
-                thread = threading.Thread(target=measure, args=(path, answers))
-                thread.start()
-    if thread:
-        thread.join()
-    return process.returncode, answers
+        # Whoever ends this ends what it has started.
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        watch(process, last_idle, path, found)
+    return process.returncode, found
 
 
 def main():
@@ -89,18 +124,21 @@ def main():
     workload = argv[value_at(argv, "--workload")]
     with tempfile.TemporaryDirectory(prefix="ebb-stall-") as directory:
         argv[where] = with_monitor(argv[where], directory)
-        status, answers = run(argv, workload.count("idle "), os.path.join(directory, "qmp"))
+        status, found = run(argv, workload.count("idle "), os.path.join(directory, "qmp"))
     if status:
         sys.exit(status)
+    answers = sorted(found["answers"])
     if len(answers) < 100:
         sys.exit(f"stall.py: QEMU answered {len(answers)} times only")
     path = argv[value_at(argv, "--json")]
     with open(path) as f:
         result = json.load(f)
-    answers.sort()
     result["stalls"] = {"questions": len(answers), "longest_ms": answers[-1],
-                        "p99_ms": answers[len(answers) * 99 // 100],
+                        "stalled_ms": sum(one - LATE_MS for one in answers if one > LATE_MS),
                         "median_ms": statistics.median(answers)}
+    result["ebbd_after_ms"] = None
+    if found["ebbd_before_ms"] is not None:
+        result["ebbd_after_ms"] = result["ebbd_cpu_ms"] - found["ebbd_before_ms"]
     with open(path, "w") as f:
         json.dump(result, f)
 

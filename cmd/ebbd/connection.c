@@ -115,6 +115,15 @@ static void tell_memory(struct connection *connection)
     connection->notes_seen = stats.memory_notes;
 }
 
+/* Nothing is taken from a front-end that does not read its answer, or whose message waits. */
+static void plan_reading(struct connection *connection)
+{
+    if (connection->out_len || ebb_vhost_user_wants(connection->session) == 0)
+        event_del(connection->readable);
+    else
+        event_add(connection->readable, NULL);
+}
+
 /* When work() is due next. */
 static void plan(struct connection *connection, bool at_once)
 {
@@ -142,6 +151,7 @@ static void serve(struct connection *connection, int result)
     if (result >= 0) {
         tell_faults(connection);
         plan(connection, result > 0);
+        plan_reading(connection);
         return;
     }
     reason = ebb_vhost_user_reason(connection->session, &error);
@@ -255,8 +265,6 @@ static int on_send(void *ctx, const void *bytes, size_t len, int fd)
     error = send_rest(connection);
     if (error || !connection->out_len)
         return error;
-    /* It does not read: nothing more is taken from it until it does. */
-    event_del(connection->readable);
     event_add(connection->writable, NULL);
     return 0;
 }
@@ -368,7 +376,9 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 
     (void)fd;
     (void)what;
-    for (unsigned i = 0; i < READS_AT_ONCE && result > 0 && !connection->out_len; i++)
+    for (unsigned i = 0; i < READS_AT_ONCE && result > 0 && !connection->out_len &&
+                         ebb_vhost_user_wants(connection->session) > 0;
+         i++)
         result = read_once(connection, &gone);
     tell_memory(connection);
     if (gone && result == 0)
@@ -387,7 +397,9 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
         vm_ended(connection->vm, NULL, 0);
         return;
     }
-    event_add(connection->out_len ? connection->writable : connection->readable, NULL);
+    if (connection->out_len)
+        event_add(connection->writable, NULL);
+    plan_reading(connection);
 }
 
 /* ---- coming and going ---- */

@@ -216,9 +216,40 @@ static struct json_object *flush_waited(const struct ebbd *daemon, const struct 
                          busy, n);
 }
 
+/* Those that were inhibited, as far as they are there and have not been allowed again. */
+static struct json_object *inhibit_waited(const struct ebbd *daemon,
+                                          const struct control_wait *wait)
+{
+    unsigned busy = 0, n = 0;
+
+    for (unsigned i = 0; i < daemon->n_vms; i++) {
+        struct vm *vm = daemon->vms[i];
+
+        if (*wait->vm && strcmp(wait->vm, vm_name(vm)) != 0)
+            continue;
+        n++;
+        busy += vm_inhibited(vm) && !vm_inhibit(vm, true);
+    }
+    if (busy == 0)
+        return vms_done(n);
+    if (log_now_ns() < wait->deadline_ns)
+        return NULL;
+    return control_error(
+        "%u of %u VMs are inhibited from now on, but for a system call that goes on: "
+        "their front-ends are at work on the same files",
+        busy, n);
+}
+
 struct json_object *control_waited(struct ebbd *daemon, const struct control_wait *wait)
 {
-    return wait->kind == CONTROL_STATS ? stats_waited(daemon, wait) : flush_waited(daemon, wait);
+    switch (wait->kind) {
+    case CONTROL_STATS:
+        return stats_waited(daemon, wait);
+    case CONTROL_INHIBIT:
+        return inhibit_waited(daemon, wait);
+    default:
+        return flush_waited(daemon, wait);
+    }
 }
 
 /* ---- what changes something ---- */
@@ -275,20 +306,24 @@ static unsigned each(struct call *call, void (*change)(struct vm *vm, uint64_t v
 
 static void set_inhibit(struct vm *vm, uint64_t on)
 {
-    vm_inhibit(vm, on);
+    (void)vm_inhibit(vm, on);
     log_limited(vm_limit(vm, CAUSE_OPERATOR), "%s: discarding is %s", vm_name(vm),
                 on ? "inhibited" : "allowed");
 }
 
 static struct json_object *inhibit(struct call *call)
 {
-    struct json_object *on = json_object_object_get(call->request, "on");
+    struct json_object *on = json_object_object_get(call->request, "on"), *error;
 
     if (!json_object_is_type(on, json_type_boolean))
         return control_error("inhibit needs 'on': true or false");
+    error = wait_for(call, CONTROL_INHIBIT, 10000);
+    if (error)
+        return error;
     if (!call->vm)
         call->daemon->inhibit = json_object_get_boolean(on);
-    return vms_done(each(call, set_inhibit, json_object_get_boolean(on) ? 1 : 0));
+    each(call, set_inhibit, json_object_get_boolean(on) ? 1 : 0);
+    return NULL;
 }
 
 static void set_rate(struct vm *vm, uint64_t rate)
@@ -396,7 +431,7 @@ static const struct command {
     {"watch", watch, VM_OPTIONAL, {"interval_ms"}},
     {"stats", stats, VM_SERVED, {"timeout_ms"}},
     {"resize", resize, VM_SERVED, {"memory_bytes", "balloon_bytes"}},
-    {"inhibit", inhibit, VM_OPTIONAL, {"on"}},
+    {"inhibit", inhibit, VM_OPTIONAL, {"on", "timeout_ms"}},
     {"limits", limits, VM_OPTIONAL, {"rate"}},
     {"flush", flush, VM_OPTIONAL, {"timeout_ms"}},
     {"hint", hint, VM_SERVED, {"action"}},

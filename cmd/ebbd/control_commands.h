@@ -8,7 +8,7 @@
 #include <json.h>
 
 /* What an answer waits for. */
-enum control_wait_kind { CONTROL_STATS, CONTROL_FLUSH, CONTROL_WATCH };
+enum control_wait_kind { CONTROL_STATS, CONTROL_FLUSH, CONTROL_INHIBIT, CONTROL_WATCH };
 
 struct control_wait {
     enum control_wait_kind kind;

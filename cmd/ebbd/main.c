@@ -125,15 +125,20 @@ static int enter_sandbox(struct ebbd *daemon)
 {
     const struct options *options = &daemon->options;
 
+    daemon->events = ebb_vhost_user_events_new();
+    if (!daemon->events) {
+        log_line("cannot interrupt guests: %s%s", strerror(errno),
+                 errno == EAGAIN ? " (raise the limit: sysctl fs.aio-max-nr)" : "");
+        return EXIT_RUN_HOST;
+    }
     touch_libraries();
     if (!options->no_sandbox && !sandbox_files(daemon->in_dir))
         return EXIT_RUN_HOST;
     daemon->pool = ebb_discard_pool_new(options->threads);
-    daemon->events = ebb_vhost_user_events_new();
     daemon->closer = closer_start();
     daemon->reaper = reaper_new(daemon->base, connection_end_retired, connection_ended);
-    if (!daemon->pool || !daemon->events || daemon->closer < 0 || !daemon->reaper) {
-        log_line("cannot start: %s", strerror(errno));
+    if (!daemon->pool || daemon->closer < 0 || !daemon->reaper) {
+        log_line("cannot start threads: %s", strerror(errno));
         return EXIT_RUN_HOST;
     }
     return options->no_sandbox || sandbox_calls(daemon->in_dir) ? 0 : EXIT_RUN_HOST;

@@ -89,6 +89,8 @@ static struct json_object *discard(const struct ebb_discard_stats *stats)
     put(to, "calls", stats->calls);
     put(to, "discarded_bytes", stats->discarded_bytes);
     put(to, "gathered_bytes", stats->gathered_bytes);
+    put(to, "repeated_bytes", stats->repeated_bytes);
+    put(to, "released_bytes", stats->released_bytes);
     put(to, "checked_bytes", stats->checked_bytes);
     put(to, "held_ns", stats->held_ns);
     put(to, "wait_ns", stats->wait_ns);

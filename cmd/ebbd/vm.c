@@ -268,11 +268,23 @@ void vm_end(const struct vm *vm)
         connection_end(vm->connection);
 }
 
-void vm_inhibit(struct vm *vm, bool on)
+bool vm_inhibit(struct vm *vm, bool on)
 {
+    struct ebb_discard *discard = NULL;
+
     vm->inhibited = on;
     if (vm->connection)
-        ebb_discard_inhibit(ebb_vhost_user_discard(connection_session(vm->connection)), on);
+        discard = ebb_vhost_user_discard(connection_session(vm->connection));
+    if (discard && on)
+        return ebb_discard_try_inhibit(discard);
+    if (discard)
+        ebb_discard_inhibit(discard, false);
+    return true;
+}
+
+bool vm_inhibited(const struct vm *vm)
+{
+    return vm->inhibited;
 }
 
 void vm_set_rate(struct vm *vm, uint64_t rate)

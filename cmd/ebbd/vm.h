@@ -41,7 +41,9 @@ bool vm_connected(const struct vm *vm);
 struct ebb_balloon_device *vm_begin(const struct vm *vm);
 void vm_end(const struct vm *vm);
 
-void vm_inhibit(struct vm *vm, bool on);
+/* False: a discard that began before still goes on; ask again. */
+bool vm_inhibit(struct vm *vm, bool on);
+bool vm_inhibited(const struct vm *vm);
 void vm_set_rate(struct vm *vm, uint64_t rate);
 
 /* ---- sight ---- */

@@ -25,6 +25,7 @@ static struct pages {
     int fd;
     uint64_t n, salt;
 } tmpfs_kept = {.fd = -1}, cache_kept = {.fd = -1};
+static bool mounted;
 
 static uint64_t buffer[AT_ONCE * PAGE / sizeof(uint64_t)];
 
@@ -39,6 +40,7 @@ static bool write_pages(const struct pages *file)
         n = file->n - at < AT_ONCE ? file->n - at : AT_ONCE;
         for (uint64_t i = 0; i < n; i++)
             *word(i) = file->salt ^ (at + i);
+        errno = EIO; /* if it is short */
         if (pwrite(file->fd, buffer, n * PAGE, (off_t)(at * PAGE)) != (ssize_t)(n * PAGE))
             return false;
     }
@@ -49,6 +51,7 @@ static bool check_pages(const struct pages *file)
 {
     for (uint64_t at = 0, n; file->fd >= 0 && at < file->n; at += n) {
         n = file->n - at < AT_ONCE ? file->n - at : AT_ONCE;
+        errno = EIO;
         if (pread(file->fd, buffer, n * PAGE, (off_t)(at * PAGE)) != (ssize_t)(n * PAGE))
             return false;
         for (uint64_t i = 0; i < n; i++)
@@ -85,20 +88,30 @@ static bool create(const char *path, struct pages *file)
     return file->fd >= 0 && write_pages(file);
 }
 
+/* What an earlier step kept goes first. */
+static void let_go(struct pages *kept, const char *path)
+{
+    if (kept->fd < 0)
+        return;
+    if (path)
+        unlink(path);
+    close(kept->fd);
+    telemetry_release(kept->n);
+    kept->fd = -1;
+}
+
 enum status files_tmpfs(uint64_t pages)
 {
     struct pages gone = {-1, pages - pages / KEPT_SHARE, now_ns()};
 
-    if (tmpfs_kept.fd >= 0) {
-        close(tmpfs_kept.fd);
-    } else {
-        mkdir(DIRECTORY, 0755);
-        if (mount("tmpfs", DIRECTORY, "tmpfs", 0, "size=100%") != 0)
-            return failed("tmpfs", "cannot mount it");
-    }
-    tmpfs_kept = (struct pages){-1, pages / KEPT_SHARE, now_ns()};
+    mkdir(DIRECTORY, 0755);
+    if (!mounted && mount("tmpfs", DIRECTORY, "tmpfs", 0, "size=100%") != 0)
+        return failed("tmpfs", "cannot mount it");
+    mounted = true;
+    let_go(&tmpfs_kept, DIRECTORY "/kept");
     if (!fits("tmpfs", pages))
         return STATUS_USAGE;
+    tmpfs_kept = (struct pages){-1, pages / KEPT_SHARE, now_ns()};
     if (!create(DIRECTORY "/gone", &gone) || !create(DIRECTORY "/kept", &tmpfs_kept))
         return failed("tmpfs", "cannot write");
     telemetry_hold(pages);
@@ -115,11 +128,9 @@ enum status files_cache(uint64_t pages)
     const uint64_t kept = pages / KEPT_SHARE;
     struct pages disk = {-1, pages, now_ns()};
 
+    let_go(&cache_kept, NULL);
     if (!fits("cache", pages))
         return STATUS_USAGE;
-    if (cache_kept.fd >= 0)
-        close(cache_kept.fd);
-    cache_kept.fd = -1;
     disk.fd = open(DISK, O_RDWR | O_CLOEXEC);
     if (disk.fd < 0)
         return failed("cache", DISK);
@@ -128,10 +139,21 @@ enum status files_cache(uint64_t pages)
     telemetry_hold(pages);
     if (!check_pages(&disk))
         return failed("cache", "cannot read");
-    if (posix_fadvise(disk.fd, (off_t)(kept * PAGE), (off_t)((pages - kept) * PAGE),
-                      POSIX_FADV_DONTNEED) != 0)
+    errno = posix_fadvise(disk.fd, (off_t)(kept * PAGE), (off_t)((pages - kept) * PAGE),
+                          POSIX_FADV_DONTNEED);
+    if (errno)
         return failed("cache", "cannot drop");
     cache_kept = (struct pages){disk.fd, kept, disk.salt};
     tell("cache", pages, kept);
     return errors_total() ? STATUS_VERIFY : STATUS_OK;
+}
+
+/* For tests: a page of what is kept is lost. */
+void files_corrupt(void)
+{
+    static const uint64_t nothing;
+    const int fd = tmpfs_kept.fd >= 0 ? tmpfs_kept.fd : cache_kept.fd;
+
+    if (fd >= 0)
+        (void)!pwrite(fd, &nothing, sizeof(nothing), PAGE);
 }

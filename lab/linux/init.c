@@ -396,6 +396,7 @@ static enum status run_verify(const struct command *c)
 static enum status run_corrupt(const struct command *c)
 {
     (void)c;
+    files_corrupt();
     return team_corrupt();
 }
 

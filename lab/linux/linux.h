@@ -69,6 +69,7 @@ enum status team_corrupt(void);
 enum status files_tmpfs(uint64_t pages);
 enum status files_cache(uint64_t pages); /* of /dev/vda */
 enum status files_check(void);           /* what these keep */
+void files_corrupt(void);
 
 /* ---- faults.c ---- */
 

@@ -174,6 +174,9 @@ void ebb__batch_work(struct ebb_balloon_device *device);
 /* Have the batch that there is discarded and given back, now. */
 void ebb__batch_flush(struct ebb_balloon_device *device);
 
+/* See ebb_balloon_device_hurry(). */
+bool ebb__batch_hurry(struct ebb_balloon_device *device);
+
 /* The chains of the batch cannot go back. */
 void ebb__batch_orphan(struct ebb_balloon_device *device);
 

@@ -222,6 +222,15 @@ void ebb__batch_flush(struct ebb_balloon_device *device)
         finish(device);
 }
 
+bool ebb__batch_hurry(struct ebb_balloon_device *device)
+{
+    if (device->batch.state == EBB__BATCH_GATHERING)
+        submit(device);
+    if (device->batch.state == EBB__BATCH_SUBMITTED && !is_discarded(device))
+        ebb_discard_hurry(device->config.discard);
+    return device->batch.state != EBB__BATCH_SUBMITTED || is_discarded(device);
+}
+
 void ebb__batch_orphan(struct ebb_balloon_device *device)
 {
     device->batch.chains = 0;

@@ -91,6 +91,11 @@ void ebb_balloon_device_reset(struct ebb_balloon_device *device)
         ebb__balloon_needs_reset(device);
 }
 
+void ebb_balloon_device_forgive(struct ebb_balloon_device *device)
+{
+    device->status &= (uint8_t)~EBB_STATUS_NEEDS_RESET;
+}
+
 uint8_t ebb_balloon_device_status(const struct ebb_balloon_device *device)
 {
     return device->status;
@@ -432,6 +437,11 @@ uint64_t ebb_balloon_device_due(const struct ebb_balloon_device *device)
 bool ebb_balloon_device_idle(const struct ebb_balloon_device *device)
 {
     return device->batch.state == EBB__BATCH_NONE && !has_more(device);
+}
+
+bool ebb_balloon_device_hurry(struct ebb_balloon_device *device)
+{
+    return ebb__batch_hurry(device);
 }
 
 void ebb_balloon_device_quiesce(struct ebb_balloon_device *device)

@@ -270,9 +270,24 @@ void ebb_discard_inhibit(struct ebb_discard *discard, bool on)
     ebb__discard_hurry(discard, NULL);
 }
 
+bool ebb_discard_try_inhibit(struct ebb_discard *discard)
+{
+    atomic_store(&discard->inhibited, true);
+    if (pthread_mutex_trylock(&discard->discarding) != 0)
+        return false;
+    pthread_mutex_unlock(&discard->discarding);
+    ebb__discard_hurry(discard, NULL);
+    return true;
+}
+
 bool ebb_discard_inhibited(const struct ebb_discard *discard)
 {
     return atomic_load(&discard->inhibited);
+}
+
+void ebb_discard_hurry(struct ebb_discard *discard)
+{
+    ebb__discard_hurry(discard, NULL);
 }
 
 void ebb_discard_set_rate(struct ebb_discard *discard, uint64_t rate)

@@ -272,7 +272,7 @@ typedef int (*handler)(struct ebb_vhost_user *session, const void *payload, uint
 struct request {
     uint8_t number; /* enum ebb__vu_request */
     uint8_t min_fds, max_fds;
-    bool answers;      /* by itself, whether or not an answer is asked for */
+    uint8_t kind;      /* SILENT, or of ANSWERS and STOPS */
     uint16_t min, max; /* bytes of payload */
     uint64_t protocol; /* that has to be offered */
     handler serve;
@@ -283,8 +283,9 @@ struct request {
 #define REGION_SIZE (8 + sizeof(struct ebb__vu_region))
 #define CONFIG_SIZE sizeof(struct ebb__vu_config)
 
-#define ANSWERS true
-#define SILENT  false
+#define SILENT  0u
+#define ANSWERS 1u /* by itself, whether or not an answer is asked for */
+#define STOPS   2u /* queues, or takes memory away: a batch under way has to end before */
 
 /* clang-format off */
 static const struct request requests[] = {
@@ -292,12 +293,12 @@ static const struct request requests[] = {
     {EBB__VU_SET_FEATURES,          0, 0, SILENT,  8, 8, 0, set_features},
     {EBB__VU_SET_OWNER,             0, 0, SILENT,  0, 0, 0, set_owner},
     {EBB__VU_RESET_OWNER,           0, 0, SILENT,  0, 0, 0, reset_owner},
-    {EBB__VU_SET_MEM_TABLE,         0, EBB_VHOST_USER_FDS, SILENT, 8,
+    {EBB__VU_SET_MEM_TABLE,         0, EBB_VHOST_USER_FDS, STOPS,   8,
      8 + EBB__VU_REGIONS * sizeof(struct ebb__vu_region), 0, ebb__vu_set_mem_table},
     {EBB__VU_SET_VRING_NUM,         0, 0, SILENT,  STATE_SIZE, STATE_SIZE, 0, ebb__vu_set_vring_num},
-    {EBB__VU_SET_VRING_ADDR,        0, 0, SILENT,  ADDR_SIZE, ADDR_SIZE, 0, ebb__vu_set_vring_addr},
+    {EBB__VU_SET_VRING_ADDR,        0, 0, STOPS,   ADDR_SIZE, ADDR_SIZE, 0, ebb__vu_set_vring_addr},
     {EBB__VU_SET_VRING_BASE,        0, 0, SILENT,  STATE_SIZE, STATE_SIZE, 0, ebb__vu_set_vring_base},
-    {EBB__VU_GET_VRING_BASE,        0, 0, ANSWERS, STATE_SIZE, STATE_SIZE, 0, ebb__vu_get_vring_base},
+    {EBB__VU_GET_VRING_BASE,        0, 0, ANSWERS | STOPS, STATE_SIZE, STATE_SIZE, 0, ebb__vu_get_vring_base},
     {EBB__VU_SET_VRING_KICK,        0, 1, SILENT,  8, 8, 0, ebb__vu_set_vring_kick},
     {EBB__VU_SET_VRING_CALL,        0, 1, SILENT,  8, 8, 0, ebb__vu_set_vring_call},
     {EBB__VU_SET_VRING_ERR,         0, 1, SILENT,  8, 8, 0, ebb__vu_set_vring_err},
@@ -314,12 +315,12 @@ static const struct request requests[] = {
      sizeof(struct ebb__vu_inflight), EBB__VU_P_INFLIGHT_SHMFD, ebb__vu_get_inflight_fd},
     {EBB__VU_SET_INFLIGHT_FD,       1, 1, SILENT,  EBB__VU_INFLIGHT_PACKED,
      sizeof(struct ebb__vu_inflight), EBB__VU_P_INFLIGHT_SHMFD, ebb__vu_set_inflight_fd},
-    {EBB__VU_RESET_DEVICE,          0, 0, SILENT,  0, 0, EBB__VU_P_RESET_DEVICE, ebb__vu_reset_device},
+    {EBB__VU_RESET_DEVICE,          0, 0, STOPS,   0, 0, EBB__VU_P_RESET_DEVICE, ebb__vu_reset_device},
     {EBB__VU_GET_MAX_MEM_SLOTS,     0, 0, ANSWERS, 0, 0, EBB__VU_P_MEM_SLOTS,
      ebb__vu_get_max_mem_slots},
     {EBB__VU_ADD_MEM_REG,           1, 1, SILENT,  REGION_SIZE, REGION_SIZE, EBB__VU_P_MEM_SLOTS,
      ebb__vu_add_mem_reg},
-    {EBB__VU_REM_MEM_REG,           0, 1, SILENT,  REGION_SIZE, REGION_SIZE, EBB__VU_P_MEM_SLOTS,
+    {EBB__VU_REM_MEM_REG,           0, 1, STOPS,   REGION_SIZE, REGION_SIZE, EBB__VU_P_MEM_SLOTS,
      ebb__vu_rem_mem_reg},
 };
 /* clang-format on */
@@ -384,7 +385,7 @@ static int serve(struct ebb_vhost_user *session)
     session->stats.messages++;
     error = request->serve(session, session->in + sizeof(struct ebb__vu_header), size);
     /* What SET_PROTOCOL_FEATURES itself negotiated counts. */
-    asked = !request->answers && (session->header.flags & EBB__VU_NEED_REPLY) &&
+    asked = !(request->kind & ANSWERS) && (session->header.flags & EBB__VU_NEED_REPLY) &&
             (session->protocol & EBB__VU_P_REPLY_ACK);
     if (error < 0)
         return refused(session, asked);
@@ -398,9 +399,28 @@ size_t ebb_vhost_user_wants(const struct ebb_vhost_user *session)
 {
     const size_t header = sizeof(session->header);
 
+    if (session->waiting)
+        return 0;
     if (session->have < header)
         return header - session->have;
     return header + session->header.size - session->have;
+}
+
+static int serve_and_forget(struct ebb_vhost_user *session)
+{
+    const int error = serve(session);
+
+    session->waiting = false;
+    drop_fds(session);
+    session->have = 0;
+    return error;
+}
+
+int ebb__vu_serve_waiting(struct ebb_vhost_user *session)
+{
+    if (!session->waiting || !ebb_balloon_device_hurry(session->device))
+        return 0;
+    return serve_and_forget(session);
 }
 
 /* A part of a message is there that may complete it. */
@@ -412,23 +432,32 @@ static int progress(struct ebb_vhost_user *session)
         error = check_header(session);
     if (error < 0 || session->have < sizeof(session->header) || ebb_vhost_user_wants(session) > 0)
         return error;
-    error = serve(session);
-    drop_fds(session);
-    session->have = 0;
-    return error;
+    /* Whoever keeps a batch from its end keeps this session from going on, and no other. */
+    session->waiting = (find_request(session, session->header.request)->kind & STOPS) &&
+                       !ebb_balloon_device_hurry(session->device);
+    return session->waiting ? 0 : serve_and_forget(session);
 }
 
 int ebb_vhost_user_receive(struct ebb_vhost_user *session, const void *bytes, size_t len,
                            const int *fds, unsigned n_fds)
 {
     const unsigned char *from = bytes;
-    int error = keep_fds(session, fds, n_fds);
+    int error;
 
+    if (session->waiting && !session->ended)
+        (void)!serve_and_forget(session); /* nobody was to call; there is no place for two */
+    error = keep_fds(session, fds, n_fds);
     if (session->ended)
         return -session->error;
     while (len > 0 && error == 0) {
-        const size_t wants = ebb_vhost_user_wants(session), n = len < wants ? len : wants;
+        size_t wants, n;
 
+        if (session->waiting) {
+            error = serve_and_forget(session);
+            continue;
+        }
+        wants = ebb_vhost_user_wants(session);
+        n = len < wants ? len : wants;
         memcpy(session->in + session->have, from, n);
         session->have += n;
         from += n;
@@ -470,6 +499,9 @@ int ebb_vhost_user_work(struct ebb_vhost_user *session)
 
     if (session->ended)
         return -session->error;
+    error = ebb__vu_serve_waiting(session); /* before the next batch begins */
+    if (error < 0)
+        return error;
     ebb__vu_queues_release_held(session);
     if (session->config_pending && session->config_retry <= ebb__vu_now(session))
         tell_config_changed(session);
@@ -541,8 +573,7 @@ static bool new_parts(struct ebb_vhost_user *session)
     struct ebb_balloon_device_config device = session->config.device;
 
     session->memory = ebb__vu_memory_new();
-    session->events =
-        session->config.events ? session->config.events : ebb_vhost_user_events_new();
+    session->events = session->config.events ? session->config.events : ebb__vu_events_new();
     if (!session->memory || !session->events)
         return false;
     discard.memory = &session->memory->table;
@@ -630,7 +661,7 @@ void ebb_vhost_user_get_stats(const struct ebb_vhost_user *session,
 {
     *stats = session->stats;
     stats->memory_bytes = session->memory->bytes;
-    stats->memory_notes = session->memory->note;
+    stats->memory_notes = ebb__vu_memory_note(session->memory);
     stats->features = session->features;
     stats->protocol = session->protocol;
     stats->running = stats->enabled = 0;

@@ -26,12 +26,31 @@
 #define CALLS 64u /* under way at the same time: threads */
 
 struct ebb_vhost_user_events {
-    atomic_ulong aio;    /* aio_context_t; 0: none */
-    atomic_bool refused; /* the kernel gives none */
-    int empty;           /* a file without a byte */
+    atomic_ulong aio; /* aio_context_t; 0: none yet */
+    atomic_bool none; /* nor will there be: the kernel has no AIO, or does not allow it */
+    int empty;        /* a file without a byte */
 };
 
-struct ebb_vhost_user_events *ebb_vhost_user_events_new(void)
+/* 0, or an errno: there is no context now. */
+static int get_aio(struct ebb_vhost_user_events *events)
+{
+    unsigned long none = 0;
+    aio_context_t aio = 0;
+
+    if (atomic_load(&events->aio) || atomic_load(&events->none))
+        return 0;
+    if (syscall(SYS_io_setup, CALLS, &aio) != 0) {
+        if (errno != EPERM && errno != ENOSYS)
+            return errno;
+        atomic_store(&events->none, true);
+        return 0;
+    }
+    if (!atomic_compare_exchange_strong(&events->aio, &none, aio))
+        (void)syscall(SYS_io_destroy, aio); /* another thread was first */
+    return 0;
+}
+
+struct ebb_vhost_user_events *ebb__vu_events_new(void)
 {
     struct ebb_vhost_user_events *events = calloc(1, sizeof(*events));
 
@@ -44,6 +63,19 @@ struct ebb_vhost_user_events *ebb_vhost_user_events_new(void)
     return NULL;
 }
 
+/* Now, so that nobody who uses up what the system has of it can take it from all sessions later. */
+struct ebb_vhost_user_events *ebb_vhost_user_events_new(void)
+{
+    struct ebb_vhost_user_events *events = ebb__vu_events_new();
+    const int error = events ? get_aio(events) : 0;
+
+    if (error == 0)
+        return events;
+    ebb_vhost_user_events_free(events);
+    errno = error;
+    return NULL;
+}
+
 void ebb_vhost_user_events_free(struct ebb_vhost_user_events *events)
 {
     if (!events)
@@ -52,25 +84,6 @@ void ebb_vhost_user_events_free(struct ebb_vhost_user_events *events)
         (void)syscall(SYS_io_destroy, atomic_load(&events->aio));
     (void)close(events->empty);
     free(events);
-}
-
-/* To give a context back takes a grace period of the kernel: where nobody ever calls there is none.
- * 0: there cannot be one. */
-static aio_context_t aio_of(struct ebb_vhost_user_events *events)
-{
-    unsigned long known = atomic_load(&events->aio);
-    aio_context_t aio = 0;
-
-    if (known || atomic_load(&events->refused))
-        return known;
-    if (syscall(SYS_io_setup, CALLS, &aio) != 0) {
-        atomic_store(&events->refused, true);
-        return 0;
-    }
-    if (atomic_compare_exchange_strong(&events->aio, &known, aio))
-        return aio;
-    (void)syscall(SYS_io_destroy, aio); /* another thread was first */
-    return known;
 }
 
 /* The type of what is open, by what the kernel has at hand: a file system is not asked. */
@@ -144,7 +157,11 @@ static int signal_by_write(int fd)
 
 int ebb__vu_event_signal(struct ebb_vhost_user *session, int fd)
 {
-    const aio_context_t aio = aio_of(session->events);
+    const struct ebb_vhost_user_events *events = session->events;
+    int error = -EAGAIN;
 
-    return aio ? signal_by_aio(session->events, aio, fd) : signal_by_write(fd);
+    (void)!get_aio(session->events);
+    if (atomic_load(&events->aio))
+        error = signal_by_aio(events, atomic_load(&events->aio), fd);
+    return error == -EAGAIN ? signal_by_write(fd) : error;
 }

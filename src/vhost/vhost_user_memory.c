@@ -30,6 +30,15 @@ static void unmap(struct ebb__vu_mapping *mapping)
     (void)close(mapping->fd);
 }
 
+const char *ebb__vu_memory_note(const struct ebb__vu_memory *memory)
+{
+    const char *note = NULL;
+
+    for (unsigned i = 0; i < memory->n && !note; i++)
+        note = memory->mappings[i].note;
+    return note;
+}
+
 void ebb__vu_memory_free(struct ebb__vu_memory *memory)
 {
     if (!memory)
@@ -98,7 +107,7 @@ static void *map_file(struct ebb__vu_mapping *mapping, const struct ebb__vu_regi
 
 /* Take the message's i-th descriptor and map a region of it. */
 static int map_region(struct ebb_vhost_user *session, const struct ebb__vu_region *from, unsigned i,
-                      struct ebb__vu_mapping *mapping, struct ebb_region *region, const char **note)
+                      struct ebb__vu_mapping *mapping, struct ebb_region *region)
 {
     const char *refused = region_refused(from);
     int error;
@@ -119,7 +128,7 @@ static int map_region(struct ebb_vhost_user *session, const struct ebb__vu_regio
         return ebb__vu_refuse(session, errno,
                               errno == EOVERFLOW ? "a memory region that its file does not cover"
                                                  : "a memory region that cannot be mapped");
-    error = ebb_region_probe(region, true, note);
+    error = ebb_region_probe(region, true, &mapping->note);
     if (error < 0) {
         (void)munmap(mapping->base, mapping->len);
         return ebb__vu_refuse(session, -error, "a memory region that cannot be examined");
@@ -137,12 +146,11 @@ static int add_region(struct ebb_vhost_user *session, struct ebb__vu_memory *mem
         session->config.memory_limit ? session->config.memory_limit : MEMORY_LIMIT;
     struct ebb__vu_mapping mapping;
     struct ebb_region region;
-    const char *note = NULL;
     int error;
 
     if (from->size > limit - memory->bytes)
         return ebb__vu_refuse(session, EBB_ENOSPC, "more guest memory than is allowed");
-    error = map_region(session, from, i, &mapping, &region, &note);
+    error = map_region(session, from, i, &mapping, &region);
     if (error < 0)
         return error;
     error = ebb_memory_add(&memory->table, &region);
@@ -154,8 +162,6 @@ static int add_region(struct ebb_vhost_user *session, struct ebb__vu_memory *mem
     }
     memory->mappings[memory->n++] = mapping;
     memory->bytes += region.size;
-    if (note)
-        memory->note = note;
     return 0;
 }
 

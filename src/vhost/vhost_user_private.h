@@ -130,6 +130,7 @@ struct ebb__vu_mapping {
     size_t page; /* of the mapping */
     int fd;
     uint64_t gpa, size, user; /* of the region */
+    const char *note;         /* why it does not give memory back; NULL: it does */
 };
 
 /* Guest memory: the table and what it is made of, in any order. */
@@ -137,8 +138,7 @@ struct ebb__vu_memory {
     struct ebb_memory table;
     unsigned n;
     struct ebb__vu_mapping mappings[EBB_MEMORY_REGIONS];
-    uint64_t bytes;   /* of the regions */
-    const char *note; /* why one does not give memory back; NULL: all do */
+    uint64_t bytes; /* of the regions */
 };
 
 struct ebb_vhost_user {
@@ -155,6 +155,7 @@ struct ebb_vhost_user {
     uint64_t config_retry;      /* when to try again; 0: now */
 
     /* The message that comes in. */
+    bool waiting; /* it is whole, and a batch has to end before it is served */
     size_t have;
     struct ebb__vu_header header; /* once have >= sizeof(header) */
     int fds[EBB_VHOST_USER_FDS];  /* -1: taken */
@@ -172,6 +173,10 @@ struct ebb_vhost_user {
 };
 
 /* ---- vhost_user.c ---- */
+
+/* The message that waits for a batch to end, if there is one and the batch has ended. Negative: the
+ * session has. */
+int ebb__vu_serve_waiting(struct ebb_vhost_user *session);
 
 /* End the session. Returns -error. The first reason stays. */
 int ebb__vu_fail(struct ebb_vhost_user *session, int error, const char *reason);
@@ -196,6 +201,8 @@ uint64_t ebb__vu_now(const struct ebb_vhost_user *session);
 
 struct ebb__vu_memory *ebb__vu_memory_new(void);
 void ebb__vu_memory_free(struct ebb__vu_memory *memory);
+/* Why a region does not give memory back; NULL: all do. */
+const char *ebb__vu_memory_note(const struct ebb__vu_memory *memory);
 
 int ebb__vu_set_mem_table(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 int ebb__vu_get_max_mem_slots(struct ebb_vhost_user *session, const void *payload, uint32_t size);
@@ -243,6 +250,9 @@ int ebb__vu_get_inflight_fd(struct ebb_vhost_user *session, const void *payload,
 int ebb__vu_set_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 
 /* ---- vhost_user_event.c ---- */
+
+/* Of one session: the kernel's AIO is asked for when it first interrupts its guest. */
+struct ebb_vhost_user_events *ebb__vu_events_new(void);
 
 /* Can fd be an eventfd? Asks nobody who could make one wait. */
 bool ebb__vu_is_event(int fd);

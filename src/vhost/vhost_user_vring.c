@@ -145,6 +145,9 @@ int ebb_vhost_user_kick(struct ebb_vhost_user *session, unsigned i)
 
     if (session->ended)
         return -session->error;
+    error = ebb__vu_serve_waiting(session); /* before the next batch begins */
+    if (error < 0)
+        return error;
     if (i >= EBB_VHOST_USER_QUEUES || session->queues[i].kick < 0)
         return 0; /* taken back since */
     error = ebb__vu_event_clear(session->queues[i].kick);
@@ -277,6 +280,15 @@ int ebb__vu_set_vring_base(struct ebb_vhost_user *session, const void *payload, 
     return 0;
 }
 
+static bool any_running(const struct ebb_vhost_user *session)
+{
+    bool running = false;
+
+    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++)
+        running |= session->queues[i].running;
+    return running;
+}
+
 /* Also the sign that a guest's driver may have gone. */
 int ebb__vu_get_vring_base(struct ebb_vhost_user *session, const void *payload, uint32_t size)
 {
@@ -288,6 +300,8 @@ int ebb__vu_get_vring_base(struct ebb_vhost_user *session, const void *payload, 
         return -EBB_EINVAL;
     stop(session, state.index);
     ebb__vu_forget(session);
+    if (!any_running(session)) /* as after a reset, which nobody tells of otherwise */
+        ebb_balloon_device_forgive(session->device);
     drop_kick(session, state.index);
     session->queues[state.index].held = 0;
     state.num = session->queues[state.index].base;

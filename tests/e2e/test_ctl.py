@@ -23,6 +23,9 @@ import time
 
 import e2e
 
+sys.path.append(os.path.join(e2e.HERE, "..", "vhost"))
+from frontend import REPORTING, WRITE, FrontEnd  # noqa: E402
+
 MIB = 1 << 20
 SECONDS = 60  # that anything here may take
 LIMIT = 16 * MIB  # of an answer
@@ -995,6 +998,54 @@ class Terminal(Case):
         self.read_until(lambda text: "TOTAL" in text)
         self.assertNotIn("\033", self.text)
         self.end(run, b"")
+
+
+class Real(e2e.Case):
+    """Each command, on a real ebbd with a front-end and its guest's half of the rings."""
+
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="ebb-e2e-")
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.path = os.path.join(self.dir, "control")
+        os.mkdir(os.path.join(self.dir, "vms"))
+        self.daemon = subprocess.Popen(
+            [os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd"), "--control", self.path, "--socket",
+             os.path.join(self.dir, "a.sock"), "--socket-dir", os.path.join(self.dir, "vms"), "--stats=0"],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.daemon.wait)
+        self.addCleanup(self.daemon.terminate)
+        end = time.monotonic() + SECONDS
+        while not os.path.exists(self.path) and time.monotonic() < end:
+            time.sleep(0.01)
+        self.front = FrontEnd(os.path.join(self.dir, "a.sock")).start()
+        self.addCleanup(self.front.close)
+
+    def ctl(self, *args, rc=0):
+        return self.ebb("ctl", "--control", self.path, *args, rc=rc)
+
+    def test_commands(self):
+        self.front.fill(8 * MIB, 4 * MIB)
+        self.front.add(REPORTING, [(8 * MIB, 4 * MIB, WRITE)])
+        for args, text in (
+                (["flush"], "1 VM: nothing is under way"), (["flush", "a"], "nothing is under way"),
+                (["list"], "a     yes"), (["status"], "a     serving"),
+                (["status", "a"], "reported_bytes"), (["resize", "a", "48M"], "target is 16M now"),
+                (["resize", "a", "--balloon", "0"], "target is 0 now"),
+                (["inhibit", "on"], "not discarded"), (["inhibit", "a", "off"], "a: "),
+                (["limits", "a", "64M"], "a: at most 64M/s"), (["limits", "none"], "all VMs"),
+                (["hint", "a", "start"], "a: the guest sends what is free"), (["hint", "a", "done"], "a: "),
+                (["add", "b"], "vms/b.sock"), (["remove", "b"], "b: removed"), (["version"], "protocol 1")):
+            with self.subTest(args=args):
+                self.assertIn(text, self.ctl(*args).out)
+        self.assertEqual(self.front.used(REPORTING), 1)
+        self.assert_says(self.ctl("stats", "a", "--timeout", "1", rc=1), "not answered in time")
+        self.assert_says(self.ctl("remove", "a", rc=1), "not in the --socket-dir")
+        self.assert_says(self.ctl("resize", "a", "65M", rc=1), "multiple of 4096")
+
+    def test_top(self):
+        run = self.ebb("top", "--once", "--interval", "0.2", "--control", self.path)
+        rows = [line.split() for line in run.out.splitlines() if line.startswith("a ")]
+        self.assertEqual([row[1] for row in rows], ["64M"])
 
 
 if __name__ == "__main__":

@@ -321,9 +321,15 @@ void vm_end(const struct vm *vm)
     FUZZ_CHECK(vm->exists);
 }
 
-void vm_inhibit(struct vm *vm, bool on)
+bool vm_inhibit(struct vm *vm, bool on)
 {
     vm->inhibited = on;
+    return true;
+}
+
+bool vm_inhibited(const struct vm *vm)
+{
+    return vm->inhibited;
 }
 
 void vm_set_rate(struct vm *vm, uint64_t rate)

@@ -180,7 +180,7 @@ static int serve(struct back *back, const struct pollfd *fds)
             error = ebb_vhost_user_kick(back->session, i);
     if (error >= 0)
         error = ebb_vhost_user_work(back->session);
-    if (error >= 0 && fds[0].revents)
+    if (error >= 0 && fds[0].revents && ebb_vhost_user_wants(back->session) > 0)
         error = receive(back);
     return error;
 }
@@ -193,7 +193,8 @@ void back_pump(void *ctx)
 
     if (!back->session)
         return;
-    fds[0] = (struct pollfd){.fd = back->sock, .events = POLLIN};
+    fds[0] = (struct pollfd){.fd = back->sock,
+                             .events = ebb_vhost_user_wants(back->session) > 0 ? POLLIN : 0};
     fds[1] = (struct pollfd){.fd = back->wake, .events = POLLIN};
     for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++)
         fds[2 + i] = (struct pollfd){.fd = back->kicks[i], .events = POLLIN};

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A vhost-user front-end with a guest's half of the rings, as small as tests can use."""
 import array
+import fcntl
 import mmap
 import os
 import socket
@@ -14,7 +15,7 @@ SET_VRING_ENABLE, SET_BACKEND_REQ_FD, GET_CONFIG, SET_CONFIG = 18, 21, 24, 25
 GET_MAX_MEM_SLOTS, ADD_MEM_REG, REM_MEM_REG = 36, 37, 38
 
 F_PROTOCOL, F_VERSION_1 = 1 << 30, 1 << 32
-F_STATS, F_HINT, F_POISON, F_REPORTING = 1 << 1, 1 << 3, 1 << 4, 1 << 5
+F_STATS, F_DEFLATE_ON_OOM, F_HINT, F_POISON, F_REPORTING = 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 5
 P_MQ, P_REPLY_ACK, P_BACKEND_REQ, P_CONFIG, P_MEM_SLOTS = 1 << 0, 1 << 3, 1 << 5, 1 << 9, 1 << 15
 
 NEED_REPLY = 8
@@ -140,12 +141,14 @@ class FrontEnd:
     def set_actual(self, pages):
         self.send(SET_CONFIG, struct.pack("<III", 0, 16, 0) + struct.pack("<IIII", 0, pages, 0, 0))
 
-    def share(self, mib=64):
+    def share(self, mib=64, seals=0):
         """Guest memory: one memfd at guest address 0."""
         self.memfd = os.memfd_create("guest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self.fds.append(self.memfd)
         os.ftruncate(self.memfd, mib * MIB)
         self.bytes = mib * MIB
+        if seals:
+            fcntl.fcntl(self.memfd, fcntl.F_ADD_SEALS, seals)
         self.memory = mmap.mmap(self.memfd, self.bytes)
         # Rings and buffers take their memory now, so that what is measured is not theirs.
         self.memory[:2 * MIB] = bytes(2 * MIB)

@@ -148,11 +148,10 @@ class Soak:
         vms = os.path.join(directory, "vms")
         os.mkdir(vms)
         self.sanitized = sanitized(ebbd)
-        self.log = open(os.path.join(directory, "log"), "w+")
+        self.log = open(os.path.join(directory, "log"), "a+")
         argv = [ebbd, "--control", self.socket, "--socket-dir", vms, "--stats=1"]
         self.daemon = subprocess.Popen(argv + ["--no-sandbox"] * self.sanitized, stderr=self.log,
                                        stdin=subprocess.DEVNULL)
-        wait_for("ebbd is ready", lambda: "ready" in self.said() or self.daemon.poll() is not None)
         self.seconds, self.lock = seconds, threading.Lock()
         self.stop, self.failure, self.lived = False, None, {}
 
@@ -216,6 +215,9 @@ class Soak:
         return own_memory(self.daemon.pid)
 
     def all(self):
+        wait_for("ebbd is ready", lambda: "ready" in self.said() or self.daemon.poll() is not None)
+        if self.daemon.poll() is not None:
+            raise AssertionError("ebbd does not start")
         control = Control(self.socket)
         self.quiet(control)  # and so this connection is taken
         fds = descriptors(self.daemon.pid)

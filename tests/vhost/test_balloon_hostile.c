@@ -316,6 +316,12 @@ static void indirect(unsigned queue)
     rig_offer(queue, 9);
 }
 
+static void indirect_of_4_gib(unsigned queue)
+{
+    rig_desc(queue, 9, PAYLOAD, UINT32_MAX & ~15u, EBB_DESC_INDIRECT, 0);
+    rig_offer(queue, 9);
+}
+
 static void readable_behind_writable(unsigned queue)
 {
     rig_desc(queue, 9, GOOD2, 4096, EBB_DESC_WRITE | EBB_DESC_NEXT, 10);
@@ -333,6 +339,7 @@ static const struct {
     {"a head far out of range", head_far_out_of_range},
     {"a next out of range", next_out_of_range},
     {"an indirect descriptor", indirect},
+    {"2^28 indirect descriptors", indirect_of_4_gib},
     {"a readable buffer behind a writable one", readable_behind_writable},
 };
 
@@ -342,6 +349,7 @@ static void check_broken(unsigned queue, unsigned other)
     assert_int_equal(ebb_balloon_device_status(rig.device), EBB_STATUS_NEEDS_RESET);
     assert_int_equal(rig.needs_resets, 1);
     assert_int_equal(rig_fault(EBB_FAULT_RING), 1);
+    send_good(queue, GOOD2); /* what comes behind is not served until the driver has reset it */
     rig_kick(queue);
     rig_settle();
     assert_int_equal(rig_fault(EBB_FAULT_RING), 1);
@@ -424,6 +432,7 @@ static const struct {
     {"three entries", {3, RIG_LOW, RIG_LOW, RIG_LOW, 0, NULL, NULL}},
     {"too many entries", {2048, RIG_LOW, RIG_LOW, RIG_LOW, 0, NULL, NULL}},
     {"2^31 entries", {1u << 31, RIG_LOW, RIG_LOW, RIG_LOW, 0, NULL, NULL}},
+    {"2^32 entries, but for one", {UINT32_MAX, RIG_LOW, RIG_LOW, RIG_LOW, 0, NULL, NULL}},
     {"descriptors in a hole", {64, OUTSIDE, RIG_LOW, RIG_LOW, 0, NULL, NULL}},
     {"available in a hole", {64, RIG_LOW, OUTSIDE, RIG_LOW, 0, NULL, NULL}},
     {"used in a hole", {64, RIG_LOW, RIG_LOW, OUTSIDE, 0, NULL, NULL}},
@@ -482,9 +491,10 @@ static void config_writes_of_every_offset_and_size(void **state)
     for (uint32_t offset = 0; offset < 24; offset++) {
         for (uint32_t len = 0; len < 24; len++) {
             ebb_balloon_device_config_write(rig.device, offset, garbage, len);
-            if (len > 0 && !(offset == 4 && len == 4))
-                assert_true(rig_fault(EBB_FAULT_CONFIG) >= faults);
-            faults = rig_fault(EBB_FAULT_CONFIG);
+            /* `actual` is the driver's, the rest is not. (Its bytes are as they are by the time
+             * that a part of them is written.) */
+            faults += len > 0 && !(offset >= 4 && offset + len <= 8);
+            assert_int_equal(rig_fault(EBB_FAULT_CONFIG), faults);
             ebb_balloon_device_config_read(rig.device, offset, space, len);
         }
     }

@@ -6,6 +6,7 @@
 #include <linux/memfd.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,23 +40,28 @@ static struct ebb_memory memory;
 static struct ebb_discard_pool *pool;
 static struct ebb_discard *discard;
 
-/* What it was before. */
-static unsigned find(unsigned pages)
+/* Let the kernel find so many more, or fewer. */
+static void find_more(int more)
 {
     char path[128];
     FILE *file;
-    unsigned before = 0;
+    int now;
 
     snprintf(path, sizeof(path), "/sys/kernel/mm/hugepages/%s", kind->found_by);
     file = fopen(path, "r+");
     if (!file)
-        return 0;
-    if (fscanf(file, "%u", &before) == 1) {
+        return;
+    if (fscanf(file, "%d", &now) == 1 && now + more >= 0) {
         rewind(file);
-        fprintf(file, "%u\n", pages);
+        fprintf(file, "%d\n", now + more);
     }
     fclose(file);
-    return before;
+}
+
+static void on_signal(int number)
+{
+    find_more(-(int)kind->pages); /* rather than lose memory, whatever stdio thinks of it */
+    _exit(128 + number);
 }
 
 /* False: there are none to have. */
@@ -168,12 +174,12 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup_teardown(test_inflated, setup, teardown),
     };
     int failed = 77;
-    unsigned before;
 
     kind = &kinds[argc > 1 && strcmp(argv[1], "1G") == 0];
     huge = kind->size;
     all = kind->pages * huge;
-    before = find(kind->pages);
+    signal(SIGTERM, on_signal);
+    find_more((int)kind->pages);
     if (get_huge_pages()) {
         failed = cmocka_run_group_tests(tests, NULL, NULL);
         munmap(map, all);
@@ -183,6 +189,6 @@ int main(int argc, char **argv)
     }
     if (fd >= 0)
         close(fd);
-    find(before);
+    find_more(-(int)kind->pages);
     return failed;
 }

@@ -3,6 +3,8 @@
 
 Called with the path of the program. Nothing here depends on how fast it is: what must come is
 waited for, for a minute."""
+import errno
+import fcntl
 import json
 import os
 import pwd
@@ -15,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -573,12 +576,110 @@ class AtWork(Case):
     def test_queue_numbers(self):
         """Reporting alone is queue 2 as Linux has it, and stays queue 4 as the specification has it."""
         for numbering, queue in (("linux", 2), ("spec", 4)):
-            with self.subTest(numbering):
-                self.start("--queues", numbering)
-                front = self.front().start(features=frontend.F_REPORTING, queues=(0, 1, queue))
-                self.report(front, queue=queue)
-                front.close()
-                self.stop()
+            self.start("--queues", numbering)
+            front = self.front().start(features=frontend.F_REPORTING, queues=(0, 1, queue))
+            self.report(front, queue=queue)
+            front.close()
+            self.stop()
+
+    def test_inhibit(self):
+        self.start("--inhibit")
+        front = self.front().start()
+        front.fill(8 * MIB, MIB)
+        before = front.blocks()
+        front.add(REPORTING, [(8 * MIB, MIB, WRITE)])
+        wait_for("the report comes back", lambda: front.used(REPORTING) == 1)
+        self.assertEqual(front.blocks(), before)
+        self.control.ask("inhibit", on=False)
+        self.report(front)
+
+    def checked(self, every):
+        self.start("--check-every", every)
+        front = self.front().start()
+        for _ in range(3):
+            self.report(front)
+        return self.control.vm("a")["discard"]["checked_bytes"]
+
+    def test_check_each(self):
+        self.assertGreater(self.checked("1"), 0)
+
+    def test_check_none(self):
+        self.assertEqual(self.checked("0"), 0)
+
+    def test_files(self):
+        """Memory that can be cut is refused, if the operator says so; what cannot be is taken."""
+        self.start("--files", "sealed")
+        front = self.front()
+        front.greet()
+        front.share()
+        self.assertTrue(front.hung_up())
+        self.gone()
+        self.assertIn("can be made shorter", self.said())
+        front = self.front()
+        front.greet()
+        front.share(seals=0x2)  # F_SEAL_SHRINK
+        front.config()
+
+    def test_features(self):
+        self.start("--withhold", "reporting", "--withhold", "stats", "--offer", "deflate-on-oom")
+        offered = self.front().greet()
+        self.assertFalse(offered & (frontend.F_REPORTING | frontend.F_STATS))
+        self.assertTrue(offered & frontend.F_DEFLATE_ON_OOM)
+
+    def test_discards_that_fail(self):
+        """The front-end forbids to write to its file: nothing goes, all comes back, and it is told."""
+        self.start()
+        front = self.front().start()
+        fcntl.fcntl(front.memfd, fcntl.F_ADD_SEALS, 0x10)  # F_SEAL_FUTURE_WRITE
+        front.fill(8 * MIB, 4 * MIB)
+        before = front.blocks()
+        front.add(REPORTING, [(8 * MIB, 4 * MIB, WRITE)])
+        wait_for("the report comes back", lambda: front.used(REPORTING) == 1)
+        self.assertEqual(front.blocks(), before)
+        discard = self.control.vm("a")["discard"]
+        self.assertEqual(discard["not"]["failed"], {"bytes": 4 * MIB, "ranges": 1})
+        self.assertEqual(discard["last_error"], os.strerror(errno.EPERM))
+        wait_for("it is logged", lambda: "4 MiB could not be discarded" in self.said())
+
+    def test_repeated(self):
+        """The same page again and again is one page, and the rest is counted."""
+        self.start()
+        front = self.front().start()
+        front.inflate([2000] * 7)
+        wait_for("the pages come back", lambda: front.used(frontend.INFLATE) == 1)
+        self.assertEqual(self.control.vm("a")["discard"]["repeated_bytes"], 6 * PAGE)
+
+    def test_front_end_that_holds_its_file(self):
+        """One that is at work on its file keeps its own discards waiting, and nobody else: not when it
+        takes its memory back meanwhile, nor when an operator inhibits it."""
+        self.start()
+        good = self.front("b").start()
+        for _ in range(10):
+            front = self.front().start()
+            os.ftruncate(front.memfd, 2048 * MIB)
+            worker = threading.Thread(target=os.posix_fallocate, args=(front.memfd, 64 * MIB, 1984 * MIB))
+            worker.start()
+            while front.blocks() < 128 * MIB:
+                time.sleep(0.001)
+            front.add(REPORTING, [(8 * MIB, 4 * MIB, WRITE)])
+            wait_for("it is kicked", lambda: self.control.vm("a")["kicks"] > 0)
+            front.send(frontend.SET_MEM_TABLE, front.table, [front.memfd])
+            self.control.send(b'{"command":"inhibit","vm":"a","on":true}\n')
+            other = self.client()
+            other.ask("version")
+            self.report(good)
+            waited = worker.is_alive() and front.used(REPORTING) == 0
+            worker.join()
+            self.assertEqual(self.control.line(), {"vms": 1})
+            wait_for("the report comes back", lambda: front.used(REPORTING) == 1)
+            front.config()
+            self.control.ask("inhibit", vm="a", on=False)
+            other.close()
+            front.close()
+            self.gone()
+            if waited:
+                return
+        self.fail("the file was never held long enough")
 
     def hint(self, *args):
         """Hint 4 MiB; by how much memory shrinks."""
@@ -623,6 +724,16 @@ class Directory(Case):
         self.assertFalse(os.path.exists(path))
         self.assertEqual(self.control.ask("list"), {"vms": []})
         self.assertEqual(self.control.ask("add", vm="web1"), {"socket": path})
+
+    def test_later(self):
+        """What holds for all holds for VMs that come later."""
+        os.mkdir(self.path("d"))
+        self.start("--socket-dir", self.path("d"), vms=("a",))
+        self.control.ask("inhibit", on=True)
+        self.control.ask("limits", rate=3 * MIB)
+        self.control.ask("add", vm="late")
+        vm = self.control.vm("late")
+        self.assertEqual((vm["inhibited"], vm["rate"]), (True, 3 * MIB))
 
     def test_comes_again(self):
         os.mkdir(self.path("d"))

@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,6 +51,8 @@ static void start_ebbd(void)
     if (ebbd == 0) {
         const int null = open("/dev/null", O_WRONLY);
 
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
+        dup2(null, STDOUT_FILENO);
         dup2(null, STDERR_FILENO);
         execl(program, program, "--socket", path, "--no-sandbox", (char *)NULL);
         _exit(127);
@@ -198,14 +200,20 @@ static void test_killed(void **state)
     }
     assert_true(under_way > 0);
     kill_ebbd();
+    front_exit(&front);
+}
+
+static int tidy(void **state)
+{
+    (void)state;
     unlink(path);
     rmdir(directory);
-    front_exit(&front);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_killed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(test_killed, tidy)};
     const char *seed = getenv("EBB_SEED");
 
     if (argc != 2)

@@ -10,11 +10,14 @@
 #include "front.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -36,7 +39,9 @@ struct vm {
 };
 
 static struct vm vms[VMS];
-static atomic_uint most; /* batches of one VM that another has waited for */
+static struct ebb_vhost_user_events *events; /* of all */
+static atomic_uint most;                     /* batches of one VM that another has waited for */
+static atomic_bool gate; /* the first call waits until all VMs have something to wait for */
 
 /* In a pool thread. */
 static int punch(void *ctx, int fd, int mode, uint64_t offset, uint64_t len)
@@ -53,6 +58,8 @@ static int punch(void *ctx, int fd, int mode, uint64_t offset, uint64_t len)
                 ;
         }
     atomic_fetch_add(&vm->begun, 1);
+    while (atomic_load(&gate))
+        sched_yield();
     return fallocate(fd, mode, (off_t)offset, (off_t)len);
 }
 
@@ -65,6 +72,7 @@ static void start(struct vm *vm, struct ebb_discard_pool *pool)
     vm->ops = vm->calls.ops;
     vm->ops.fallocate = punch;
     back_config.discard.ops = &vm->ops;
+    back_config.events = events;
     front_init(&vm->front, &front_config, back_init(&vm->back, &back_config, pool));
     assert_int_equal(front_open(&vm->front), 0);
     assert_int_equal(front_start(&vm->front), 0);
@@ -113,8 +121,14 @@ static void test_in_turn(void **state)
 
     (void)state;
     assert_non_null(pool);
+    events = ebb_vhost_user_events_new();
+    assert_non_null(events);
     for (unsigned i = 0; i < VMS; i++)
         start(&vms[i], pool);
+    atomic_store(&gate, true);
+    for (unsigned i = 0; i < VMS; i++)
+        serve(&vms[i]);
+    atomic_store(&gate, false);
     while (busy) {
         busy = false;
         for (unsigned i = 0; i < VMS; i++) {
@@ -132,12 +146,28 @@ static void test_in_turn(void **state)
         front_exit(&vms[i].front);
         back_exit(&vms[i].back);
     }
+    ebb_vhost_user_events_free(events);
     ebb_discard_pool_free(pool);
+}
+
+/* Both ends of each VM take some 20 descriptors. */
+static bool enough_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return false;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= VMS * 50;
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_in_turn)};
 
+    if (!enough_descriptors()) {
+        fprintf(stderr, "SKIP: too few descriptors are allowed (ulimit -Hn)\n");
+        return 77;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

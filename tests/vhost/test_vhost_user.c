@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The vhost-user session with a front-end that keeps the protocol, in one process. */
 #include "back.h"
+#include "discard_rig.h"
 #include "front.h"
 
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -605,6 +607,46 @@ static void test_broken_ring(void **state)
     disconnect_both();
 }
 
+static bool needs_reset(void)
+{
+    return ebb_balloon_device_status(ebb_vhost_user_device(back.session)) & EBB_STATUS_NEEDS_RESET;
+}
+
+static void break_ring(unsigned i)
+{
+    struct front_queue *queue = &front.queues[i];
+    const uint16_t index = queue->ring.avail[1];
+    const uint64_t one = 1;
+    uint64_t count = 0;
+
+    queue->ring.avail[1] = (uint16_t)(index + 1000);
+    assert_int_equal(write(queue->kick, &one, sizeof(one)), sizeof(one));
+    for (unsigned tries = 0; read(queue->err, &count, sizeof(count)) < 0 && tries < 20000; tries++)
+        pump(1);
+    assert_int_equal(count, 1);
+    assert_true(needs_reset());
+    queue->ring.avail[1] = index;
+}
+
+/* QEMU has no message for a reset: it stops all queues, and starts them when the driver is back. */
+static void test_broken_and_reset(void **state)
+{
+    unsigned i;
+
+    (void)state;
+    start_both();
+    i = (unsigned)front_queue_of(&front, EBB_BALLOON_INFLATE);
+    for (unsigned times = 0; times < 3; times++) {
+        break_ring(i);
+        assert_int_equal(front_stop(&front), 0);
+        assert_false(needs_reset());
+        assert_int_equal(front_start(&front), 0);
+        back_settle(&back);
+    }
+    assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+    disconnect_both();
+}
+
 /* Kinds of descriptors that are not what they should be. */
 static void test_wrong_kinds(void **state)
 {
@@ -805,6 +847,116 @@ static void test_file_cut(void **state)
         pump(1);
     assert_true(back.ended);
     assert_int_equal(back.error, EFAULT);
+    disconnect_both();
+}
+
+/* ---- messages that have to wait for a batch ---- */
+
+static bool answered(void)
+{
+    int bytes = 0;
+
+    assert_int_equal(ioctl(front.sock, FIONREAD, &bytes), 0);
+    return bytes > 0;
+}
+
+/* While a discard goes on, and cannot be hurried, the session takes the message and nothing more;
+ * whoever calls does not wait. Then it is served before another batch begins. */
+static void check_waits(uint32_t request, const void *payload, uint32_t size, const int *fds,
+                        unsigned n_fds, bool own_answer)
+{
+    static struct rig_ops calls;
+    const struct ebb_ring_buf buf = {FRONT_HIGH, (uint32_t)MIB, true};
+    unsigned char answer[64];
+    struct front_queue *queue;
+    uint64_t features;
+    unsigned i;
+
+    rig_ops_init(&calls, NULL);
+    back_config.discard.ops = &calls.ops;
+    start_both();
+    back_settle(&back);
+    i = (unsigned)front_queue_of(&front, EBB_BALLOON_REPORTING);
+    queue = &front.queues[i];
+    calls.gate = true;
+    front_give(&front, i, &buf, 1);
+    pump(2);
+    rig_wait_at_gate(&calls, 1);
+    front_give(&front, i, &buf, 1); /* the next batch */
+    assert_int_equal(front_send(&front, request, own_answer ? 0 : FRONT_FLAG_NEED_REPLY, payload,
+                                size, fds, n_fds),
+                     0);
+    assert_int_equal(front_send(&front, FRONT_GET_FEATURES, 0, NULL, 0, NULL, 0), 0);
+    pump(20);
+    assert_false(answered());
+    assert_int_equal(ebb_vhost_user_wants(back.session), 0);
+    assert_int_equal(calls.calls, 1);
+    assert_false(ebb_discard_try_inhibit(ebb_vhost_user_discard(back.session)));
+    ebb_discard_inhibit(ebb_vhost_user_discard(back.session), false);
+
+    rig_open_gate(&calls);
+    assert_true(front_answer(&front, request, answer, sizeof(answer), NULL) > 0);
+    if (!own_answer)
+        assert_int_equal(answer[0], 0);
+    assert_int_equal(front_back(&front, i), 0); /* what was under way is back */
+    assert_int_equal(front_answer(&front, FRONT_GET_FEATURES, &features, sizeof(features), NULL),
+                     sizeof(features));
+    assert_true(ebb_ring_driver_pending(&queue->ring) <= 1);
+    assert_true(ebb_discard_try_inhibit(ebb_vhost_user_discard(back.session)));
+    disconnect_both();
+}
+
+static void test_base_waits(void **state)
+{
+    struct front_state which = {4, 0};
+
+    (void)state;
+    check_waits(FRONT_GET_VRING_BASE, &which, sizeof(which), NULL, 0, true);
+}
+
+static void test_reset_waits(void **state)
+{
+    (void)state;
+    check_waits(FRONT_RESET_DEVICE, NULL, 0, NULL, 0, false);
+}
+
+/* An empty table takes all memory away. */
+static void test_table_waits(void **state)
+{
+    const uint64_t none = 0;
+
+    (void)state;
+    check_waits(FRONT_SET_MEM_TABLE, &none, sizeof(none), NULL, 0, false);
+    assert_int_equal(back_count_maps("front-memory"), 0);
+}
+
+/* Who does not care that nothing is wanted waits, and loses nothing. */
+static void test_unwanted_bytes(void **state)
+{
+    static struct rig_ops calls;
+    const struct ebb_ring_buf buf = {FRONT_HIGH, (uint32_t)MIB, true};
+    const struct {
+        struct front_header header;
+        struct front_state which;
+        struct front_header more;
+    } messages = {
+        {FRONT_GET_VRING_BASE, 1, sizeof(struct front_state)}, {4, 0}, {FRONT_GET_FEATURES, 1, 0}};
+    struct front_state base;
+    uint64_t features;
+
+    (void)state;
+    rig_ops_init(&calls, NULL);
+    back_config.discard.ops = &calls.ops;
+    start_both();
+    back_settle(&back);
+    front_give(&front, 4, &buf, 1);
+    assert_int_equal(ebb_vhost_user_kick(back.session, 4), 0);
+    assert_int_equal(ebb_vhost_user_receive(back.session, &messages, sizeof(messages), NULL, 0), 0);
+    assert_int_equal(front_answer(&front, FRONT_GET_VRING_BASE, &base, sizeof(base), NULL),
+                     sizeof(base));
+    assert_int_equal(front_answer(&front, FRONT_GET_FEATURES, &features, sizeof(features), NULL),
+                     sizeof(features));
+    assert_int_equal(base.num, 1);
     disconnect_both();
 }
 
@@ -1013,41 +1165,26 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_session),
-        TEST(test_session_with_slots),
-        TEST(test_session_bare),
-        TEST(test_session_reporting_only),
-        TEST(test_stop_and_go),
-        TEST(test_reset_running),
-        TEST(test_features),
-        TEST(test_old_front_end),
-        TEST(test_refused_unasked),
-        TEST(test_config),
-        TEST(test_config_size),
-        TEST(test_config_change),
-        TEST(test_enabled_late),
-        TEST(test_enabled_never),
-        TEST(test_vring_refusals),
-        TEST(test_kick_without_ring),
-        TEST(test_stats_over_stop),
-        TEST(test_ring_moves),
-        TEST(test_broken_ring),
-        TEST(test_wrong_kinds),
-        TEST(test_disable),
-        TEST(test_call_never_waits),
-        TEST(test_slots),
-        TEST(test_table_refused),
-        TEST(test_memory_under_rings),
-        TEST(test_memory_limit),
-        TEST(test_sealed_only),
-        TEST(test_any_file),
-        TEST(test_file_cut),
-        TEST(test_killed),
-        TEST(test_base),
-        TEST(test_inflight),
-        TEST(test_new_refuses),
-        TEST(test_without_aio),
-        TEST(test_no_descriptors),
+        TEST(test_session),          TEST(test_session_with_slots),
+        TEST(test_session_bare),     TEST(test_session_reporting_only),
+        TEST(test_stop_and_go),      TEST(test_reset_running),
+        TEST(test_features),         TEST(test_old_front_end),
+        TEST(test_refused_unasked),  TEST(test_config),
+        TEST(test_config_size),      TEST(test_config_change),
+        TEST(test_enabled_late),     TEST(test_enabled_never),
+        TEST(test_vring_refusals),   TEST(test_kick_without_ring),
+        TEST(test_stats_over_stop),  TEST(test_ring_moves),
+        TEST(test_broken_ring),      TEST(test_broken_and_reset),
+        TEST(test_base_waits),       TEST(test_reset_waits),
+        TEST(test_table_waits),      TEST(test_unwanted_bytes),
+        TEST(test_wrong_kinds),      TEST(test_disable),
+        TEST(test_call_never_waits), TEST(test_slots),
+        TEST(test_table_refused),    TEST(test_memory_under_rings),
+        TEST(test_memory_limit),     TEST(test_sealed_only),
+        TEST(test_any_file),         TEST(test_file_cut),
+        TEST(test_killed),           TEST(test_base),
+        TEST(test_inflight),         TEST(test_new_refuses),
+        TEST(test_without_aio),      TEST(test_no_descriptors),
         TEST(test_fault_elsewhere),
     };
 

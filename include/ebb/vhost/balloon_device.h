@@ -218,6 +218,15 @@ uint8_t ebb_balloon_device_status(const struct ebb_balloon_device *device);
  */
 void ebb_balloon_device_quiesce(struct ebb_balloon_device *device);
 
+/* The batch under way is sent off, and held for nothing any longer. True: there is none, or it is
+ * done with, so that quiesce(), stop() and reset() do not wait. False: ops->wake says when to ask
+ * again, and the work() that follows would begin the next one. */
+EBB_MUST_CHECK bool ebb_balloon_device_hurry(struct ebb_balloon_device *device);
+
+/* Take EBB_STATUS_NEEDS_RESET back, on a transport that does not say when the driver resets the
+ * device. No queue runs. */
+void ebb_balloon_device_forgive(struct ebb_balloon_device *device);
+
 /* All that kicks announced so far went back, and no batch is under way or waits: true. Without
  * waiting; for an operator who flushes before a pause or a snapshot. */
 bool ebb_balloon_device_idle(const struct ebb_balloon_device *device);

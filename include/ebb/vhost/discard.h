@@ -147,6 +147,10 @@ EBB_MUST_CHECK int ebb_discard_submit(struct ebb_discard *discard, enum ebb_disc
  * longer then), and done() has returned. Before a region leaves the table. Not from done(). */
 void ebb_discard_drain(struct ebb_discard *discard);
 
+/* The batch under way, if there is one, is not held for the rate limit any longer. From any thread.
+ */
+void ebb_discard_hurry(struct ebb_discard *discard);
+
 /* The guest takes these frames of the balloon back (any addresses, any number): they leave the
  * table of partial pages. No batch may be under way (-EBB_EBUSY). */
 EBB_MUST_CHECK int ebb_discard_deflated(struct ebb_discard *discard, const struct ebb_range *ranges,
@@ -161,6 +165,10 @@ EBB_MUST_CHECK int ebb_discard_forget(struct ebb_discard *discard);
  * once, and are acknowledged. From any thread. */
 void ebb_discard_inhibit(struct ebb_discard *discard, bool on);
 bool ebb_discard_inhibited(const struct ebb_discard *discard);
+
+/* inhibit(on) without waiting. False: a system call that began before goes on (who holds a file's
+ * lock for long can make it wait); ask again until this is true. From any thread. */
+EBB_MUST_CHECK bool ebb_discard_try_inhibit(struct ebb_discard *discard);
 
 /* The account begins anew: a batch that is held goes on. From any thread. */
 void ebb_discard_set_rate(struct ebb_discard *discard, uint64_t rate);

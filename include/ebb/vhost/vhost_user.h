@@ -36,8 +36,7 @@
  *
  * System calls that a running session needs, besides those of the discard: clock_gettime close
  * fcntl fstat (newfstatat) ftruncate io_destroy io_getevents io_setup io_submit madvise
- * memfd_create mmap munmap poll pread64 preadv2 pwrite64 statx write. Without io_*,
- * ebb_vhost_user_new() still succeeds, and a front-end that means to can make a call wait.
+ * memfd_create mmap munmap poll pread64 preadv2 pwrite64 statx write.
  */
 #ifndef EBB_VHOST_VHOST_USER_H
 #define EBB_VHOST_VHOST_USER_H
@@ -61,10 +60,11 @@
 
 struct ebb_vhost_user_ops {
     /*
-     * An answer: len bytes, at most EBB_VHOST_USER_MESSAGE, to be copied if they cannot be sent at
-     * once. `fd` is -1, or goes with the first byte; it is the callee's to close, whatever it
-     * returns. Negative: the session ends. There is one call at most for each message: who takes
-     * up no further bytes while an answer is unsent has to keep one message.
+     * An answer, from receive(), work() or kick(): len bytes, at most EBB_VHOST_USER_MESSAGE, to be
+     * copied if they cannot be sent at once. `fd` is -1, or goes with the first byte; it is the
+     * callee's to close, whatever it returns. Negative: the session ends. There is one call at most
+     * for each message: who takes up no further bytes while an answer is unsent has to keep one
+     * message.
      */
     int (*send)(void *ctx, const void *bytes, size_t len, int fd);
     /*
@@ -92,23 +92,25 @@ struct ebb_vhost_user_ops {
 };
 
 /*
- * What interrupts guests, for any number of sessions on any threads: the kernel's AIO, by which a
- * front-end that fills its eventfd cannot make anybody wait.
+ * What interrupts guests, for any number of sessions on any threads of one process (it does not
+ * survive a fork()): the kernel's AIO, by which a front-end that fills its eventfd cannot make
+ * anybody wait. Where AIO is not allowed at all (EPERM, ENOSYS), one that means to can.
  */
 struct ebb_vhost_user_events;
 
-/* NULL, with errno set: no memory, or no descriptor. */
+/* NULL, with errno set: no memory, no descriptor, or (EAGAIN) the system's limit of AIO is used up
+ * (fs.aio-max-nr). */
 struct ebb_vhost_user_events *ebb_vhost_user_events_new(void);
 
-/* No session uses it any more. Waits some 40 ms for the kernel (io_destroy()) if any of them has
- * ever interrupted its guest. */
+/* No session uses it any more. NULL is ignored. Waits some 40 ms for the kernel (io_destroy()). */
 void ebb_vhost_user_events_free(struct ebb_vhost_user_events *events);
 
 /* Zero means default for every field but ops and discard.pool. */
 struct ebb_vhost_user_config {
     const struct ebb_vhost_user_ops *ops;
     void *ctx;
-    /* NULL: the session has one of its own, which costs a descriptor, and those 40 ms in the end. */
+    /* NULL: the session has one of its own, which costs a descriptor, and those 40 ms in the end if
+     * it ever interrupted its guest. */
     struct ebb_vhost_user_events *events;
     /* Of the session's device and discard. What the session sets itself (device.memory, .discard,
      * .ops, .ctx, discard.memory) must be NULL. */
@@ -142,7 +144,11 @@ void ebb_vhost_user_free(struct ebb_vhost_user *session);
 /*
  * Bytes to read from the socket next, at most: never beyond the end of the message that is
  * coming in, so that descriptors can be told apart (a stream socket joins messages, and the
- * descriptors of a recvmsg() may be those of the last byte it returned). At least 1.
+ * descriptors of a recvmsg() may be those of the last byte it returned).
+ *
+ * 0: the message that came in stops queues or takes memory away, and waits for the batch under way
+ * to end; a kick() or work() serves it then. Read nothing until this is more than 0 again. (Who
+ * calls receive() all the same has it wait.)
  */
 size_t ebb_vhost_user_wants(const struct ebb_vhost_user *session);
 
