@@ -296,12 +296,13 @@ class Daemon(e2e.Case):
         self.guest("a")
         self.guest("own", own_balloon=True)
         self.wait_for(lambda vms: vms["a"]["discard"]["discarded_bytes"] > 100 * self.MIB)
-        seen = {"a": set(), "own": set()}
+        seen, all_of = {"a": set(), "own": set()}, []
         end = time.monotonic() + 60
         # Both take half of their memory and give it back, 5 s apart: so it is seen there, and gone.
         while time.monotonic() < end and any(len(one) < 2 for one in seen.values()):
             for name, row in self.rows("--qmp", self.path("own.qmp")).items():
                 self.assertEqual(row["ASSIGNED"], "256M")
+                all_of.append((name, row["RESIDENT"]))
                 resident = float(row["RESIDENT"][:-1]) if row["RESIDENT"].endswith("M") else None
                 if resident is None:
                     continue
@@ -309,7 +310,7 @@ class Daemon(e2e.Case):
                     seen[name].add("held")
                 elif resident < 96 and seen[name]:
                     seen[name].add("gone")
-        self.assertEqual(seen, {"a": {"held", "gone"}, "own": {"held", "gone"}})
+        self.assertEqual(seen, {"a": {"held", "gone"}, "own": {"held", "gone"}}, all_of)
 
     def test_resize_and_statistics(self):
         """The guest hears of a new size by way of QEMU, and goes along; and it tells of its memory."""
