@@ -310,7 +310,8 @@ class Daemon(e2e.Case):
                     seen[name].add("held")
                 elif resident < 96 and seen[name]:
                     seen[name].add("gone")
-        self.assertEqual(seen, {"a": {"held", "gone"}, "own": {"held", "gone"}}, all_of)
+        self.assertEqual(seen, {"a": {"held", "gone"}, "own": {"held", "gone"}},
+                         f"{all_of}\n{self.control('status', 'a')}\n{self.told('a')[-1000:]}")
 
     def test_resize_and_statistics(self):
         """The guest hears of a new size by way of QEMU, and goes along; and it tells of its memory."""
