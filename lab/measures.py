@@ -96,7 +96,7 @@ FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wa
              learn_seconds=5, cycle_seconds=15, pauses=[0, 50, 200, 500, 1000, 3000],
              linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
-             trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=45)
+             trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20)
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
@@ -250,8 +250,9 @@ class Plan:
         yield Run("H1", "linux", "drop", n, [self.drop, "memfd", s.host_memhog, s.host_memhog, "3"], 3)
         for variant, options in (("ebbd", ["--host", "ebbd"]), ("qemu", []),
                                  ("off", ["--reporting", "off"])):
-            argv = self.guest(f"idle 1; memhog {s.host_memhog}; idle {s.host_wait}", "--qemu",
-                              "qemu-vhost-user", *options, linux=MAIN_PEER)
+            # Huge pages as Debian's kernel has them by default.
+            argv = self.guest(f"idle 1; memhog {s.host_memhog}; idle {s.host_wait}", "--append",
+                              "ebb.thp=always", "--qemu", "qemu-vhost-user", *options, linux=MAIN_PEER)
             argv[argv.index("anon")] = "memfd"  # which is what another process can give back
             argv.remove("--quiet")  # so that the step is seen
             yield Run("H1", "linux", variant, n, ["stall", *argv], s.host_wait + 16, kernel=MAIN_PEER,
