@@ -31,7 +31,7 @@
 #define PATIENCE 60           /* seconds */
 
 static const char *program;
-static char directory[] = "/tmp/ebb-killed-XXXXXX", path[64];
+static char directory[80], path[108];
 static struct rng rng;
 static pid_t ebbd;
 static struct front front;
@@ -174,9 +174,11 @@ static void all_back(void)
 static void test_killed(void **state)
 {
     const struct front_config config = {0};
+    const char *where = getenv("TMPDIR");
     unsigned under_way = 0;
 
     (void)state;
+    snprintf(directory, sizeof(directory), "%s/ebb-killed-XXXXXX", where ? where : P_tmpdir);
     assert_non_null(mkdtemp(directory));
     snprintf(path, sizeof(path), "%s/a.sock", directory);
     start_ebbd();
