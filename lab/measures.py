@@ -17,6 +17,10 @@ EAGER_PACING = ["report.pacing=delay", "report.delay_ms=100", "report.budget=16"
                 "report.order=9", "report.split=clear", "report.merge=never"]
 ORDER_0 = ["page_reporting.page_reporting_order=0"]
 
+# Each CPU keeps no more than a thousandth of the memory in its lists of free pages, instead of the low
+# watermark by the number of CPUs.
+SMALL_LISTS = "sysctl.vm.percpu_pagelist_high_fraction=1000"
+
 MAIN_PEER, OLD_PEER = "6.12", "6.1"
 BLOCK = "4M"  # ebb's largest, in which it reports what a memhog freed
 
@@ -90,18 +94,20 @@ class Scale:
     many: list
     host_memhog: str
     host_wait: int
+    host_asked: int
 
 
 FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30,
              learn_seconds=5, cycle_seconds=15, pauses=[0, 50, 200, 500, 1000, 3000],
              linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
-             trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20)
+             trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20,
+             host_asked=15)
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
               order0_wait=10.5, trace_speed=20, bench=["--quick"], many=["procs"], host_memhog="600M",
-              host_wait=15)
+              host_wait=12, host_asked=6)
 
 
 class Plan:
@@ -245,18 +251,26 @@ class Plan:
                                      cpus=16), s.warm_seconds + s.fault_seconds + 8)
 
     def h1(self, n):
-        """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting."""
+        """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting. Each also with
+        questions to QEMU's monitor, which cost so much that CPU time is not to be seen beside them."""
         s = self.scale
         yield Run("H1", "linux", "drop", n, [self.drop, "memfd", s.host_memhog, s.host_memhog, "3"], 3)
-        for variant, options in (("ebbd", ["--host", "ebbd"]), ("qemu", []),
-                                 ("off", ["--reporting", "off"])):
-            # Huge pages as Debian's kernel has them by default.
-            argv = self.guest(f"idle 1; memhog {s.host_memhog}; idle {s.host_wait}", "--append",
-                              "ebb.thp=always", "--qemu", "qemu-vhost-user", *options, linux=MAIN_PEER)
-            argv[argv.index("anon")] = "memfd"  # which is what another process can give back
-            argv.remove("--quiet")  # so that the step is seen
-            yield Run("H1", "linux", variant, n, ["stall", *argv], s.host_wait + 16, kernel=MAIN_PEER,
-                      vhost_user=True)
+        hosts = {"ebbd": ["--host", "ebbd"], "qemu": [], "off": ["--reporting", "off"]}
+        for variant, options in hosts.items():
+            yield self.host(n, "linux", variant, options, s.host_wait, ["--unasked"])
+        yield self.host(n, "small_lists", "ebbd", hosts["ebbd"], s.host_wait, ["--unasked"], SMALL_LISTS)
+        for variant, options in hosts.items():
+            yield self.host(n, "asked", variant, options, s.host_asked, [])
+
+    def host(self, n, case, variant, options, wait, asked, *words):
+        # Huge pages as Debian's kernel has them by default.
+        argv = self.guest(f"idle 1; memhog {self.scale.host_memhog}; idle {wait}",
+                          "--append", " ".join(["ebb.thp=always", *words]),
+                          "--qemu", "qemu-vhost-user", *options, linux=MAIN_PEER)
+        argv[argv.index("anon")] = "memfd"  # which is what another process can give back
+        argv.remove("--quiet")  # so that the step is seen
+        return Run("H1", case, variant, n, ["stall", *asked, *argv], wait + 16, kernel=MAIN_PEER,
+                   vhost_user=True)
 
     def runs(self, only=None):
         """All of them, in the order in which they are to be run."""

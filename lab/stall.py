@@ -3,11 +3,12 @@
 """How long QEMU's main loop does not answer: `ebb run`, with a question to QEMU's monitor each
 10 ms from the last `idle` step on, in which a guest that has freed its memory reports it.
 
-    stall.py ebb run ... --qemu PROGRAM ... --json FILE
+    stall.py [--unasked] ebb run ... --qemu PROGRAM ... --json FILE
 
 All of ebb's own words. FILE gets "stalls" besides: how many questions, the longest and the median time
 until the answer, and how much of the time it was late, in milliseconds; and "ebbd_after_ms", ebbd's CPU
-time from that step on.
+time from that step on. With --unasked no question is put: each costs QEMU as much CPU time as the discard
+of 2 MiB, so that what QEMU uses is to be seen without.
 """
 import glob
 import json
@@ -95,14 +96,17 @@ def read(path):
 
 
 def watch(process, last_idle, path, found):
-    """Until its end. found: the answers, and what ebbd used before the last `idle` and in all."""
+    """Until its end. found: the answers, if there is somebody to ask, and what ebbd used before the last
+    `idle` and in all."""
     idles, thread = 0, None
     for line in process.stdout:
         idles += "step: idle" in line
-        if idles == last_idle and not thread:
+        if idles == last_idle:
+            last_idle = None
             found["ebbd_before_ms"] = backend_ms(process.pid)
-            thread = threading.Thread(target=measure, args=(path, found["answers"]))
-            thread.start()
+            if path:
+                thread = threading.Thread(target=measure, args=(path, found["answers"]))
+                thread.start()
     if thread:
         thread.join()
 
@@ -118,24 +122,33 @@ def run(argv, last_idle, path):
     return process.returncode, found
 
 
-def main():
-    argv = sys.argv[1:]
-    where = value_at(argv, "--qemu")
-    workload = argv[value_at(argv, "--workload")]
-    with tempfile.TemporaryDirectory(prefix="ebb-stall-") as directory:
-        argv[where] = with_monitor(argv[where], directory)
-        status, found = run(argv, workload.count("idle "), os.path.join(directory, "qmp"))
-    if status:
-        sys.exit(status)
-    answers = sorted(found["answers"])
+def stalls(answers):
+    answers = sorted(answers)
     if len(answers) < 100:
         sys.exit(f"stall.py: QEMU answered {len(answers)} times only")
+    return {"questions": len(answers), "longest_ms": answers[-1],
+            "stalled_ms": sum(one - LATE_MS for one in answers if one > LATE_MS),
+            "median_ms": statistics.median(answers)}
+
+
+def main():
+    argv = sys.argv[1:]
+    unasked = argv[:1] == ["--unasked"]
+    argv = argv[unasked:]
+    where = value_at(argv, "--qemu")
+    last_idle = argv[value_at(argv, "--workload")].count("idle ")
+    with tempfile.TemporaryDirectory(prefix="ebb-stall-") as directory:
+        if unasked:
+            status, found = run(argv, last_idle, None)
+        else:
+            argv[where] = with_monitor(argv[where], directory)
+            status, found = run(argv, last_idle, os.path.join(directory, "qmp"))
+    if status:
+        sys.exit(status)
     path = argv[value_at(argv, "--json")]
     with open(path) as f:
         result = json.load(f)
-    result["stalls"] = {"questions": len(answers), "longest_ms": answers[-1],
-                        "stalled_ms": sum(one - LATE_MS for one in answers if one > LATE_MS),
-                        "median_ms": statistics.median(answers)}
+    result["stalls"] = None if unasked else stalls(found["answers"])
     result["ebbd_after_ms"] = None
     if found["ebbd_before_ms"] is not None:
         result["ebbd_after_ms"] = result["ebbd_cpu_ms"] - found["ebbd_before_ms"]
