@@ -151,11 +151,16 @@ struct ebb_divider {
 };
 
 /* Of 2^large_order frames: the free blocks in it that are smaller, and when one came or went
- * last. For surplus pacing, which takes such blocks unit by unit; see core/pacing.c. */
+ * last. For surplus pacing, which takes such blocks unit by unit (core/pacing.c), and for loose
+ * frames, which are of no list but of their unit (core/loose.c). */
 struct ebb_unit {
-    uint32_t frames;  /* free and unreported */
-    uint32_t blocks;  /* that these are */
-    uint32_t touched; /* on pace.clock */
+    uint32_t frames;     /* free and unreported */
+    uint32_t blocks;     /* that these are */
+    uint32_t reported;   /* frames that are free and reported */
+    uint32_t touched;    /* on pace.clock */
+    uint32_t loose;      /* of `frames` */
+    uint32_t next, prev; /* units with about as many, if it has any */
+    uint32_t pad;
 };
 
 /* Surplus pacing: what a zone remembers. */
@@ -196,6 +201,7 @@ struct ebb_zone {
     uint8_t *pageblocks;          /* per pageblock: migratetype */
     struct ebb_unit *units;       /* per 2^large_order frames */
     uint64_t *unit_bits;          /* of these: has unreported frames */
+    uint64_t *loose_bits;         /* per frame: is loose */
     uint32_t *present;            /* per block of the largest order: frames managed in it */
     struct ebb_pcp *pcps;         /* per CPU */
 
@@ -213,9 +219,13 @@ struct ebb_zone {
 
     /* Under the lock. */
     struct ebb_free_list lists[EBB_ORDERS][EBB_MIGRATETYPES];
-    uint32_t nonempty[EBB_MIGRATETYPES]; /* bit per order: list has blocks */
-    uint32_t warm[EBB_MIGRATETYPES];     /* bit per order: list has unreported blocks */
-    uint64_t large_unreported;           /* frames in unreported large blocks, ISOLATE left out */
+    uint32_t nonempty[EBB_MIGRATETYPES];           /* bit per order: list has blocks */
+    uint32_t warm[EBB_MIGRATETYPES];               /* bit per order: list has unreported blocks */
+    uint64_t loose[EBB_ISOLATE];                   /* frames; see core/loose.c */
+    uint32_t loose_classes[EBB_ISOLATE];           /* bit per class: some unit has loose frames */
+    uint32_t loose_units[EBB_ISOLATE][EBB_ORDERS]; /* by class: the first of these units */
+    bool loosens;                                  /* freed frames may be loose */
+    uint64_t large_unreported; /* frames in unreported large blocks, ISOLATE left out */
     struct ebb_pace pace;
     uint64_t managed;
     uint64_t free;
@@ -340,11 +350,12 @@ EBB_MUST_CHECK int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint6
 EBB_MUST_CHECK int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
                                      enum ebb_migratetype type);
 
-/* Give the frames in all per-CPU caches back to the free lists. */
+/* Give the frames in all per-CPU caches back, and merge all free frames that are not merged yet
+ * with what is free around them; the lock is dropped for each pageblock. */
 void ebb_zone_drain(struct ebb_zone *zone);
 
-/* Like ebb_zone_drain(), but only the caches that nobody used since the last
- * call. Returns the number of frames that other caches still hold. */
+/* Give the frames back in the caches that nobody used since the last call; they need not be merged
+ * then. Returns the number of frames that other caches still hold. */
 uint64_t ebb_zone_drain_idle(struct ebb_zone *zone);
 
 void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats);

@@ -5,7 +5,7 @@
  *
  * A free block is on the list of its first pageblock's type. It lies within
  * isolated pageblocks entirely or not at all, and has no free buddy that it
- * could merge with.
+ * could merge with; but for loose frames (loose.c), which are on no list.
  */
 #include "tracker.h"
 
@@ -167,7 +167,7 @@ ALWAYS_INLINE void count_unlink(struct ebb_zone *zone, uint32_t index, unsigned 
 }
 
 /* These two are inlined where it counts, in taking, splitting and merging, for blocks that
- * are not reported. */
+ * are on a list and not reported. */
 ALWAYS_INLINE void link_block(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type,
                               bool reported, enum ebb__where where)
 {
@@ -189,6 +189,8 @@ ALWAYS_INLINE void link_block(struct ebb_zone *zone, uint32_t index, unsigned or
     zone->reported += frames & reported_mask;
     if (EBB_LIKELY(!reported))
         count_link(zone, index, order, type);
+    else if (order < zone->large_order)
+        zone->units[index >> zone->large_order].reported += 1u << order;
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
         zone->isolated += frames;
     ebb__store_state(
@@ -222,6 +224,8 @@ ALWAYS_INLINE bool unlink_block(struct ebb_zone *zone, uint32_t index, uint16_t 
         zone->warm[type] &= ~(1u << order);
     if (EBB_LIKELY(!reported))
         count_unlink(zone, index, order, type);
+    else if (order < zone->large_order)
+        zone->units[index >> zone->large_order].reported -= 1u << order;
     zone->free -= frames;
     zone->reported -= frames & -(uint64_t)reported;
     if (EBB_UNLIKELY(type == EBB_ISOLATE))
@@ -241,6 +245,11 @@ bool ebb__unlink(struct ebb_zone *zone, uint32_t index)
     uint16_t state = ebb__load_state(zone, index);
 
     EBB__ASSERT(ebb__state_of(state) == EBB__FREE);
+    if (ebb__order_of(state) == 0 && ebb__is_loose(zone, index)) {
+        ebb__remove_loose(zone, index, ebb__type_of(state));
+        ebb__store_state(zone, index, EBB__NONE);
+        return false;
+    }
     return unlink_block(zone, index, state);
 }
 
@@ -360,6 +369,8 @@ static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned o
     if (EBB_UNLIKELY(order >= zone->shuffle_order) && where == EBB__HEAD && random_bit(zone))
         where = EBB__COLD;
     ebb__link(zone, index, order, ebb__pageblock_type(zone, index), reported, where);
+    if (order < zone->large_order)
+        order = ebb__settle_if_whole(zone, index, order);
     return isolated ? 0 : order; /* what is isolated is nothing to report */
 }
 
@@ -397,209 +408,16 @@ unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
 
         if (!can_merge(zone, buddy, order, isolated, &state))
             break;
-        if (EBB_UNLIKELY(state & EBB__REPORTED))
+        if (EBB_UNLIKELY((state & EBB__REPORTED) || order == 0)) /* may be loose */
             (void)ebb__unlink(zone, buddy);
         else
             unlink_block(zone, buddy, ebb__state_word(EBB__FREE, order, ebb__type_of(state)));
         index &= buddy;
     }
     link_warm(zone, index, order, ebb__pageblock_type(zone, index));
+    if (order < zone->large_order)
+        order = ebb__settle_if_whole(zone, index, order);
     return isolated ? 0 : order;
-}
-
-/* ---- many frames at once ---- */
-
-/* In zone->links, which the loops below keep in a register. */
-static inline struct ebb_link *small_link(struct ebb_link *links, uint32_t index)
-{
-    return &links[index >> EBB__LINK_SHIFT];
-}
-
-/* So few blocks are faster one by one. */
-#define FEW 2u
-
-/* Blocks of one order on their way up, or the buddies they merge with. */
-struct blocks {
-    uint32_t n;
-    uint32_t index[EBB__FREE_AT_ONCE];
-};
-
-/* Of blocks below the pageblock's order, some stay: they get their state. The others merge, and
- * are named by their buddies; false if none of these is reported. What is far away is on its
- * way then. No branch depends on which are which: nobody could predict it. */
-static bool sort_out(struct ebb_zone *zone, unsigned order, unsigned type,
-                     const struct blocks *blocks, struct blocks *staying, struct blocks *buddies)
-{
-    const uint16_t word = ebb__state_word(EBB__FREE, order, type);
-    const uint32_t flip = 1u << order;
-    uint16_t *const states = zone->state;
-    struct ebb_link *const links = zone->links;
-    const uint32_t *const end = blocks->index + blocks->n;
-    uint32_t *stay = staying->index;
-    uint32_t *merge = buddies->index;
-    unsigned seen = 0;
-
-    for (const uint32_t *at = blocks->index; at < end; at++) {
-        uint32_t index = *at;
-        uint32_t buddy = index ^ flip; /* has a state even beyond the span: NONE */
-        unsigned state = __atomic_load_n(&states[buddy], __ATOMIC_RELAXED);
-        bool merges = (state & ~(unsigned)EBB__REPORTED) == word;
-
-        __builtin_prefetch(small_link(links, buddy), 1);
-        *stay = index;
-        *merge = buddy;
-        stay += !merges;
-        merge += merges;
-        seen |= state;
-        __atomic_store_n(&states[index], (uint16_t)(word & (merges - 1u)), __ATOMIC_RELAXED);
-    }
-    staying->n = (uint32_t)(stay - staying->index);
-    buddies->n = (uint32_t)(merge - buddies->index);
-    return seen & EBB__REPORTED;
-}
-
-/* link_block() for many: small, unreported, to the head, where nobody but the list
- * takes note. */
-static void link_all(struct ebb_zone *zone, unsigned order, unsigned type,
-                     const struct blocks *blocks)
-{
-    struct ebb_free_list *list = &zone->lists[order][type];
-    struct ebb_link *const links = zone->links;
-    struct ebb_unit *const units = zone->units;
-    const unsigned shift = zone->large_order;
-    const uint32_t clock = zone->pace.clock;
-    const uint32_t *index = blocks->index;
-    const uint32_t n = blocks->n;
-    uint32_t first = index[n - 1];
-    uint32_t last = index[0];
-    uint32_t head = list->blocks > 0 ? list->head : first;
-    uint32_t tail = list->blocks > 0 ? small_link(links, head)->prev : last;
-
-    for (uint32_t i = 0; i + 1 < n; i++) {
-        small_link(links, index[i + 1])->next = index[i];
-        small_link(links, index[i])->prev = index[i + 1];
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        struct ebb_unit *unit = &units[index[i] >> shift];
-
-        if (EBB_UNLIKELY(unit->frames == 0))
-            note_unit(zone, index[i] >> shift);
-        unit->frames += 1u << order;
-        unit->blocks++;
-        unit->touched = clock;
-    }
-    small_link(links, last)->next = head;
-    small_link(links, head)->prev = last;
-    small_link(links, first)->prev = tail;
-    small_link(links, tail)->next = first;
-    list->head = first;
-    list->blocks += n;
-    zone->nonempty[type] |= 1u << order;
-    zone->warm[type] |= 1u << order;
-    zone->free += (uint64_t)n << order;
-}
-
-/* unlink_block() for many: small and unreported, on their way into larger ones, so that what
- * is linked next notes the time. */
-static void unlink_all(struct ebb_zone *zone, unsigned order, unsigned type,
-                       const struct blocks *blocks)
-{
-    struct ebb_free_list *list = &zone->lists[order][type];
-    struct ebb_link *const links = zone->links;
-    struct ebb_unit *const units = zone->units;
-    const unsigned shift = zone->large_order;
-    uint16_t *const states = zone->state;
-    const uint32_t n = blocks->n;
-    uint32_t head = list->head;
-
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t index = blocks->index[i];
-        struct ebb_link link = *small_link(links, index);
-
-        small_link(links, link.prev)->next = link.next;
-        small_link(links, link.next)->prev = link.prev;
-        head = head == index ? link.next : head;
-        units[index >> shift].frames -= 1u << order;
-        units[index >> shift].blocks--;
-        __atomic_store_n(&states[index], EBB__NONE, __ATOMIC_RELAXED);
-    }
-    list->head = head;
-    list->blocks -= n;
-    if (list->blocks == 0)
-        zone->nonempty[type] &= ~(1u << order);
-    if (list->blocks == list->reported)
-        zone->warm[type] &= ~(1u << order);
-    zone->free -= (uint64_t)n << order;
-}
-
-/* Inlined always: gcc takes a function that only fetches for one without effect. */
-ALWAYS_INLINE void fetch_neighbours(const struct ebb_zone *zone, const struct blocks *blocks)
-{
-    struct ebb_link *const links = zone->links;
-
-    for (uint32_t i = 0; i < blocks->n; i++) {
-        struct ebb_link link = *small_link(links, blocks->index[i]);
-
-        __builtin_prefetch(small_link(links, link.next), 1);
-        __builtin_prefetch(small_link(links, link.prev), 1);
-    }
-}
-
-/* Are they all in pageblocks of this type? Their states are on their way then. */
-static bool all_of_type(const struct ebb_zone *zone, const uint32_t *frames, uint32_t n,
-                        unsigned type)
-{
-    unsigned differ = 0;
-
-    for (uint32_t i = 0; i < n; i++) {
-        __builtin_prefetch(&zone->state[frames[i]], 1);
-        differ |= ebb__pageblock_type(zone, frames[i]) ^ type;
-    }
-    return differ == 0;
-}
-
-/*
- * Order by order: at each, all blocks are looked at, then all that stay are linked, then
- * the buddies of all others unlinked. Of two frames that are each other's buddies the one is
- * linked, and unlinked again.
- */
-uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n)
-{
-    unsigned type = ebb__pageblock_type(zone, frames[0]);
-    unsigned limit = zone->pageblock_order;
-    struct blocks blocks = {.n = n};
-    struct blocks staying;
-    struct blocks buddies;
-    uint32_t orders = 0;
-    unsigned order = 0;
-
-    __builtin_memcpy(blocks.index, frames, n * sizeof(*frames));
-    if (limit > zone->track_order)
-        limit = zone->track_order;
-    if (limit > zone->shuffle_order)
-        limit = zone->shuffle_order;
-    if (EBB_UNLIKELY(type == EBB_ISOLATE || !all_of_type(zone, frames, n, type)))
-        limit = 0;
-    for (; order < limit && blocks.n > FEW; order++) {
-        bool marks = sort_out(zone, order, type, &blocks, &staying, &buddies);
-
-        fetch_neighbours(zone, &buddies);
-        if (staying.n > 0) {
-            link_all(zone, order, type, &staying);
-            orders |= 1u << order;
-        }
-        if (EBB_LIKELY(!marks))
-            unlink_all(zone, order, type, &buddies);
-        blocks.n = buddies.n;
-        for (uint32_t i = 0; i < buddies.n; i++) {
-            if (EBB_UNLIKELY(marks))
-                (void)ebb__unlink(zone, buddies.index[i]);
-            blocks.index[i] = buddies.index[i] & ~(1u << order);
-        }
-    }
-    for (uint32_t i = 0; i < blocks.n; i++)
-        orders |= 1u << ebb__free_warm(zone, blocks.index[i], order);
-    return orders;
 }
 
 /* ---- taking a block from another type ---- */
@@ -686,6 +504,10 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
 {
     for (unsigned i = 0; i < 2; i++) {
         unsigned other = fallbacks[type][i];
+
+        /* Nothing reported as long as there is anything else. */
+        if (zone->loose[other] > 0 && order < zone->large_order && zone->report_surplus)
+            ebb__settle_for(zone, order, other);
         uint32_t orders = ebb__orders(zone, other, order);
 
         if (!orders)
@@ -693,6 +515,9 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
         unsigned from = 31u - (unsigned)__builtin_clz(orders);
 
         *head = zone->lists[from][other].head;
+        /* Before it changes its type; the block may be part of a larger one then. */
+        if (from < zone->large_order && ebb__settle_at(zone, *head))
+            return steal(zone, order, type, head);
         zone->steals++;
         convert(zone, *head, from, order, type);
         return true;
@@ -720,8 +545,10 @@ static void take_whole(struct ebb_zone *zone, uint32_t head, unsigned order)
         ebb__store_state(zone, head, EBB__REPORTED);
 }
 
-bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
+static bool take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
+    if (EBB_UNLIKELY(zone->loose[type] > 0) && order < zone->large_order)
+        ebb__settle_for(zone, order, type);
     uint32_t orders = ebb__orders(zone, type, order);
 
     if (EBB_UNLIKELY(!orders)) {
@@ -738,6 +565,15 @@ bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint3
     else
         take_warm(zone, head, from, type, order);
     *index = head;
+    return true;
+}
+
+bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
+{
+    for (unsigned n = 0; EBB_UNLIKELY(!take_block(zone, order, type, index)); n++) {
+        if (n == EBB__SETTLE_MOST || order >= zone->large_order || !ebb__settle_any(zone))
+            return false;
+    }
     return true;
 }
 

@@ -9,7 +9,7 @@
  * I13  a free list is one ring, in which each neighbour points back
  * I14  a block is of a legal order, aligned to its size, inside the span, and
  *      only its first frame has a state
- * I15  no two free buddies that could be merged
+ * I15  no two free buddies that could be merged, unless one is loose
  * I16  the bitmasks of nonempty lists say what the lists say
  * I17  a free block is on the list of its first pageblock's type, and inside
  *      isolated pageblocks entirely or not at all
@@ -22,8 +22,15 @@
  * I21  the bitmasks of lists with unreported blocks say what the lists say
  * I22  large_unreported is the sum over the lists of large blocks, ISOLATE left out; the
  *      low-water mark is no higher
- * I23  a unit counts the unreported blocks in it that are smaller than itself, and their frames
+ * I23  a unit counts the unreported blocks in it that are smaller than itself, and their frames,
+ *      and the reported frames
  * I24  a unit that has any has its bit
+ *
+ * and of loose frames, which are of no list (loose.c):
+ *
+ * I25  a frame whose bit is set is free, unreported, of order 0 and of its pageblock's type
+ * I26  a unit counts its loose frames, is on the ring of its type and class if it has any, and
+ *      is not free as a whole then; a zone counts them by type
  */
 #include "pcp.h"
 #include "tracker.h"
@@ -106,8 +113,8 @@ static bool check_sums(struct walk *walk)
                 isolated += list->blocks << order;
         }
     }
-    if (free != zone->free)
-        return broken_count(walk, 5, "free is not the sum of the lists");
+    if (free + ebb__loose(zone) != zone->free)
+        return broken_count(walk, 5, "free is not the sum of the lists, and what is loose");
     if (isolated != zone->isolated)
         return broken_count(walk, 5, "isolated is not the sum of the ISOLATE lists");
     if (reported != zone->reported)
@@ -171,7 +178,12 @@ static bool check_counters(struct walk *walk)
     return true;
 }
 
-/* ---- level 2: lists and caches ---- */
+/* ---- level 2: lists, units and caches ---- */
+
+static bool is_loose(const struct ebb_zone *zone, uint64_t index)
+{
+    return zone->loose_bits[index >> 6] >> (index & 63) & 1;
+}
 
 /* A free block, wherever it was found: where it lies, and what is around it. */
 static bool check_free_block(struct walk *walk, uint64_t index, uint16_t state)
@@ -198,7 +210,8 @@ static bool check_free_block(struct walk *walk, uint64_t index, uint16_t state)
     uint16_t other = ebb__load_state(zone, (uint32_t)buddy);
 
     if (ebb__state_of(other) == EBB__FREE && ebb__order_of(other) == order &&
-        (ebb__type_of(other) == EBB_ISOLATE) == isolated)
+        (ebb__type_of(other) == EBB_ISOLATE) == isolated &&
+        !(order == 0 && (is_loose(zone, index) || is_loose(zone, buddy))))
         return broken(walk, 15, index, "two free buddies are not merged");
     return true;
 }
@@ -286,6 +299,57 @@ static bool check_tracker(struct walk *walk)
     return true;
 }
 
+/* The units on the ring of a class, with their loose frames added to *loose. */
+static bool check_ring(struct walk *walk, unsigned type, unsigned class, uint64_t *loose)
+{
+    const struct ebb_zone *zone = walk->zone;
+    uint64_t units = ((zone->span - 1) >> zone->large_order) + 1;
+    uint32_t head = zone->loose_units[type][class];
+    uint32_t at = head;
+
+    for (uint64_t seen = 0; seen < units; seen++) {
+        if (at >= units)
+            return broken(walk, 26, 0, "a ring of units leaves the zone");
+        const struct ebb_unit *unit = &zone->units[at];
+        uint64_t first = (uint64_t)at << zone->large_order;
+
+        if (unit->loose >> class != 1)
+            return broken(walk, 26, first, "a unit is on the ring of another class");
+        if (ebb__pageblock_type(zone, (uint32_t)first) != type)
+            return broken(walk, 26, first, "a unit is on the ring of another type");
+        if (unit->frames + unit->reported >= 1u << zone->large_order)
+            return broken(walk, 26, first, "a unit is free, but not in one");
+        if (!has_unit_bit(zone, (uint32_t)first))
+            return broken(walk, 24, first, "a unit with loose frames has no bit");
+        if (unit->next >= units || zone->units[unit->next].prev != at)
+            return broken(walk, 26, first, "the next unit on a ring does not point back");
+        *loose += unit->loose;
+        at = unit->next;
+        if (at == head)
+            return true;
+    }
+    return broken(walk, 26, 0, "a ring of units has no end");
+}
+
+static bool check_rings(struct walk *walk)
+{
+    const struct ebb_zone *zone = walk->zone;
+
+    for (unsigned type = 0; type < EBB_ISOLATE; type++) {
+        uint64_t loose = 0;
+
+        if (zone->loose_classes[type] >> (zone->large_order + 1u))
+            return broken_count(walk, 26, "a class that no unit can be of has units");
+        for (unsigned class = 0; class <= zone->large_order; class ++) {
+            if ((zone->loose_classes[type] >> class & 1) && !check_ring(walk, type, class, &loose))
+                return false;
+        }
+        if (loose != zone->loose[type])
+            return broken_count(walk, 26, "loose frames are not the sum over the units");
+    }
+    return true;
+}
+
 static bool check_lists(struct walk *walk)
 {
     const struct ebb_zone *zone = walk->zone;
@@ -300,7 +364,7 @@ static bool check_lists(struct walk *walk)
         if (!check_cache(walk, &zone->pcps[cpu]))
             return false;
     }
-    return check_tracker(walk);
+    return check_rings(walk) && check_tracker(walk);
 }
 
 /* ---- level 3: every descriptor ---- */
@@ -374,20 +438,46 @@ static bool check_unit(struct walk *walk, uint64_t unit, uint64_t *at)
     uint64_t end = first + ((uint64_t)1 << zone->large_order);
     uint64_t frames = 0;
     uint64_t blocks = 0;
+    uint64_t reported = 0;
 
     while (*at < end && *at < zone->span) {
         uint16_t state = ebb__load_state(zone, (uint32_t)*at);
         unsigned order = ebb__order_of(state);
 
-        if (ebb__state_of(state) == EBB__FREE && !(state & EBB__REPORTED) &&
-            order < zone->large_order) {
-            frames += (uint64_t)1 << order;
-            blocks++;
+        if (ebb__state_of(state) == EBB__FREE && order < zone->large_order) {
+            bool is_reported = state & EBB__REPORTED;
+
+            frames += (uint64_t)!is_reported << order;
+            reported += (uint64_t)is_reported << order;
+            blocks += !is_reported;
         }
         *at += (uint64_t)1 << order;
     }
     if (zone->units[unit].frames != frames || zone->units[unit].blocks != blocks)
         return broken(walk, 23, first, "a unit does not count its unreported blocks right");
+    if (zone->units[unit].reported != reported)
+        return broken(walk, 23, first, "a unit does not count its reported frames right");
+    return true;
+}
+
+static bool check_loose(struct walk *walk, uint64_t unit)
+{
+    const struct ebb_zone *zone = walk->zone;
+    uint64_t first = unit << zone->large_order;
+    uint64_t end = first + ((uint64_t)1 << zone->large_order);
+    unsigned type = ebb__pageblock_type(zone, (uint32_t)first);
+    uint32_t loose = 0;
+
+    for (uint64_t at = first; at < end && at < zone->span; at++) {
+        if (!is_loose(zone, at))
+            continue;
+        if (ebb__load_state(zone, (uint32_t)at) != ebb__state_word(EBB__FREE, 0, type))
+            return broken(walk, 25, at,
+                          "a loose frame is not a free frame of its pageblock's type");
+        loose++;
+    }
+    if (loose != zone->units[unit].loose)
+        return broken(walk, 26, first, "a unit does not count its loose frames right");
     return true;
 }
 
@@ -397,7 +487,7 @@ static bool check_units(struct walk *walk)
     uint64_t at = 0;
 
     for (uint64_t unit = 0; unit << zone->large_order < zone->span; unit++) {
-        if (!check_unit(walk, unit, &at))
+        if (!check_unit(walk, unit, &at) || !check_loose(walk, unit))
             return false;
     }
     return true;
@@ -422,7 +512,9 @@ static bool check_totals(struct walk *walk)
 
     for (unsigned order = 0; order <= zone->max_order; order++) {
         for (unsigned type = 0; type < EBB_MIGRATETYPES; type++) {
-            if (walk->blocks[order][type] != zone->lists[order][type].blocks)
+            uint64_t loose = order == 0 && type != EBB_ISOLATE ? zone->loose[type] : 0;
+
+            if (walk->blocks[order][type] != zone->lists[order][type].blocks + loose)
                 return broken_count(walk, 13, "a free block is on no list");
         }
     }

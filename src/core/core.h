@@ -10,6 +10,7 @@
 #include <ebb/zone.h>
 
 #define ALWAYS_INLINE __attribute__((always_inline)) static inline
+#define RARE          __attribute__((cold)) /* small rather than fast */
 
 /*
  * Per-frame state, 16 bits. Zero is "inside a larger block, or not managed":
@@ -19,7 +20,7 @@
  */
 enum ebb__state {
     EBB__NONE = 0,
-    EBB__FREE = 1,      /* on the free list of its order and type */
+    EBB__FREE = 1,      /* on the free list of its order and type, or loose */
     EBB__CACHED = 2,    /* in a per-CPU cache */
     EBB__ALLOCATED = 3, /* with a caller */
     EBB__IN_FLIGHT = 4, /* in a batch */
@@ -56,8 +57,8 @@ struct ebb_link {
     uint32_t prev;
 };
 
-/* One link serves two frames, since of two buddies of one frame one is free at most: else they
- * would have merged. */
+/* One link serves two frames, since of two buddies of one frame one is on a list at most: else
+ * they would have merged. */
 #define EBB__LINK_SHIFT 1u
 
 /*
@@ -161,8 +162,8 @@ static inline uint32_t ebb__orders(const struct ebb_zone *zone, unsigned type, u
  * wants blocks that are not to be allocated next; at its very tail. */
 enum ebb__where { EBB__HEAD, EBB__COLD, EBB__TAIL };
 
-/* Put a block on / take it off the free list of (order, type): with ebb__free_frames(),
- * which does the same for many, all that changes a free list or a counter of free frames (I5).
+/* Put a block on / take it off the free list of (order, type): with what is in loose.c, all that
+ * changes a free list or a counter of free frames (I5).
  * ebb__unlink() returns whether the block was reported; it leaves its state
  * EBB__NONE. */
 void ebb__link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type, bool reported,
@@ -177,12 +178,6 @@ unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, 
 /* The same for an unreported block, to the head. */
 unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order);
 
-/* The same for up to EBB__FREE_AT_ONCE unreported frames in state CACHED, order by order, so that
- * what is far away is fetched for all of them at once. Returns a bit for each order
- * that a block ended in. */
-#define EBB__FREE_AT_ONCE 64u
-uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
-
 /* Take one block of 2^order frames off the lists, splitting as needed, by type
  * with fallback. The block's state becomes EBB__NONE, with EBB__REPORTED if it reads as
  * zero (zone->marks_zero), and the caller sets it. False: there is none. */
@@ -196,6 +191,67 @@ bool ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
  * under the zone's lock; a frame's change between cached and allocated may
  * still go unseen. */
 bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head, uint16_t *state);
+
+/* ---- loose.c: all under the zone's lock ---- */
+
+/* Can a zone of this geometry have loose frames at all? */
+bool ebb__can_loosen(const struct ebb_zone *zone);
+
+/* Free unreported frames in state CACHED: as loose frames, if the zone has such. Returns a
+ * bit for each order that a block ended in, or may end in. */
+uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
+
+/* Take up to n loose frames of a type, of the pageblock with the fewest. Returns how many;
+ * in descending order. The caller sets their states. */
+uint32_t ebb__take_loose(struct ebb_zone *zone, unsigned type, uint32_t *frames, uint32_t n);
+
+/* Take this one; it is loose. */
+void ebb__remove_loose(struct ebb_zone *zone, uint32_t index, unsigned type);
+
+static inline bool ebb__is_loose(const struct ebb_zone *zone, uint32_t index)
+{
+    return zone->units[index >> zone->large_order].loose > 0 &&
+           zone->loose_bits[index >> 6] >> (index & 63) & 1;
+}
+
+/* Merge the loose frames of a unit, which has some. Returns the largest order of a block
+ * that they ended in. */
+unsigned ebb__settle(struct ebb_zone *zone, uint32_t unit);
+
+/* Those of the unit that index lies in; false: it has none. */
+bool ebb__settle_at(struct ebb_zone *zone, uint32_t index);
+
+/* If all of a unit is free, with loose frames in it. Returns the order that a block at index,
+ * of this order, ended in. */
+unsigned ebb__settle_if_whole(struct ebb_zone *zone, uint32_t index, unsigned order);
+
+/* As many units are settled in one hold of the lock, before a reported block is used, or none is
+ * found. */
+#define EBB__SETTLE_MOST 64u
+
+/* Those of the unit with about the most of this type; false: there is none. */
+bool ebb__settle_most(struct ebb_zone *zone, unsigned type);
+
+/* The same, of any type. */
+bool ebb__settle_any(struct ebb_zone *zone);
+
+/* A block of this order, below the large ones, is asked for: settle a few units, if the lists
+ * have none of that type. */
+void ebb__settle_for(struct ebb_zone *zone, unsigned order, unsigned type);
+
+/* All there are. With no lock held. */
+void ebb__settle_all(struct ebb_zone *zone);
+
+static inline uint64_t ebb__loose(const struct ebb_zone *zone)
+{
+    return zone->loose[EBB_MOVABLE] + zone->loose[EBB_UNMOVABLE] + zone->loose[EBB_RECLAIMABLE];
+}
+
+/* Are there loose frames that may be part of a block to be reported? */
+static inline bool ebb__loose_may_be(const struct ebb_zone *zone)
+{
+    return zone->report_min_order < zone->large_order && ebb__loose(zone) > 0;
+}
 
 /* ---- for the engine ---- */
 

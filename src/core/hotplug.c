@@ -202,6 +202,7 @@ int ebb_evacuate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
     ebb_port_unlock(&zone->lock);
     if (!isolated)
         return -EBB_EINVAL;
+    ebb__settle_all(zone); /* there may be room in them */
     for (unsigned n = 0; err == -EBB_EBUSY && n < ATTEMPTS; n++)
         err = evacuate_all(zone, ops, from, to, &wanted);
     if (wanted)

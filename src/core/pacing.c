@@ -41,6 +41,9 @@
 /* Windows in which half of it would have done as well, before it does. */
 #define CALM_WINDOWS 2u
 
+/* What it costs to settle a unit, in looks at a block. */
+#define SETTLE_STEPS 8u
+
 /* Longest windows without anything freed, until the window is the shortest again. */
 #define REST_WINDOWS 4u
 
@@ -315,13 +318,34 @@ static bool next_large(struct ebb_report *report, uint32_t *index)
     return false;
 }
 
+/* In units of the clock. */
+static uint64_t age(const struct ebb_zone *zone, const struct ebb_unit *unit)
+{
+    return zone->pace.clock - unit->touched;
+}
+
+static uint64_t window(const struct ebb_report_pace *pace)
+{
+    return pace->flush ? 0 : pace->window >> CLOCK_SHIFT;
+}
+
 static bool is_ripe(const struct ebb_report_pace *pace, const struct ebb_zone *zone,
                     const struct ebb_unit *unit)
 {
-    uint64_t age = zone->pace.clock - unit->touched;
     uint64_t cost = unit->frames + (uint64_t)RANGE_COST * unit->blocks + SPLIT_COST;
 
-    return pace->flush || age * unit->frames >= (pace->window >> CLOCK_SHIFT) * cost;
+    return age(zone, unit) * unit->frames >= window(pace) * cost;
+}
+
+/* Merge loose frames that were there for a window, to see what the unit is made of. It is no
+ * younger for that. */
+static void settle(struct ebb_zone *zone, uint32_t number, unsigned *steps)
+{
+    uint32_t touched = zone->units[number].touched;
+
+    ebb__settle(zone, number);
+    zone->units[number].touched = touched;
+    *steps -= (unsigned)least(*steps, SETTLE_STEPS);
 }
 
 static bool units_left(const struct ebb_report *report)
@@ -351,7 +375,12 @@ static bool next_unit(struct ebb_report *report, unsigned *steps)
         unit = &zone->units[pace->unit];
         if (unit->frames == 0) {
             *word &= ~((uint64_t)1 << (pace->unit & 63));
-        } else if (is_ripe(pace, zone, unit)) {
+            pace->unit++;
+            continue;
+        }
+        if (unit->loose > 0 && age(zone, unit) >= window(pace))
+            settle(zone, (uint32_t)pace->unit, steps);
+        if (unit->loose == 0 && is_ripe(pace, zone, unit)) {
             /* What is found too small, or left by a failure, waits anew. */
             unit->touched = zone->pace.clock;
             pace->unit_at = pace->unit << zone->large_order;

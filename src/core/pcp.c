@@ -34,36 +34,58 @@ static unsigned refill_order(const struct ebb_zone *zone, unsigned type, uint64_
     return smallest < fits ? smallest : fits;
 }
 
+/* Loose frames, of one unit, or a block. Returns how many frames; 0: there are none. */
+static uint32_t refill_some(struct ebb_zone *zone, unsigned type, uint32_t *frames, uint64_t wanted)
+{
+    uint16_t state = EBB__CACHED_FRAME;
+    uint32_t n;
+    uint32_t index;
+
+    if (zone->loose[type] > 0) {
+        n = ebb__take_loose(zone, type, frames, (uint32_t)wanted);
+    } else {
+        unsigned order = refill_order(zone, type, wanted);
+
+        if (!ebb__take_block(zone, order, type, &index))
+            return 0;
+        state |= ebb__load_state(zone, index) & EBB__REPORTED;
+        n = 1u << order;
+        for (uint32_t i = 0; i < n; i++)
+            frames[i] = index + n - 1 - i;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        ebb__store_state(zone, frames[i], state);
+    return n;
+}
+
+/* Has the type something of its own left, warm if surplus pacing keeps those apart? */
+static bool has_own(const struct ebb_zone *zone, unsigned type)
+{
+    return (zone->report_surplus ? zone->warm[type] : zone->nonempty[type]) || zone->loose[type];
+}
+
 /* Fill an empty stack with up to a batch. Frames of one block come off it in
  * ascending order. *pass is set if one is wanted. */
 __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_pcp *pcp,
                                              unsigned type, unsigned flags, bool *pass)
 {
     const uint64_t leave = flags & EBB_ALLOC_LOW ? zone->watermark_low : zone->watermark_min;
-    uint32_t *frames = pcp->frames[type];
     uint32_t count = 0;
 
     ebb_port_lock(&zone->lock);
     while (count < zone->pcp_batch && zone->free - zone->isolated > leave) {
-        bool own = zone->report_surplus ? zone->warm[type] : zone->nonempty[type];
         uint64_t wanted = zone->free - zone->isolated - leave;
-        unsigned order;
-        uint32_t index;
+        uint32_t n;
 
         /* Other types, and what is reported, are asked for one block at most. */
-        if (!own && count > 0)
+        if (count > 0 && !has_own(zone, type))
             break;
         if (wanted > zone->pcp_batch - count)
             wanted = zone->pcp_batch - count;
-        order = refill_order(zone, type, wanted);
-        if (!ebb__take_block(zone, order, type, &index))
+        n = refill_some(zone, type, pcp->frames[type] + count, wanted);
+        if (n == 0)
             break;
-        uint16_t cached = EBB__CACHED_FRAME | (ebb__load_state(zone, index) & EBB__REPORTED);
-
-        for (uint32_t i = 1u << order; i-- > 0;) {
-            ebb__store_state(zone, index + i, cached);
-            frames[count++] = index + i;
-        }
+        count += n;
     }
     *pass |= ebb__report_refault(zone);
     ebb_port_unlock(&zone->lock);
@@ -75,14 +97,10 @@ __attribute__((noinline)) static void drain(struct ebb_zone *zone, struct ebb_pc
                                             unsigned type, uint32_t n, bool *wanted)
 {
     uint32_t *frames = pcp->frames[type];
-    uint32_t orders = 0;
+    uint32_t orders;
 
     ebb_port_lock(&zone->lock);
-    for (uint32_t done = 0; done < n; done += EBB__FREE_AT_ONCE) {
-        uint32_t now = n - done < EBB__FREE_AT_ONCE ? n - done : EBB__FREE_AT_ONCE;
-
-        orders |= ebb__free_frames(zone, frames + done, now);
-    }
+    orders = ebb__free_frames(zone, frames, n);
     for (; wanted && orders; orders &= orders - 1) {
         if (ebb__report_screen(zone, (unsigned)__builtin_ctz(orders)))
             *wanted = true;
@@ -117,9 +135,8 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned *flags, b
     return index;
 }
 
-/* `filled`: the caller has claimed it, and nobody else can free it. */
-ALWAYS_INLINE enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint32_t index,
-                                      bool filled, bool *wanted)
+static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint32_t index,
+                               bool filled, bool *wanted)
 {
     /* Read under this lock: ebb_isolate_range() changes the type first and
      * empties the cache then. */
@@ -140,24 +157,13 @@ ALWAYS_INLINE enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp
     return EBB__PCP_FREED;
 }
 
-enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted)
+enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool filled, bool *wanted)
 {
     struct ebb_pcp *pcp = ebb__this_pcp(zone);
     enum ebb__pcp_free result;
 
     ebb_port_lock(&pcp->lock);
-    result = push(zone, pcp, index, false, wanted);
-    ebb_port_unlock(&pcp->lock);
-    return result;
-}
-
-enum ebb__pcp_free ebb__pcp_free_filled(struct ebb_zone *zone, uint32_t index, bool *wanted)
-{
-    struct ebb_pcp *pcp = ebb__this_pcp(zone);
-    enum ebb__pcp_free result;
-
-    ebb_port_lock(&pcp->lock);
-    result = push(zone, pcp, index, true, wanted);
+    result = push(zone, pcp, index, filled, wanted);
     ebb_port_unlock(&pcp->lock);
     return result;
 }
@@ -191,6 +197,7 @@ void ebb_zone_drain(struct ebb_zone *zone)
     bool wanted = false;
 
     ebb__drain(zone, false, &wanted);
+    ebb__settle_all(zone);
     if (wanted)
         ebb__report_request(zone);
 }

@@ -120,11 +120,9 @@ ALWAYS_INLINE enum ebb__pcp_free ebb__pcp_push(struct ebb_zone *zone, uint32_t i
     return result;
 }
 
-/* Free a frame into this CPU's cache. *wanted as above. */
-enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool *wanted);
-
-/* The same for a frame in state FILLING that the caller claimed; never refused. */
-enum ebb__pcp_free ebb__pcp_free_filled(struct ebb_zone *zone, uint32_t index, bool *wanted);
+/* Free a frame into this CPU's cache. `filled`: it is in state FILLING, and the caller has claimed
+ * it, so that it is never refused. *wanted as above. */
+enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool filled, bool *wanted);
 
 /* All locks of a zone, for those who need to see all of it stand still. */
 void ebb__lock_all(struct ebb_zone *zone);

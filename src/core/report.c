@@ -54,6 +54,10 @@ static uint64_t unreported_of_order(const struct ebb_zone *zone, unsigned order)
 
     for (unsigned type = 0; type < EBB_ISOLATE; type++)
         blocks += ebb__unreported(&zone->lists[order][type]);
+    /* What loose frames merge to, and with what, is not known yet: each may complete one of this.
+     */
+    if (order == zone->report_min_order && ebb__loose_may_be(zone))
+        blocks += ebb__loose(zone);
     return blocks;
 }
 
@@ -831,7 +835,7 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
     return value > 0 ? value : otherwise;
 }
 
-int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *config)
+RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *config)
 {
     struct ebb_report_config c = *config;
 
@@ -915,6 +919,7 @@ static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
     const struct ebb_tracker_ops *tracker = ebb__tracker(zone);
     unsigned order = smallest_order(report, zone);
     bool on = order <= zone->max_order;
+    bool loosens;
 
     ebb_port_lock(&zone->lock);
     zone->report_threshold = threshold(report);
@@ -929,7 +934,12 @@ static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
     set_gate(zone, false);
     set_requested(zone, on);
     zone->tracker_ready = !tracker->attach;
+    /* Trackers of small blocks go by lists; surplus pacing settles what it looks at. */
+    loosens = ebb__can_loosen(zone) && (order >= zone->large_order || ebb__paced(report));
+    zone->loosens = loosens;
     ebb_port_unlock(&zone->lock);
+    if (!loosens)
+        ebb__settle_all(zone);
     if (!on || !tracker->attach)
         return;
     tracker->attach(zone);
@@ -944,6 +954,7 @@ static void screen_off(struct ebb_zone *zone)
     zone->report_min_order = SCREEN_OFF;
     zone->track_order = SCREEN_OFF;
     zone->report_caches = false;
+    zone->loosens = ebb__can_loosen(zone);
     set_gate(zone, false);
     set_requested(zone, false);
     ebb_port_unlock(&zone->lock);
@@ -974,7 +985,7 @@ static bool take_device(struct ebb_report *report, struct ebb_report_device *dev
     return taken;
 }
 
-int ebb_report_register(struct ebb_report *report, struct ebb_report_device *device)
+RARE int ebb_report_register(struct ebb_report *report, struct ebb_report_device *device)
 {
     uint64_t now = ebb_port_now();
 
@@ -1031,7 +1042,7 @@ static void wait_for_batch(struct ebb_report *report)
     }
 }
 
-int ebb_report_unregister(struct ebb_report *report)
+RARE int ebb_report_unregister(struct ebb_report *report)
 {
     uint32_t state;
 

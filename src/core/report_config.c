@@ -1,79 +1,26 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The engine's configuration: what contradicts what, and fields by name. */
+/* The engine's configuration: what contradicts what. */
+#include "report_fields.h"
 #include "tracker.h"
-
-/* ---- the fields ---- */
-
-/* A number from 1 to high in 32 bits, 0 being its default, or, with values, one of these names in
- * 8 bits; the first name stands for 1. */
-static const struct field {
-    const char *key;
-    const char *wanted;
-    const char *above; /* the problem with more than high; NULL: more has a meaning of its own */
-    const char *values[5];
-    size_t offset;
-    uint32_t high;
-} fields[] = {
-#define NUMBER(name, limit)                                                                       \
-    {                                                                                             \
-        .key = #name, .wanted = "a number from 1 to " #limit, .above = #name " is above " #limit, \
-        .high = (limit), .offset = offsetof(struct ebb_report_config, name),                      \
-    }
-#define CHOICE(name, text, ...)                                                           \
-    {                                                                                     \
-        .key = #name, .wanted = text, .offset = offsetof(struct ebb_report_config, name), \
-        .values = {                                                                       \
-            __VA_ARGS__                                                                   \
-        }                                                                                 \
-    }
-    CHOICE(tracker, "rotation, membrane, boundary, bitmap or sorted", "rotation", "membrane",
-           "boundary", "bitmap", "sorted"),
-    CHOICE(split, "inherit or clear", "inherit", "clear"),
-    CHOICE(merge, "both or never", "both", "never"),
-    CHOICE(move, "keep, demote or follow", "keep", "demote", "follow"),
-    CHOICE(direction, "ascending or descending", "ascending", "descending"),
-    CHOICE(execution, "worker or inline", "worker", "inline"),
-    CHOICE(pacing, "surplus or delay", "surplus", "delay"),
-    NUMBER(window_min_ms, 3600000),
-    NUMBER(window_max_ms, 3600000),
-    NUMBER(refault_ns, 1000000),
-    NUMBER(delay_ms, 3600000),
-    NUMBER(capacity, 512),
-    NUMBER(budget, 1024),
-    NUMBER(backoff_ms, 3600000),
-    NUMBER(backoff_max_ms, 3600000),
-    {
-        .key = "threshold",
-        .wanted = "a number from 1 to 4294967294, or 2x: twice the capacity",
-        .offset = offsetof(struct ebb_report_config, threshold),
-        .high = UINT32_MAX - 1,
-    },
-#undef NUMBER
-#undef CHOICE
-};
-#define FIELDS (sizeof(fields) / sizeof(fields[0]))
 
 _Static_assert(EBB_REPORT_CAPACITY_LIMIT == 512, "the limit of capacity");
 
-static unsigned n_values(const struct field *field)
-{
-    unsigned n = 0;
-
-    while (n < sizeof(field->values) / sizeof(field->values[0]) && field->values[n])
-        n++;
-    return n;
-}
-
 /* ---- what cannot be ---- */
 
-static const char *field_problem(const struct ebb_report_config *config, const struct field *field)
-{
-    const unsigned char *at = (const unsigned char *)config + field->offset;
+/* Of a field: a number in 32 bits, or in 8 bits that of a value. */
+struct bound {
+    uint16_t offset;
+    bool is_choice;
+    uint32_t high;
+    const char *above; /* the problem with more */
+};
 
-    if (field->values[0])
-        return *at > n_values(field) ? "a tracker or policy has a number that stands for none"
-                                     : NULL;
-    return *(const uint32_t *)(const void *)at > field->high ? field->above : NULL;
+static const char *bound_problem(const struct ebb_report_config *config, const struct bound *bound)
+{
+    const unsigned char *at = (const unsigned char *)config + bound->offset;
+    uint32_t value = bound->is_choice ? *at : *(const uint32_t *)(const void *)at;
+
+    return value > bound->high ? bound->above : NULL;
 }
 
 static bool is_above(uint32_t low, uint32_t default_low, uint32_t high, uint32_t default_high)
@@ -83,8 +30,19 @@ static bool is_above(uint32_t low, uint32_t default_low, uint32_t high, uint32_t
 
 static const char *bounds_problem(const struct ebb_report_config *config)
 {
-    for (unsigned i = 0; i < FIELDS; i++) {
-        const char *problem = field_problem(config, &fields[i]);
+    static const struct bound bounds[] = {
+#define CHOICE(name, values, ...)                            \
+    {offsetof(struct ebb_report_config, name), true, values, \
+     "a tracker or policy has a number that stands for none"},
+#define NUMBER(name, limit) \
+    {offsetof(struct ebb_report_config, name), false, limit, #name " is above " #limit},
+        EBB__REPORT_FIELDS(CHOICE, NUMBER)
+#undef NUMBER
+#undef CHOICE
+    };
+
+    for (unsigned i = 0; i < sizeof(bounds) / sizeof(bounds[0]); i++) {
+        const char *problem = bound_problem(config, &bounds[i]);
 
         if (problem)
             return problem;
@@ -153,7 +111,7 @@ static const char *pacing_problem(const struct ebb_report_config *config)
     return NULL;
 }
 
-const char *ebb_report_config_problem(const struct ebb_report_config *config)
+RARE const char *ebb_report_config_problem(const struct ebb_report_config *config)
 {
     const char *problem = bounds_problem(config);
     const struct ebb_tracker_ops *tracker;
@@ -179,73 +137,4 @@ const char *ebb_tracker_name(enum ebb_tracker tracker)
     if (tracker == EBB_TRACKER_DEFAULT)
         tracker = (enum ebb_tracker)EBB__TRACKER_DEFAULT;
     return (unsigned)tracker < EBB_TRACKERS ? names[tracker] : "none";
-}
-
-/* ---- by name ---- */
-
-static bool equal(const char *a, const char *b)
-{
-    while (*a && *a == *b) {
-        a++;
-        b++;
-    }
-    return *a == *b;
-}
-
-static bool number(const char *text, uint32_t low, uint32_t high, uint32_t *value)
-{
-    uint64_t n = 0;
-
-    if (!*text)
-        return false;
-    for (; *text; text++) {
-        if (*text < '0' || *text > '9')
-            return false;
-        n = n * 10 + (uint64_t)(*text - '0');
-        if (n > high)
-            return false;
-    }
-    *value = (uint32_t)n;
-    return n >= low;
-}
-
-static bool set_field(struct ebb_report_config *config, const struct field *field,
-                      const char *value)
-{
-    unsigned char *to = (unsigned char *)config + field->offset;
-
-    if (!field->values[0])
-        return number(value, 1, field->high, (uint32_t *)(void *)to);
-    for (unsigned i = 0; i < n_values(field); i++) {
-        if (equal(field->values[i], value)) {
-            *to = (unsigned char)(i + 1);
-            return true;
-        }
-    }
-    return false;
-}
-
-int ebb_report_config_set(struct ebb_report_config *config, const char *key, const char *value,
-                          const char **wanted)
-{
-    uint32_t order;
-
-    if (equal(key, "order")) {
-        *wanted = "an order from 0 to 18";
-        if (!number(value, 0, EBB_ORDER_LIMIT, &order))
-            return -EBB_EINVAL;
-        config->order = EBB_REPORT_ORDER(order);
-        return 0;
-    }
-    if (equal(key, "threshold") && equal(value, "2x")) {
-        config->threshold = EBB_REPORT_TWICE_CAPACITY;
-        return 0;
-    }
-    for (unsigned i = 0; i < FIELDS; i++) {
-        if (!equal(fields[i].key, key))
-            continue;
-        *wanted = fields[i].wanted;
-        return set_field(config, &fields[i], value) ? 0 : -EBB_EINVAL;
-    }
-    return -EBB_ENOENT;
 }

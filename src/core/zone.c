@@ -27,6 +27,7 @@ struct geometry {
     uint64_t pageblocks;
     uint64_t units;
     uint64_t unit_bits;
+    uint64_t loose_bits;
     uint64_t bits;
     uint64_t bit_words;
     uint64_t size;
@@ -104,7 +105,7 @@ static uint64_t place(uint64_t *offset, uint64_t count, unsigned shift, size_t s
     return at;
 }
 
-static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
+RARE static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
 {
     uint64_t pageblock;
     uint64_t offset;
@@ -128,6 +129,8 @@ static bool measure(const struct ebb_zone_config *config, struct geometry *geome
     geometry->units = place(&offset, geometry->span, large_order(config), sizeof(struct ebb_unit));
     geometry->unit_bits =
         place(&offset, geometry->span, large_order(config) + 6u, sizeof(uint64_t));
+    geometry->loose_bits =
+        place(&offset, (geometry->span + pageblock - 1) & ~(pageblock - 1), 6, sizeof(uint64_t));
     /* For the bitmap tracker: a bit for each block of the smallest order there may be,
      * and one for each word of these; one more, so that the end need not be looked for. */
     geometry->bits = place(&offset, geometry->span, 6, sizeof(uint64_t));
@@ -148,7 +151,7 @@ static uint8_t plain_orders(const struct ebb_zone_config *config)
     return config->fill_policy == EBB_FILL_NONE ? (uint8_t)(config->max_order + 1u) : 0;
 }
 
-int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, void *memory)
+RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, void *memory)
 {
     struct geometry geometry;
     unsigned char *metadata = memory;
@@ -188,6 +191,7 @@ int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, v
         .pageblocks = metadata + geometry.pageblocks,
         .units = (struct ebb_unit *)(void *)(metadata + geometry.units),
         .unit_bits = (uint64_t *)(void *)(metadata + geometry.unit_bits),
+        .loose_bits = (uint64_t *)(void *)(metadata + geometry.loose_bits),
         .bits = (uint64_t *)(void *)(metadata + geometry.bits),
         .bit_words = (uint64_t *)(void *)(metadata + geometry.bit_words),
         .tracker = ebb__tracker_of(EBB__TRACKER_DEFAULT),
@@ -197,6 +201,7 @@ int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, v
         .report_order = 0xff, /* off */
         .report_min_order = 0xff,
     };
+    zone->loosens = ebb__can_loosen(zone);
     return 0;
 }
 
@@ -243,6 +248,9 @@ static bool free_admitted(struct ebb_zone *zone, uint64_t index, unsigned order)
     return ebb__report_screen(zone, merged);
 }
 
+/* Largest blocks. */
+#define AHEAD 8u
+
 static bool add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
 {
     bool wanted = false;
@@ -250,6 +258,10 @@ static bool add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
     while (from < to) {
         unsigned order = ebb__largest_order(zone, from, to);
 
+        uint64_t ahead = from + ((uint64_t)AHEAD << zone->max_order);
+
+        /* States of largest blocks lie pages apart. */
+        __builtin_prefetch(&zone->state[ahead < to ? ahead : from], 1);
         admit(zone, from, order);
         if (free_admitted(zone, from, order))
             wanted = true;
@@ -381,10 +393,13 @@ __attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsig
     int err;
 
     for (;;) {
-        err = take(zone, order, type, flags, last, &taken, wanted);
-        if (EBB_LIKELY(!err) || last || (*flags & EBB_ALLOC_LOW))
+        err = take(zone, order, type, flags, last && !(*flags & EBB_ALLOC_LOW), &taken, wanted);
+        if (EBB_LIKELY(!err) || last)
             break;
-        ebb_zone_drain(zone);
+        if (*flags & EBB_ALLOC_LOW)
+            ebb__settle_all(zone);
+        else
+            ebb_zone_drain(zone);
         last = true;
     }
     if (EBB_LIKELY(!err))
@@ -490,6 +505,8 @@ static int take_at(struct ebb_zone *zone, uint32_t index, unsigned order, unsign
     uint32_t head;
     uint16_t state;
 
+    if (order > 0)
+        ebb__settle_at(zone, index);
     if (!ebb__find_block(zone, index, &head, &state) || ebb__state_of(state) != EBB__FREE ||
         ebb__order_of(state) < order || ebb__type_of(state) == EBB_ISOLATE)
         return why_not(zone, index, order);
@@ -573,7 +590,8 @@ static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block was free a moment ago");
 }
 
-__attribute__((noinline)) static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+RARE __attribute__((noinline)) static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn,
+                                                 unsigned order)
 {
     struct ebb_misuse misuse = {.pfn = pfn, .order = order};
 
@@ -613,8 +631,7 @@ ALWAYS_INLINE int free_block(struct ebb_zone *zone, uint64_t index, unsigned ord
     bool wanted = false;
 
     if (order == 0)
-        cached = filled ? ebb__pcp_free_filled(zone, (uint32_t)index, &wanted)
-                        : ebb__pcp_free(zone, (uint32_t)index, &wanted);
+        cached = ebb__pcp_free(zone, (uint32_t)index, filled, &wanted);
     if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
         return refuse(zone, zone->base + index, order);
     if (cached == EBB__PCP_BYPASS &&
@@ -716,6 +733,10 @@ static bool retype(struct ebb_zone *zone, uint64_t from, uint64_t to, unsigned t
     uint32_t head;
     uint16_t state;
 
+    /* One by one loose buddies would be linked while they are of different types, and they
+     * have one link between them. */
+    for (uint64_t at = from; at < to; at += step)
+        ebb__settle_at(zone, (uint32_t)at);
     for (uint64_t at = from; at < to; at += step)
         ebb__set_pageblock_type(zone, (uint32_t)at, type);
 
@@ -811,6 +832,8 @@ void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
             stats->lists[order][type].reported = zone->lists[order][type].reported;
         }
     }
+    for (unsigned type = 0; type < EBB_ISOLATE; type++)
+        stats->lists[0][type].blocks += zone->loose[type];
     ebb__unlock_all(zone);
 }
 

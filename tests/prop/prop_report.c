@@ -367,6 +367,8 @@ static void do_alloc(struct site *site)
 
     if (one_in(8))
         flags |= EBB_ALLOC_RESERVE;
+    else if (one_in(8))
+        flags |= EBB_ALLOC_LOW;
     for (uint64_t n = 1 + below(20); n > 0; n--) {
         ebb_pfn_t pfn;
         int err = ebb_alloc(&site->zone, order, (enum ebb_migratetype)below(3), flags, &pfn);
@@ -603,6 +605,7 @@ static void check_left(const struct ebb_zone *zone, bool fitting)
 {
     uint64_t available = zone->free - zone->isolated;
 
+    CHECK(zone->report_gated || !ebb__loose_may_be(zone));
     for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
         if (unreported(zone, order) == 0)
             continue;
@@ -719,7 +722,11 @@ static struct ebb_zone_config some_zone_config(unsigned place)
     if (one_in(3))
         config.base += below(5000);
     config.pageblock_order = (uint8_t)(1 + below(config.max_order));
-    config.pcp_high = (uint16_t)(1 + below(64));
+    if (one_in(3)) { /* so that frames are loose */
+        config.max_order = (uint8_t)(6 + below(5));
+        config.pageblock_order = (uint8_t)(6 + below(config.max_order - 5u));
+    }
+    config.pcp_high = (uint16_t)(1 + below(one_in(2) ? 64 : 8));
     config.pcp_batch = (uint16_t)(1 + below(config.pcp_high));
     if (one_in(2)) {
         config.watermark_min = below(config.frames / 2 + 1);

@@ -62,6 +62,19 @@ static const struct setting settings[] = {
      3,
      {{.base = 0x40000, .frames = 8191, .max_order = 10, .pageblock_order = 10, .cpus = 3},
       {.base = 0x80000 + 511, .frames = 4097, .max_order = 1, .pageblock_order = 1, .cpus = 3}}},
+    {"small caches, so that frames are loose",
+     3,
+     {{.base = 0x9000,
+       .frames = 4096,
+       .max_order = 8,
+       .pageblock_order = 7,
+       .cpus = 2,
+       .pcp_high = 4},
+      {.base = 0x20000 + 77,
+       .frames = 2999,
+       .pageblock_order = 6,
+       .pcp_high = 10,
+       .pcp_batch = 3}}},
     {"blocks of 1 GiB",
      2,
      {{.base = 0x7ffff, .frames = 0x60001, .max_order = 18, .cpus = 4},
@@ -279,10 +292,25 @@ static unsigned some_flags(void)
 static bool below_reserve(const struct model *m, unsigned order, unsigned flags)
 {
     return !(flags & EBB_ALLOC_RESERVE) &&
-           m->zone.free - m->zone.isolated < m->zone.watermark_min + ((uint64_t)1 << order);
+           m->zone.free - m->zone.isolated <
+               (flags & EBB_ALLOC_LOW ? m->zone.watermark_low : m->zone.watermark_min) +
+                   ((uint64_t)1 << order);
 }
 
-/* An allocation failed, and has emptied the caches: was there really nothing? */
+static bool any_cached(const struct model *m, uint64_t index, uint64_t size)
+{
+    struct ebb_block block;
+
+    for (uint64_t at = index; at < index + size; at++) {
+        ebb_zone_lookup((struct ebb_zone *)(uintptr_t)&m->zone, m->zone.base + at, &block);
+        if (block.state == EBB_BLOCK_CACHED)
+            return true;
+    }
+    return false;
+}
+
+/* An allocation failed, and has emptied the caches, unless it was not to: was there really
+ * nothing? */
 static void check_failure(const struct model *m, unsigned order, unsigned flags, int err)
 {
     uint64_t size = (uint64_t)1 << order;
@@ -292,13 +320,14 @@ static void check_failure(const struct model *m, unsigned order, unsigned flags,
     if (below_reserve(m, order, flags))
         return;
     for (uint64_t at = 0; at + size <= m->zone.span; at += size)
-        CHECK(allocatable(m, (uint32_t)at, order) != 0);
+        CHECK(allocatable(m, (uint32_t)at, order) != 0 ||
+              ((flags & EBB_ALLOC_LOW) && any_cached(m, at, size)));
 }
 
 static void do_alloc(struct model *m)
 {
     unsigned order = some_order(m);
-    unsigned flags = some_flags();
+    unsigned flags = below(6) ? some_flags() : EBB_ALLOC_LOW;
     enum ebb_migratetype type = (enum ebb_migratetype)below(3);
     ebb_pfn_t pfn = UINT64_MAX;
     int err = ebb_alloc(&m->zone, order, type, flags, &pfn);

@@ -769,6 +769,24 @@ static void fragment(struct rig *rig, bool (*is_free)(unsigned frame))
     }
 }
 
+/* The same; what is freed is loose. */
+static void fragment_loosely(struct rig *rig, bool (*is_free)(unsigned frame))
+{
+    struct ebb_zone *zone = &rig->zones[0];
+    bool wanted = false;
+
+    for (unsigned i = 0; i < 1u << P_UNIT; i++)
+        take_at(rig, zone->base + i, 0);
+    for (unsigned i = 0; i < 1u << P_UNIT; i++) {
+        if (is_free(i))
+            assert_int_equal(ebb_free(zone, zone->base + i, 0), 0);
+    }
+    ebb__drain(zone, false, &wanted);
+    assert_true(ebb__loose(zone) > 0);
+    if (wanted)
+        ebb__report_request(zone);
+}
+
 static void defragment(struct rig *rig, bool (*is_free)(unsigned frame))
 {
     for (unsigned i = 0; i < 1u << P_UNIT; i++) {
@@ -825,13 +843,18 @@ static unsigned ranges_sent(const struct rig *rig)
 static void test_a_unit_waits_for_what_it_costs(void **state)
 {
     (void)state;
-    for (unsigned i = 0; i < PATTERNS; i++) {
+    for (unsigned n = 0; n < 2 * PATTERNS; n++) {
         struct rig *rig = new_quiet((struct rig_config){.capacity = 512, .report.capacity = 512});
+        unsigned i = n / 2;
         uint64_t took, wanted = RIPE(patterns[i].frames, patterns[i].blocks);
 
-        fragment(rig, patterns[i].is_free);
+        if (n & 1) {
+            fragment_loosely(rig, patterns[i].is_free);
+        } else {
+            fragment(rig, patterns[i].is_free);
+            assert_int_equal(rig->zones[0].units[0].blocks, patterns[i].blocks);
+        }
         assert_int_equal(rig->zones[0].units[0].frames, patterns[i].frames);
-        assert_int_equal(rig->zones[0].units[0].blocks, patterns[i].blocks);
         rig_forget(rig);
         rig->joined = 0;
         took = wait_until(rig, 0, 2 * wanted + COARSE);
@@ -910,15 +933,22 @@ static void test_units_wait_each_for_itself(void **state)
 static void test_smaller_than_the_smallest_order(void **state)
 {
     (void)state;
-    for (unsigned order = 0; order <= P_ORDER + 1; order++) {
+    for (unsigned n = 0; n <= 2 * (P_ORDER + 1) + 1; n++) {
+        unsigned order = n / 2;
         struct rig *rig = new_rig(
             (struct rig_config){.report.order = (uint8_t)EBB_REPORT_ORDER(order), .capacity = 32});
         struct ebb_zone_stats stats;
 
         rig_register(rig);
-        fragment(rig, all_but_one);
+        if (n & 1)
+            fragment_loosely(rig, all_but_one);
+        else
+            fragment(rig, all_but_one);
         rig_pass(rig, 30000 * MS);
         assert_int_equal(rig->due, EBB_NEVER);
+        stats = rig_zone_stats(rig, 0);
+        if (order >= P_UNIT) /* nobody has looked at them */
+            ebb_zone_drain(&rig->zones[0]);
         stats = rig_zone_stats(rig, 0);
         for (unsigned at = 0; at <= P_ORDER; at++)
             assert_int_equal(stats.lists[at][EBB_MOVABLE].reported,
@@ -931,6 +961,92 @@ static void test_smaller_than_the_smallest_order(void **state)
         defragment(rig, all_but_one);
         rig_free(rig);
     }
+}
+
+/* Of loose frames each may complete a block with one on a list; and what is too small alone is
+ * nothing to wait for. */
+static bool first_of_four(unsigned frame)
+{
+    return frame % 4 == 0;
+}
+static bool second_of_four(unsigned frame)
+{
+    return frame % 4 == 1;
+}
+
+static void test_loose_frames_complete_blocks(void **state)
+{
+    struct rig *rig = new_quiet(
+        (struct rig_config){.report.order = (uint8_t)EBB_REPORT_ORDER(1), .capacity = 32});
+    struct ebb_zone *zone = &rig->zones[0];
+    bool wanted = false;
+
+    (void)state;
+    fragment_loosely(rig, first_of_four);
+    rig_pass(rig, 3 * WINDOW);
+    assert_int_equal(ebb__loose(zone), 0);
+    assert_int_equal(rig->due, EBB_NEVER);
+    for (unsigned i = 0; i < 1u << P_UNIT; i++) {
+        if (second_of_four(i))
+            assert_int_equal(ebb_free(zone, zone->base + i, 0), 0);
+    }
+    ebb__drain(zone, false, &wanted);
+    assert_true(wanted || ebb__report_requested(zone));
+    assert_int_equal(ebb__loose(zone), 1u << (P_UNIT - 2));
+    ebb_report_now(&rig->report);
+    rig_pass(rig, 0);
+    assert_int_equal(rig_unreported_frames(rig, 0, 1), 0);
+    assert_int_equal(ebb__loose(zone), 0);
+    for (unsigned i = 0; i < 1u << P_UNIT; i++) {
+        if (i % 4 > 1)
+            rig_release(rig, 0, zone->base + i, 0);
+    }
+    rig_free(rig);
+}
+
+/* Loose frames are for surplus pacing, and for those who report whole pageblocks. */
+static void test_who_has_loose_frames(void **state)
+{
+    static const struct {
+        struct ebb_report_config config;
+        bool loosens;
+    } rows[] = {
+        {{.order = EBB_REPORT_ORDER(3)}, true},
+        {{.order = EBB_REPORT_ORDER(9), .pacing = EBB_PACING_DELAY}, true},
+        {{.order = EBB_REPORT_ORDER(3), .pacing = EBB_PACING_DELAY}, false},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct rig *rig = new_rig((struct rig_config){.report = rows[i].config});
+        struct ebb_zone *zone = &rig->zones[0];
+
+        fragment_loosely(rig, every_second);
+        rig_register(rig);
+        assert_int_equal(zone->loosens, rows[i].loosens);
+        assert_int_equal(ebb__loose(zone), rows[i].loosens ? 1u << (P_UNIT - 1) : 0);
+        rig_unregister(rig);
+        assert_true(zone->loosens);
+        defragment(rig, every_second);
+        rig_free(rig);
+    }
+}
+
+/* With surplus pacing nothing reported is used while there are loose frames, of whatever type. */
+static void test_loose_before_reported(void **state)
+{
+    struct rig *rig = new_quiet((struct rig_config){0});
+    struct ebb_zone *zone = &rig->zones[0];
+    ebb_pfn_t pfn;
+
+    (void)state;
+    fragment_loosely(rig, one_run);
+    assert_int_equal(ebb_alloc(zone, 0, EBB_UNMOVABLE, EBB_ALLOC_NO_CACHE, &pfn), 0);
+    assert_true(pfn < zone->base + (1u << P_UNIT));
+    rig_release(rig, 0, pfn, 0);
+    assert_int_equal(rig_zone_stats(rig, 0).refaulted, 1u << P_UNIT); /* by fragment_loosely() */
+    defragment(rig, one_run);
+    rig_free(rig);
 }
 
 /* ---- what keeps it ---- */
@@ -1309,6 +1425,9 @@ int main(void)
         rig_test(test_a_change_restarts_a_unit),
         rig_test(test_units_wait_each_for_itself),
         rig_test(test_smaller_than_the_smallest_order),
+        rig_test(test_loose_frames_complete_blocks),
+        rig_test(test_who_has_loose_frames),
+        rig_test(test_loose_before_reported),
         rig_test(test_watermarks),
         rig_test(test_watermarks_and_orders),
         rig_test(test_a_failed_batch),
