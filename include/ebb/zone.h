@@ -119,7 +119,7 @@ struct ebb_free_list {
 /* Frames, unless it says otherwise. managed == free + cached + in_flight + allocated, always. */
 struct ebb_zone_stats {
     uint64_t managed;     /* frames handed to the zone */
-    uint64_t free;        /* on free lists, isolated ones included */
+    uint64_t free;        /* isolated ones included */
     uint64_t isolated;    /* of free: on the ISOLATE lists */
     uint64_t cached;      /* in per-CPU caches */
     uint64_t in_flight;   /* in a batch that the host has not answered yet */
@@ -135,7 +135,7 @@ struct ebb_zone_stats {
     struct {
         uint64_t blocks;
         uint64_t reported;
-    } lists[EBB_ORDERS][EBB_MIGRATETYPES];
+    } lists[EBB_ORDERS][EBB_MIGRATETYPES]; /* what is not merged yet counts as of order 0 */
 };
 
 struct ebb_report;
