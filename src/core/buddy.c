@@ -515,7 +515,8 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
         unsigned from = 31u - (unsigned)__builtin_clz(orders);
 
         *head = zone->lists[from][other].head;
-        /* Before it changes its type; the block may be part of a larger one then. */
+        /* Before it changes its type. The block may be part of a larger one then; what is the
+         * largest after that, and first on its list, is of the same unit, so this happens once. */
         if (from < zone->large_order && ebb__settle_at(zone, *head))
             return steal(zone, order, type, head);
         zone->steals++;

@@ -180,6 +180,7 @@ static bool check_counters(struct walk *walk)
 
 /* ---- level 2: lists, units and caches ---- */
 
+/* By the bit alone: the units' counts are yet to be checked. */
 static bool is_loose(const struct ebb_zone *zone, uint64_t index)
 {
     return zone->loose_bits[index >> 6] >> (index & 63) & 1;

@@ -201,8 +201,8 @@ bool ebb__can_loosen(const struct ebb_zone *zone);
  * bit for each order that a block ended in, or may end in. */
 uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
 
-/* Take up to n loose frames of a type, of the pageblock with the fewest. Returns how many;
- * in descending order. The caller sets their states. */
+/* Take up to n loose frames of a type that has some, of a pageblock with about the fewest. Returns
+ * how many; in descending order. The caller sets their states. */
 uint32_t ebb__take_loose(struct ebb_zone *zone, unsigned type, uint32_t *frames, uint32_t n);
 
 /* Take this one; it is loose. */
@@ -235,8 +235,9 @@ bool ebb__settle_most(struct ebb_zone *zone, unsigned type);
 /* The same, of any type. */
 bool ebb__settle_any(struct ebb_zone *zone);
 
-/* A block of this order, below the large ones, is asked for: settle a few units, if the lists
- * have none of that type. */
+/* A block of this order, below the large ones, is asked for: settle a few units, if the lists have
+ * none of that type below the large ones; more, if they have none at all (surplus pacing: none that
+ * is unreported). */
 void ebb__settle_for(struct ebb_zone *zone, unsigned order, unsigned type);
 
 /* All there are. With no lock held. */
