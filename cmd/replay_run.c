@@ -593,6 +593,8 @@ bool replay_scale(struct ebb_report_config *config, unsigned speed, unsigned *mo
     if (has_window(config)) {
         config->window_min_ms = scaled(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS, speed);
         config->window_max_ms = scaled(config->window_max_ms, EBB_REPORT_WINDOW_MAX_MS, speed);
+        config->window_start_ms =
+            scaled(config->window_start_ms, EBB_REPORT_WINDOW_START_MS, speed);
         /* A fault takes its own time, which is so much more of the trace's. A window that learns
          * from that would not be the window of this load. */
         config->refault_ns = scaled(config->refault_ns, EBB_REPORT_REFAULT_NS, speed);

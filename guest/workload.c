@@ -181,7 +181,7 @@ enum status workload_cycle(uint64_t frames, uint64_t pause_ms, uint64_t ms)
         if (last)
             telemetry_release(frames);
         if (pause_ms && !step.error)
-            events_sleep_until(last ? step.deadline : resume);
+            events_sleep_until(resume); /* the last pause, too, is a whole one */
     }
     elapsed = arch_now() - begin;
     if (step.error || hold_errors())

@@ -224,7 +224,7 @@ class Plan:
                       for path in glob.glob(os.path.join(directory, "*.trace*")))
 
     def p7(self, n):
-        """As recorded, which takes its time, little of it work: all traces side by side."""
+        """As recorded, which takes its time, little of it work: all side by side."""
         s = self.scale
         kernel = [word for setting in KERNEL_PACING for word in ("--set", setting)]
         for name in self.trace_names(self.traces):
@@ -232,7 +232,7 @@ class Plan:
                 yield Run("P7", name.split(".")[0], variant, n,
                           [self.ebb, "replay", "--quiet", f"{self.traces}/{name}", "--speed",
                            str(s.trace_speed), "--json", "{json}", "--reporting", *options],
-                          90 / s.trace_speed, together=variant)
+                          90 / s.trace_speed, together="all")
 
     def p8(self, n):
         s = self.scale

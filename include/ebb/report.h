@@ -190,11 +190,13 @@ struct ebb_report_config {
     uint8_t direction; /* enum ebb_direction */
     uint8_t execution; /* enum ebb_execution */
     uint8_t pacing;    /* enum ebb_pacing */
-    /* Surplus pacing: the shortest and the longest window, in milliseconds, 1 to 3,600,000, the
-     * first no more than the second. Defaults EBB_REPORT_WINDOW_MIN_MS and
-     * EBB_REPORT_WINDOW_MAX_MS. */
+    /* Surplus pacing: the shortest and the longest window, and the one at first and after a rest,
+     * in milliseconds, 1 to 3,600,000. Defaults EBB_REPORT_WINDOW_MIN_MS, EBB_REPORT_WINDOW_MAX_MS
+     * and EBB_REPORT_WINDOW_START_MS. The last is cut to what the others allow; the first must be
+     * no more than the second. */
     uint32_t window_min_ms;
     uint32_t window_max_ms;
+    uint32_t window_start_ms;
     /* Surplus pacing: what it costs to use a reported frame again (an exit, a fault in the host,
      * clearing it), in nanoseconds, 1 to 1,000,000. Default EBB_REPORT_REFAULT_NS. */
     uint32_t refault_ns;
@@ -225,12 +227,13 @@ struct ebb_report_config {
     void *worker;
 };
 
-#define EBB_REPORT_WINDOW_MIN_MS  50u
-#define EBB_REPORT_WINDOW_MAX_MS  2500u
-#define EBB_REPORT_REFAULT_NS     1000u
-#define EBB_REPORT_DELAY_MS       100u
-#define EBB_REPORT_BACKOFF_MS     1000u
-#define EBB_REPORT_BACKOFF_MAX_MS 60000u
+#define EBB_REPORT_WINDOW_MIN_MS   50u
+#define EBB_REPORT_WINDOW_MAX_MS   2500u
+#define EBB_REPORT_WINDOW_START_MS 300u
+#define EBB_REPORT_REFAULT_NS      1000u
+#define EBB_REPORT_DELAY_MS        100u
+#define EBB_REPORT_BACKOFF_MS      1000u
+#define EBB_REPORT_BACKOFF_MAX_MS  60000u
 
 struct ebb_report_stats {
     uint64_t passes;          /* passes begun; with surplus pacing most find nothing */
@@ -260,13 +263,14 @@ struct ebb_report_pace {
     bool on;
     bool flush;        /* this pass reports everything */
     bool flush_wanted; /* under the engine's lock: the next one does */
-    uint64_t window, shortest, longest;
+    uint64_t window, shortest, longest, first;
     uint64_t price;        /* time in which one refault is tolerable */
     uint64_t allowance;    /* refaults that are tolerable in a second */
     uint64_t looked;       /* when the last slot ended */
     uint64_t clock;        /* time that it looked for */
     uint64_t calm;         /* time in which half the window would have reported more */
     uint64_t missed;       /* refaults that this would have caused */
+    uint64_t saved;        /* frames x time that the host would have had them */
     uint64_t credit;       /* refaults tolerated now */
     uint64_t debt;         /* refaults that there were, less those tolerable in the time since */
     uint64_t reported;     /* frames that were, when it looked, and told of since */

@@ -403,7 +403,7 @@ enum status team_cycle(uint64_t pages, uint64_t pause_ms, uint64_t ms)
         if (last)
             telemetry_release(pages);
         if (pause_ms && ok)
-            sleep_until(last ? deadline : resume);
+            sleep_until(resume); /* the last pause, too, is a whole one */
     } while (!last);
     if (ok && !errors_total())
         tell_cycles(n, n * pages, busy, pause_ms, now_ns() - begin);

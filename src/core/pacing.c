@@ -23,9 +23,9 @@
  * had been free for less than the longest window, and cost more than a part in EBB__REFAULT_SHARE
  * of the time, the window becomes as long as would have kept them (and a quarter). Beyond the
  * longest window holding on to memory costs more than the fault that it saves, so that such
- * refaults do not count. It is halved when half of it would have caused no more refaults than may
- * be, where the two would have differed: the same low-water marks tell what half of it would have
- * reported, and whether that was used.
+ * refaults do not count. It is halved when that would have paid: a frame given back saves its
+ * memory for a time, a refault costs as much as holding a frame for the longest window. The same
+ * low-water marks tell what half of it would have reported, and whether that was used.
  */
 #include "pacing.h"
 
@@ -41,10 +41,17 @@
 /* Windows in which half of it would have done as well, before it does. */
 #define CALM_WINDOWS 2u
 
+/* Longest windows after which a small block is reported, whatever that costs: its unit is at rest.
+ */
+#define REST_OF_A_UNIT 3u
+
 /* What it costs to settle a unit, in looks at a block. */
 #define SETTLE_STEPS 8u
 
-/* Longest windows without anything freed, until the window is the shortest again. */
+/* Of frames x time, so that a zone of any size for any time fits: 65 us. */
+#define SAVED_SHIFT 16u
+
+/* Longest windows without anything freed, until the window is the first again. */
 #define REST_WINDOWS 4u
 
 /* No window is shortened while the refaults that made it so long are more than tolerable for the
@@ -72,13 +79,15 @@ static uint64_t tolerable(const struct ebb_report_pace *pace, uint64_t ns)
 
 /* ---- zones ---- */
 
+/* Whoever has begun to take memory goes on: as in the slot that ended, for a window. */
 static uint64_t quota(const struct ebb_zone *zone)
 {
-    uint64_t low = zone->pace.lows[0];
+    const uint64_t *lows = zone->pace.lows;
+    uint64_t low = lows[0];
 
     for (unsigned i = 1; i < EBB_PACE_SLOTS; i++)
-        low = least(low, zone->pace.lows[i]);
-    return low;
+        low = least(low, lows[i]);
+    return less(low, EBB_PACE_SLOTS * less(lows[1], lows[0]));
 }
 
 /* A slot ends. Returns the refaults that half the window would have caused in it.
@@ -115,7 +124,7 @@ static void forget_slots(struct ebb_report *report)
 
 /* ---- the window ---- */
 
-static void set_window(struct ebb_report *report, uint64_t window)
+RARE static void set_window(struct ebb_report *report, uint64_t window)
 {
     struct ebb_report_pace *pace = &report->pace;
     bool grown = window > pace->window;
@@ -129,6 +138,7 @@ static void set_window(struct ebb_report *report, uint64_t window)
     pace->window = window;
     ebb_port_unlock(&report->lock);
     pace->missed = 0;
+    pace->saved = 0;
     pace->calm = 0;
 }
 
@@ -151,25 +161,27 @@ static void forget_after_rest(struct ebb_report *report, uint64_t rest)
 {
     const struct ebb_report_pace *pace = &report->pace;
 
-    if (rest > REST_WINDOWS * pace->longest && pace->window > pace->shortest && is_paid(pace))
-        set_window(report, pace->shortest);
+    if (rest > REST_WINDOWS * pace->longest && pace->window != pace->first && is_paid(pace))
+        set_window(report, pace->first);
 }
 
-/* `told_apart`: in the slot that ends, half the window would have reported something that all of
- * it kept, so that it says something about which is better. */
-static void shrink_if_calm(struct ebb_report *report, uint64_t elapsed, bool told_apart,
-                           uint64_t missed)
+/* In the slot that ends, half the window would have given back so many frames that all of it kept,
+ * and so many that were needed. Where it would have done neither, it says nothing. */
+static void shrink_if_it_pays(struct ebb_report *report, uint64_t elapsed, uint64_t saved,
+                              uint64_t missed)
 {
     struct ebb_report_pace *pace = &report->pace;
 
     pace->missed += missed;
-    if (told_apart)
+    pace->saved += saved * (elapsed >> SAVED_SHIFT);
+    if (saved > 0)
         pace->calm += elapsed;
     if (pace->window == pace->shortest || pace->calm < CALM_WINDOWS * pace->window)
         return;
-    if (pace->missed <= tolerable(pace, pace->calm) && is_paid(pace))
+    if (pace->missed * (pace->longest >> SAVED_SHIFT) <= pace->saved && is_paid(pace))
         halve(report);
     pace->missed = 0;
+    pace->saved = 0;
     pace->calm = 0;
 }
 
@@ -212,6 +224,7 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
     ebb_port_lock(&report->lock);
     report->stats.refaulted_soon += soon;
     ebb_port_unlock(&report->lock);
+    pace->missed += soon; /* half of it would not have kept them either */
     pace->debt = least(pace->debt + soon, DEBT_SECONDS * pace->allowance);
     if (soon <= pace->credit) {
         pace->credit -= soon;
@@ -225,7 +238,7 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
 
 /* ---- looking ---- */
 
-void ebb__pace_start(struct ebb_report *report, uint64_t now)
+RARE void ebb__pace_start(struct ebb_report *report, uint64_t now)
 {
     struct ebb_report_pace *pace = &report->pace;
 
@@ -248,7 +261,7 @@ void ebb__pace_start(struct ebb_report *report, uint64_t now)
     forget_slots(report);
 }
 
-void ebb__pace_look(struct ebb_report *report, uint64_t now)
+RARE void ebb__pace_look(struct ebb_report *report, uint64_t now)
 {
     struct ebb_report_pace *pace = &report->pace;
     uint64_t elapsed = now - pace->looked;
@@ -256,7 +269,7 @@ void ebb__pace_look(struct ebb_report *report, uint64_t now)
     uint64_t refaulted = 0;
     uint64_t reported = 0;
     uint64_t missed = 0;
-    bool told_apart = false;
+    uint64_t saved = 0;
 
     if (elapsed < slot)
         return;
@@ -271,12 +284,12 @@ void ebb__pace_look(struct ebb_report *report, uint64_t now)
         reported += zone->reported;
         zone->pace.refault_news = false;
         zone->pace.clock = (uint32_t)(pace->clock >> CLOCK_SHIFT);
-        told_apart |= zone->pace.half > 0;
+        saved += zone->pace.half;
         missed += end_slot(zone);
         ebb_port_unlock(&zone->lock);
     }
     forget_after_rest(report, elapsed);
-    shrink_if_calm(report, least(elapsed, 2 * slot), told_apart, missed);
+    shrink_if_it_pays(report, least(elapsed, 2 * slot), saved, missed);
     grow_if_needed(report, refaulted, less(pace->reported, reported + refaulted), now);
     pace->reported = reported;
 }
@@ -333,8 +346,9 @@ static bool is_ripe(const struct ebb_report_pace *pace, const struct ebb_zone *z
                     const struct ebb_unit *unit)
 {
     uint64_t cost = unit->frames + (uint64_t)RANGE_COST * unit->blocks + SPLIT_COST;
+    uint64_t rest = (REST_OF_A_UNIT * pace->longest >> CLOCK_SHIFT) * unit->frames;
 
-    return age(zone, unit) * unit->frames >= window(pace) * cost;
+    return age(zone, unit) * unit->frames >= least(window(pace) * cost, rest);
 }
 
 /* Merge loose frames that were there for a window, to see what the unit is made of. It is no
@@ -461,7 +475,7 @@ bool ebb__pace_isolate(struct ebb_report *report, uint32_t index)
     return true;
 }
 
-void ebb__pace_told(struct ebb_report *report, uint64_t frames)
+RARE void ebb__pace_told(struct ebb_report *report, uint64_t frames)
 {
     struct ebb_report_pace *pace = &report->pace;
     struct ebb_pace_told *told = &pace->told[pace->told_last % EBB_PACE_TOLD];

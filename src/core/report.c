@@ -847,6 +847,11 @@ RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_conf
         return -EBB_EOPNOTSUPP;
     c.window_min_ms = or_default(c.window_min_ms, EBB_REPORT_WINDOW_MIN_MS);
     c.window_max_ms = or_default(c.window_max_ms, EBB_REPORT_WINDOW_MAX_MS);
+    c.window_start_ms = or_default(c.window_start_ms, EBB_REPORT_WINDOW_START_MS);
+    if (c.window_start_ms < c.window_min_ms)
+        c.window_start_ms = c.window_min_ms;
+    if (c.window_start_ms > c.window_max_ms)
+        c.window_start_ms = c.window_max_ms;
     c.refault_ns = or_default(c.refault_ns, EBB_REPORT_REFAULT_NS);
     c.capacity = or_default(c.capacity, 32);
     c.budget = or_default(c.budget, 1);
@@ -865,7 +870,8 @@ RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_conf
         report->pace.on = true;
         report->pace.shortest = c.window_min_ms * NS_PER_MS;
         report->pace.longest = c.window_max_ms * NS_PER_MS;
-        report->pace.window = report->pace.shortest;
+        report->pace.first = c.window_start_ms * NS_PER_MS;
+        report->pace.window = report->pace.first;
         report->pace.price = (uint64_t)c.refault_ns * EBB__REFAULT_SHARE;
         report->pace.allowance = 1000 * NS_PER_MS / report->pace.price;
         report->stats.window_ns = report->pace.window;

@@ -106,8 +106,10 @@ static const char *pacing_problem(const struct ebb_report_config *config)
     if (config->pacing == EBB_PACING_SURPLUS)
         return beyond_surplus(config);
     if (ebb_report_config_pacing(config) == EBB_PACING_DELAY &&
-        (config->window_min_ms > 0 || config->window_max_ms > 0 || config->refault_ns > 0))
-        return "window_min_ms, window_max_ms and refault_ns are for pacing=surplus";
+        (config->window_min_ms > 0 || config->window_max_ms > 0 || config->window_start_ms > 0 ||
+         config->refault_ns > 0))
+        return "window_min_ms, window_max_ms, window_start_ms and refault_ns are for "
+               "pacing=surplus";
     return NULL;
 }
 

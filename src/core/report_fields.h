@@ -18,6 +18,7 @@
     CHOICE(pacing, 2, "surplus or delay", "surplus", "delay")                                    \
     NUMBER(window_min_ms, 3600000)                                                               \
     NUMBER(window_max_ms, 3600000)                                                               \
+    NUMBER(window_start_ms, 3600000)                                                             \
     NUMBER(refault_ns, 1000000)                                                                  \
     NUMBER(delay_ms, 3600000)                                                                    \
     NUMBER(capacity, 512)                                                                        \

@@ -315,7 +315,7 @@ class Dropped(e2e.Case):
 class Picture(e2e.Case):
     def run_small(self, *args):
         run = self.start("run", "--accel", "tcg", "--memory", "256M", "--workload",
-                         "memhog 50%; idle 0.3", *args)
+                         "memhog 50%; idle 1", *args)
         return run.wait()
 
     def svg_text(self, path):

@@ -35,6 +35,9 @@ static struct rig *new_rig(struct rig_config config)
         config.frames = P_FRAMES;
     if (!config.capacity)
         config.capacity = 32;
+    if (!config.report.window_start_ms &&
+        ebb_report_config_pacing(&config.report) == EBB_PACING_SURPLUS)
+        config.report.window_start_ms = 1; /* the shortest */
     return rig_new(&config);
 }
 
@@ -44,7 +47,7 @@ static struct rig *new_quiet(struct rig_config config)
     struct rig *rig = new_rig(config);
 
     rig_register(rig);
-    rig_pass(rig, 2 * rig->report.pace.shortest);
+    rig_pass(rig, 2 * rig->report.pace.first);
     assert_int_equal(rig->due, EBB_NEVER);
     assert_int_equal(rig_unreported_frames(rig, 0, rig->zones[0].report_min_order), 0);
     rig_forget(rig);
@@ -162,6 +165,29 @@ static void test_a_dip_keeps_what_dipped(void **state)
         assert_int_equal(rig_zone_stats(rig, 0).refaulted, 8u << P_ORDER);
         rig_free(rig);
     }
+}
+
+/* Who has begun to take memory goes on: what would be taken within a window at that pace stays. */
+static void test_a_burst_keeps_what_it_may_take(void **state)
+{
+    struct rig *rig = new_quiet((struct rig_config){0});
+    ebb_pfn_t pfns[40];
+
+    (void)state;
+    take(rig, P_ORDER, 40, pfns);
+    rig_pass(rig, 3 * WINDOW);
+    rig_release_all(rig, 0, P_ORDER, pfns, 40);
+    /* The slot that is under way counts for nobody; then there are four. */
+    rig_pass(rig, 4 * SLOT + SLOT / 2);
+    assert_int_equal(unreported(rig), 40u << P_ORDER);
+    take(rig, P_ORDER, 4, pfns);
+    wait_until(rig, 35u << P_ORDER, SLOT);
+    assert_int_equal(unreported(rig), (4 * EBB_PACE_SLOTS) << P_ORDER);
+    /* It does not go on. */
+    rig_pass(rig, SLOT);
+    assert_int_equal(unreported(rig), 0);
+    rig_release_all(rig, 0, P_ORDER, pfns, 4);
+    rig_free(rig);
 }
 
 /* What is kept is what will be taken next: the blocks reported are those whose allocation lies
@@ -621,6 +647,121 @@ static void test_no_half_that_would_refault(void **state)
     rig_free(rig);
 }
 
+/* At first, and after a rest, the window is the one for which nothing is known, within its bounds.
+ */
+static void test_the_first_window(void **state)
+{
+    static const struct {
+        uint32_t min, start, max, first;
+    } cases[] = {
+        {0, 0, 0, EBB_REPORT_WINDOW_START_MS},
+        {0, 400, 0, 400},
+        {700, 0, 0, 700},
+        {0, 0, 300, 300},
+        {0, 5000, 0, EBB_REPORT_WINDOW_MAX_MS},
+        {100, 20, 0, 100},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rig_config config = {.report.window_min_ms = cases[i].min,
+                                    .report.window_max_ms = cases[i].max,
+                                    .report.window_start_ms = cases[i].start,
+                                    .frames = P_FRAMES,
+                                    .max_order = P_ORDER,
+                                    .pageblock_order = P_UNIT,
+                                    .capacity = 32};
+        struct rig *rig = rig_new(&config);
+        uint64_t first = cases[i].first * MS;
+
+        rig_register(rig);
+        assert_int_equal(rig_stats(rig).window_ns, first);
+        rig_pass(rig, first - 1);
+        assert_int_equal(unreported(rig), P_FRAMES);
+        rig_pass(rig, first / 2);
+        assert_int_equal(unreported(rig), 0);
+        rig_free(rig);
+    }
+}
+
+static void test_a_rest_brings_the_first_window_back(void **state)
+{
+    struct rig *rig = new_quiet((struct rig_config){.report.window_start_ms = 400});
+    ebb_pfn_t pfns[P_BLOCKS];
+    unsigned n = rig_alloc_all(rig, 0, P_ORDER, pfns);
+
+    (void)state;
+    rig_release_all(rig, 0, P_ORDER, pfns, n);
+    rig_pass(rig, LONGEST);
+    for (unsigned i = 0; i < 20; i++)
+        late_turn(rig);
+    assert_int_equal(rig_stats(rig).window_ns, WINDOW);
+    rig_pass(rig, LONGEST);
+    late_turn(rig);
+    assert_int_equal(rig_stats(rig).window_ns, WINDOW);
+    rig_pass(rig, 5 * LONGEST);
+    take(rig, P_ORDER, 2, pfns);
+    rig_pass(rig, 2 * SLOT);
+    assert_int_equal(rig_stats(rig).window_ns, 400 * MS);
+    rig_release_all(rig, 0, P_ORDER, pfns, 2);
+    rig_free(rig);
+}
+
+/* Giving blocks back half a window earlier saves their memory for that long; missing one costs as
+ * much as holding it for the longest window. */
+static void test_half_only_where_it_pays(void **state)
+{
+    static const struct {
+        unsigned freed, missed;
+        bool halved;
+    } cases[] = {{LOTS, 0, true}, {LOTS, 4, true}, {LOTS, 40, false}, {10, 5, false}};
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct rig *rig = new_long(1000 * MS);
+        uint64_t window = rig_stats(rig).window_ns, shrunk = 0;
+        ebb_pfn_t pfns[P_BLOCKS];
+
+        for (unsigned n = 0; n < 10; n++) {
+            take(rig, P_ORDER, cases[i].freed, pfns);
+            rig_release_all(rig, 0, P_ORDER, pfns, cases[i].freed);
+            rig_pass(rig, window * 9 / 10);
+            take(rig, P_ORDER, cases[i].missed, pfns);
+            rig_release_all(rig, 0, P_ORDER, pfns, cases[i].missed);
+            rig_pass(rig, LONGEST + 1500 * MS);
+            if (n == 2) /* the LOTS at the beginning have been judged */
+                shrunk = rig_stats(rig).window_shrunk;
+        }
+        assert_int_equal(rig_stats(rig).window_shrunk > shrunk, cases[i].halved);
+        rig_free(rig);
+    }
+}
+
+/* What refaults soon although the window is as long as it is would do so with half of it. */
+static void test_no_half_while_there_are_refaults(void **state)
+{
+    (void)state;
+    for (unsigned soon = 0; soon < 2; soon++) {
+        struct rig *rig = new_quiet((struct rig_config){.report.window_start_ms = 400});
+        ebb_pfn_t pfns[P_BLOCKS];
+        unsigned few = CREDIT / (1u << P_ORDER), n = rig_alloc_all(rig, 0, P_ORDER, pfns);
+        uint64_t shrunk = 0;
+
+        rig_release_all(rig, 0, P_ORDER, pfns, n);
+        rig_pass(rig, 2 * LONGEST);
+        /* At first there is what was saved when all of it became free. */
+        for (unsigned i = 0; i < 30; i++) {
+            turn(rig, few, soon ? 1500 * MS : LONGEST + 500 * MS);
+            if (i == 5)
+                shrunk = rig_stats(rig).window_shrunk;
+        }
+        assert_int_equal(rig_stats(rig).refaulted_soon > 0, soon);
+        assert_int_equal(rig_stats(rig).window_grown, 0);
+        assert_int_equal(rig_stats(rig).window_shrunk > shrunk, !soon);
+        rig_free(rig);
+    }
+}
+
 static void test_rest_halves_the_window(void **state)
 {
     struct rig *rig = new_long(1000 * MS);
@@ -867,6 +1008,26 @@ static void test_a_unit_waits_for_what_it_costs(void **state)
         assert_int_equal(rig_stats(rig).surplus_frames, patterns[i].frames);
         rig_pass(rig, 0);
         assert_int_equal(rig->due, EBB_NEVER);
+        defragment(rig, patterns[i].is_free);
+        rig_free(rig);
+    }
+}
+
+/* However long the window: after three of the longest nobody comes any more. */
+static void test_a_unit_waits_no_longer_than_for_rest(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < PATTERNS; i++) {
+        struct rig *rig = new_quiet(
+            (struct rig_config){.report.window_min_ms = 2500, .report.window_start_ms = 2500});
+        uint64_t wanted = RIPE(patterns[i].frames, patterns[i].blocks) * 50, took;
+
+        if (wanted > 3 * LONGEST)
+            wanted = 3 * LONGEST;
+        fragment(rig, patterns[i].is_free);
+        took = wait_until(rig, 0, 2 * wanted);
+        /* The clock of units knows slots: these are a quarter of the window. */
+        assert_in_range(took, wanted * 97 / 100 - LONGEST / 4, wanted * 103 / 100 + LONGEST / 4);
         defragment(rig, patterns[i].is_free);
         rig_free(rig);
     }
@@ -1315,8 +1476,10 @@ static void test_shapes(void **state)
  * block stays; what nobody needs is surplus nevertheless. */
 static void test_a_block_that_is_split_and_merged(void **state)
 {
-    struct rig *rig = rig_new(
-        &(struct rig_config){.frames = (uint64_t)5 << 14, .max_order = 14, .pageblock_order = 9});
+    struct rig *rig = rig_new(&(struct rig_config){.frames = (uint64_t)5 << 14,
+                                                   .max_order = 14,
+                                                   .pageblock_order = 9,
+                                                   .report.window_start_ms = 1});
     ebb_pfn_t pfns[10];
 
     (void)state;
@@ -1401,6 +1564,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         rig_test(test_nothing_before_a_window),
         rig_test(test_a_dip_keeps_what_dipped),
+        rig_test(test_a_burst_keeps_what_it_may_take),
         rig_test(test_coldest_first),
         rig_test(test_allocation_prefers_warm),
         rig_test(test_no_timer_while_there_is_nothing_to_report),
@@ -1415,6 +1579,10 @@ int main(void)
         rig_test(test_one_miss_counts_once),
         rig_test(test_no_half_without_a_difference),
         rig_test(test_no_half_that_would_refault),
+        rig_test(test_the_first_window),
+        rig_test(test_a_rest_brings_the_first_window_back),
+        rig_test(test_half_only_where_it_pays),
+        rig_test(test_no_half_while_there_are_refaults),
         rig_test(test_rest_halves_the_window),
         rig_test(test_long_turns_at_rest),
         rig_test(test_long_turns_beside_others),
@@ -1422,6 +1590,7 @@ int main(void)
         rig_test(test_report_now_reports_everything),
         rig_test(test_report_now_is_forgotten_with_the_device),
         rig_test(test_a_unit_waits_for_what_it_costs),
+        rig_test(test_a_unit_waits_no_longer_than_for_rest),
         rig_test(test_a_change_restarts_a_unit),
         rig_test(test_units_wait_each_for_itself),
         rig_test(test_smaller_than_the_smallest_order),

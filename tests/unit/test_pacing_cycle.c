@@ -12,12 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define FRAMES   ((uint64_t)1 << 16) /* 256 MiB */
-#define SET      (FRAMES * 3 / 4)
-#define STEP     256u /* frames taken or freed at once, in virtual time */
-#define CYCLES   14u
-#define LEARNING 5u   /* cycles until the window has its length */
-#define TRICKLE  100u /* frames */
+#define FRAMES  ((uint64_t)1 << 16) /* 256 MiB */
+#define SET     (FRAMES * 3 / 4)
+#define STEP    256u /* frames taken or freed at once, in virtual time */
+#define CYCLES  9u   /* that are looked at */
+#define TRICKLE 100u /* frames */
 
 struct load {
     unsigned take_ms, hold_ms, free_ms, pause_ms;
@@ -31,7 +30,7 @@ static struct {
     uint64_t back_ns;  /* since then, when 95 % of all memory was reported; 0: not yet */
 } sim;
 
-/* What the cycles after the first few showed. */
+/* What the cycles showed, once the window had its length. */
 struct seen {
     double refaulted; /* a cycle, in sets */
     double worst;     /* of one cycle */
@@ -142,31 +141,32 @@ static void print(const struct load *load, const struct seen *seen)
                   (unsigned)stats.window_shrunk, back);
 }
 
-static struct seen run(const struct load *load)
+/* So many cycles come first, in which it learns. */
+static struct seen run(const struct load *load, unsigned learning)
 {
     uint64_t worst = 0, sum = 0, back = 0, began = 0;
     bool kept = false;
     struct seen seen;
 
     begin();
-    for (unsigned i = 0; i < CYCLES; i++) {
+    for (unsigned i = 0; i < learning + CYCLES; i++) {
         uint64_t refaulted;
 
-        if (i == LEARNING)
+        if (i == learning)
             began = port_virtual.now;
         refaulted = cycle(load);
         if (getenv("EBB_VERBOSE"))
             print_message("  %u: refaulted %.1f %%, window %.0f ms, back after %.1f ms\n", i,
                           100.0 * (double)refaulted / (double)SET,
                           (double)rig_stats(sim.rig).window_ns / 1e6, (double)sim.back_ns / 1e6);
-        if (i < LEARNING)
+        if (i < learning)
             continue;
         sum += refaulted;
         worst = refaulted > worst ? refaulted : worst;
         back = sim.back_ns > back ? sim.back_ns : back;
         kept |= sim.back_ns == 0;
     }
-    seen.refaulted = (double)sum / (CYCLES - LEARNING) / (double)SET;
+    seen.refaulted = (double)sum / CYCLES / (double)SET;
     seen.worst = (double)worst / (double)SET;
     seen.cost =
         port_virtual.now > began ? (double)sum * 1000 / (double)(port_virtual.now - began) : 0;
@@ -207,7 +207,7 @@ static void test_short_pauses_cost_nothing(void **state)
             if (shape[0] + pauses[p] == 0 ||
                 shape[0] + shape[2] + pauses[p] > EBB_REPORT_WINDOW_MAX_MS)
                 continue;
-            seen = run(&load);
+            seen = run(&load, 5);
             assert_true(seen.cost < 0.015);
             /* Where that takes long, a shorter window now and then is within 1 %. */
             if (shape[0] <= 300 && shape[1] == 0)
@@ -224,7 +224,7 @@ static void test_long_pauses_give_back(void **state)
     for (unsigned s = 0; s < SHAPES * 2; s++) {
         const unsigned *shape = shapes[s / 2];
         struct load load = {shape[0], shape[1], shape[2], 3000, s % 2};
-        struct seen seen = run(&load);
+        struct seen seen = run(&load, 12); /* four a halving */
 
         assert_true(seen.back_ms > 0);
         assert_true(seen.back_ms <= (load.trickle ? 200 : 100));

@@ -38,6 +38,7 @@ static void test_f15_impossible_settings_are_refused(void **state)
         {{.pacing = EBB_PACING_DELAY + 1}, "number"},
         {{.window_min_ms = 3600001, .window_max_ms = 3600001}, "window_min_ms"},
         {{.window_max_ms = 3600001}, "window_max_ms"},
+        {{.window_start_ms = 3600001}, "window_start_ms"},
         {{.window_min_ms = 2501}, "window_min_ms"},
         {{.window_max_ms = 49}, "window_min_ms"},
         {{.window_min_ms = 10, .window_max_ms = 9}, "window_min_ms"},
@@ -50,6 +51,7 @@ static void test_f15_impossible_settings_are_refused(void **state)
         {{.pacing = EBB_PACING_SURPLUS, .direction = EBB_DIRECTION_ASCENDING}, "direction"},
         {{.pacing = EBB_PACING_DELAY, .window_min_ms = 50}, "window_min_ms"},
         {{.pacing = EBB_PACING_DELAY, .window_max_ms = 50}, "window_max_ms"},
+        {{.pacing = EBB_PACING_DELAY, .window_start_ms = 50}, "window_start_ms"},
         {{.tracker = EBB_TRACKER_ROTATION, .window_max_ms = 500}, "window_max_ms"},
         {{.execution = EBB_EXECUTION_INLINE, .window_max_ms = 500}, "window_max_ms"},
         {{.delay_ms = 100, .window_max_ms = 500}, "window_max_ms"},
@@ -135,7 +137,7 @@ static void test_which_pacing_it_is(void **state)
         if (report->config.pacing != cases[i].pacing || report->config.tracker != cases[i].tracker)
             fail_msg("case %u: pacing %u, tracker %u", i, report->config.pacing,
                      report->config.tracker);
-        assert_int_equal(stats.window_ns, surplus ? EBB_REPORT_WINDOW_MIN_MS * MS : 0);
+        assert_int_equal(stats.window_ns, surplus ? EBB_REPORT_WINDOW_START_MS * MS : 0);
     }
     free(report);
 }
