@@ -117,7 +117,7 @@ struct replay_result {
 
 #define REPLAY_PINNED UINT32_MAX
 
-/* How long a block is free before it is reported, at least: the delay, or the shortest window. */
+/* How long a block is free before it is reported, at first: the delay, or the first window. */
 uint64_t replay_delay_ms(const struct ebb_report_config *config);
 
 /*

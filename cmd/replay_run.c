@@ -54,11 +54,26 @@ static bool has_window(const struct ebb_report_config *config)
     return ebb_report_config_pacing(config) == EBB_PACING_SURPLUS;
 }
 
+static uint64_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value ? value : otherwise;
+}
+
+/* The least that there can be. */
+static uint64_t shortest_ms(const struct ebb_report_config *config)
+{
+    return has_window(config) ? or_default(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS)
+                              : or_default(config->delay_ms, EBB_REPORT_DELAY_MS);
+}
+
 uint64_t replay_delay_ms(const struct ebb_report_config *config)
 {
-    if (has_window(config))
-        return config->window_min_ms ? config->window_min_ms : EBB_REPORT_WINDOW_MIN_MS;
-    return config->delay_ms ? config->delay_ms : EBB_REPORT_DELAY_MS;
+    uint64_t first = or_default(config->window_start_ms, EBB_REPORT_WINDOW_START_MS);
+    uint64_t most = or_default(config->window_max_ms, EBB_REPORT_WINDOW_MAX_MS);
+
+    if (!has_window(config) || first < shortest_ms(config))
+        return shortest_ms(config);
+    return first < most ? first : most;
 }
 
 static void sleep_ns(uint64_t ns)
@@ -312,6 +327,8 @@ static void sample_until(struct replay *replay, uint64_t us)
 static bool wait_for_rest(struct replay *replay)
 {
     uint64_t delay = replay_delay_ms(&replay->result->scaled) * CMD_MS;
+    uint64_t longest =
+        or_default(replay->result->scaled.window_max_ms, EBB_REPORT_WINDOW_MAX_MS) * CMD_MS;
     uint64_t moved = cmd_now_ns(), before = 0;
 
     while (ebb_report_phase(&replay->report) != EBB_REPORT_IDLE) {
@@ -322,8 +339,8 @@ static bool wait_for_rest(struct replay *replay)
         if (stats.reported_blocks != before)
             moved = now;
         before = stats.reported_blocks;
-        /* A single free frame among used ones waits for more than a hundred windows. */
-        if (now - moved > PATIENCE_NS + 3 * delay + 160 * stats.window_ns)
+        /* A single free frame among used ones waits for three of the longest windows. */
+        if (now - moved > PATIENCE_NS + 3 * delay + 4 * longest)
             return false;
         sleep_ns(NAP_NS);
     }
@@ -585,9 +602,9 @@ bool replay_scale(struct ebb_report_config *config, unsigned speed, unsigned *mo
     /* An engine that runs inside the frees has no times. */
     if (speed == REPLAY_SPEED_MAX || config->execution == EBB_EXECUTION_INLINE)
         return true;
-    if (replay_delay_ms(config) < speed) {
+    if (shortest_ms(config) < speed) {
         if (most)
-            *most = (unsigned)replay_delay_ms(config);
+            *most = (unsigned)shortest_ms(config);
         return false;
     }
     if (has_window(config)) {

@@ -163,9 +163,9 @@ enum ebb_execution {
  * coldest first; keep the rest warm. The window adapts between window_min_ms and window_max_ms:
  * a reported frame taken into use again within window_max_ms of the time it was freed (a *refault*,
  * if these cost more than 1 % of the time, at refault_ns each) makes it as long as would have
- * avoided that, and it is halved while half of it would have done as well. Blocks below the
- * pageblock order wait longer, in proportion to what reporting them costs per frame. DESIGN.md has
- * the rules and why.
+ * avoided that, and it is halved while what that gives back is worth more than the refaults that it
+ * causes. Blocks below the pageblock order wait longer, in proportion to what reporting them costs
+ * per frame. DESIGN.md has the rules and why.
  *
  * Delay: everything, a fixed delay after the request (Linux).
  */
@@ -269,7 +269,7 @@ struct ebb_report_pace {
     uint64_t looked;       /* when the last slot ended */
     uint64_t clock;        /* time that it looked for */
     uint64_t calm;         /* time in which half the window would have reported more */
-    uint64_t missed;       /* refaults that this would have caused */
+    uint64_t missed;       /* refaults that this would have caused, and those that there were */
     uint64_t saved;        /* frames x time that the host would have had them */
     uint64_t credit;       /* refaults tolerated now */
     uint64_t debt;         /* refaults that there were, less those tolerable in the time since */

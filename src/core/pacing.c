@@ -7,15 +7,16 @@
  *
  * Large blocks (a pageblock and more). How many unreported frames there were at least, in
  * a whole window, is what nobody needed for that long, whichever blocks it was: so that many
- * are reported, from the cold end. A counter and its low-water mark are all that a free and an
- * allocation pay.
+ * are reported, from the cold end, less what would be taken in a window at the pace of now. A
+ * counter and its low-water mark are all that a free and an allocation pay.
  *
  * Small blocks lie in units of the size of the smallest large block, in parts of which somebody
  * holds memory. A unit's small blocks are reported together, neighbours as one range, once
  * none has come or gone for a window times what reporting them costs per frame, relative
  * to a large block: each range costs as much as the refaults of RANGE_COST frames (a system call, a
  * share of an exit), and the unit as much as those of SPLIT_COST frames (the host may
- * have to split a huge mapping that the frames in use would miss).
+ * have to split a huge mapping that the frames in use would miss); but none waits for longer than
+ * REST_OF_A_UNIT longest windows.
  *
  * The window. The engine remembers how much it reported when. Frames that refault are taken for
  * those reported last: had these stayed, they would have served. (What loses its mark without being
@@ -38,7 +39,7 @@
 /* Of zone->pace.clock and of unit->touched: a bit more than a millisecond. */
 #define CLOCK_SHIFT 20u
 
-/* Windows in which half of it would have done as well, before it does. */
+/* Windows in which half of it would have reported more, before that is judged. */
 #define CALM_WINDOWS 2u
 
 /* Longest windows after which a small block is reported, whatever that costs: its unit is at rest.
@@ -157,12 +158,14 @@ static bool is_paid(const struct ebb_report_pace *pace)
 
 /* The engine did not look for a while, since nothing was freed: what it had learned was about
  * something else. */
-static void forget_after_rest(struct ebb_report *report, uint64_t rest)
+static bool forget_after_rest(struct ebb_report *report, uint64_t rest)
 {
     const struct ebb_report_pace *pace = &report->pace;
 
-    if (rest > REST_WINDOWS * pace->longest && pace->window != pace->first && is_paid(pace))
-        set_window(report, pace->first);
+    if (rest <= REST_WINDOWS * pace->longest || pace->window == pace->first || !is_paid(pace))
+        return false;
+    set_window(report, pace->first);
+    return true;
 }
 
 /* In the slot that ends, half the window would have given back so many frames that all of it kept,
@@ -288,8 +291,8 @@ RARE void ebb__pace_look(struct ebb_report *report, uint64_t now)
         missed += end_slot(zone);
         ebb_port_unlock(&zone->lock);
     }
-    forget_after_rest(report, elapsed);
-    shrink_if_it_pays(report, least(elapsed, 2 * slot), saved, missed);
+    if (!forget_after_rest(report, elapsed))
+        shrink_if_it_pays(report, least(elapsed, 2 * slot), saved, missed);
     grow_if_needed(report, refaulted, less(pace->reported, reported + refaulted), now);
     pace->reported = reported;
 }

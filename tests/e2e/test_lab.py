@@ -76,7 +76,10 @@ elif args[0] == "replay":
     mine = {"resident_mib": 120.0 if "report.pacing=delay" in args else 105.0, "busy_ms": 10.0,
             "wall_ms": 100.0}
     on = value("--reporting") == "on"
-    result = {"status": "ok", "records": 1000, "live_mib": 100.0, "samples": [],
+    mine["page_faults"] = 51200 if on else 25600
+    live = [[0, 0], [1000, 100], [2000, 50], [3000, 100], [5000, 20], [13000, 100]]
+    result = {"status": "ok", "records": 1000, "live_mib": 100.0, "duration_ms": 13000.0,
+              "samples": [[ms, mib, mib, None] for ms, mib in live],
               "with_reporting": mine if on else None, "without_reporting": None if on else mine}
 with open(value("--json"), "w") as f:
     json.dump(result, f)
@@ -213,6 +216,9 @@ class Lab(e2e.Case):
         self.assertEqual(len(self.calls()), 6)
         held = [row for row in self.bars("P7") if row["unit"] == "MiB"]
         self.assertEqual([row["ratio"]["median"] for row in held], [0.25, 0.25])
+        # Half of what the merged kernel's pacing holds, 10 MiB for 13 s, keep 50 MiB for 1 s and 10
+        # of 80 MiB for 8 s.
+        self.assertIn("| a | 100 | 70 | 0.0 | 100.0 | 100.0 |", self.page())
         self.assertEqual({row["verdict"] for row in self.bars("P7")}, {"met"})
 
     def test_goes_on(self):

@@ -657,7 +657,7 @@ static void test_the_first_window(void **state)
         {0, 0, 0, EBB_REPORT_WINDOW_START_MS},
         {0, 400, 0, 400},
         {700, 0, 0, 700},
-        {0, 0, 300, 300},
+        {0, 0, 200, 200},
         {0, 5000, 0, EBB_REPORT_WINDOW_MAX_MS},
         {100, 20, 0, 100},
     };

@@ -172,6 +172,7 @@ static void test_paced(void **state)
     assert_int_equal(result.n_samples, REPLAY_SAMPLES);
     assert_int_equal(result.scaled.window_min_ms, 1);
     assert_int_equal(result.scaled.window_max_ms, 50);
+    assert_int_equal(result.scaled.window_start_ms, 6);
     assert_int_equal(result.scaled.delay_ms, 0);
     assert_true(result.wall_ns >= trace.us * 1000 / options.speed);
     assert_int_equal(result.stretched_ns, result.wall_ns - trace.us * 1000 / options.speed);
@@ -206,6 +207,8 @@ static void test_scale(void **state)
     assert_true(replay_scale(&config, 50, &most));
     assert_int_equal(config.window_min_ms, 1);
     assert_int_equal(config.window_max_ms, 50);
+    assert_int_equal(config.window_start_ms, 6);
+    assert_int_equal(replay_delay_ms(&config), 6);
     assert_int_equal(config.refault_ns, 20);
     assert_int_equal(config.delay_ms, 0);
     config = (struct ebb_report_config){0};
