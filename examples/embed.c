@@ -27,7 +27,7 @@ int main(void)
     if (ebb_free(&memory.zone, pfn, 10))
         return 1;
     for (int i = 0; i < 1000 && ebb_hosted_resident(&memory) > 0; i++)
-        usleep(10000); /* the engine does the rest, 100 ms after the free */
+        usleep(10000); /* the engine does the rest, 300 ms after the free */
     printf("freed:  %5llu KiB resident\n", (unsigned long long)ebb_hosted_resident(&memory) >> 10);
     if (ebb_report_unregister(&report) || ebb_hosted_resident(&memory) > 0)
         return 1;
