@@ -44,6 +44,7 @@ _Noreturn void guest_cpu_main(unsigned cpu);
  * character from the console. */
 void guest_worker_interrupt(void);
 void guest_balloon_interrupt(void);
+void guest_config_interrupt(void);
 void guest_console_input(char c);
 
 /* A frame is missing at an address that was read or written; interrupts off. True: it is there now.
@@ -125,8 +126,8 @@ int arch_pci_line(unsigned bdf, unsigned root_bdf, unsigned root_pin);
  * not tell. False: no more. */
 bool arch_mmio_place(unsigned i, uint64_t *address, unsigned *line);
 
-/* The message that raises guest_balloon_interrupt() on CPU 0. */
-void arch_msi_message(uint64_t *address, uint32_t *data);
+/* The messages that raise guest_balloon_interrupt() and guest_config_interrupt() on CPU 0. */
+void arch_msi_messages(uint64_t *address, uint32_t *data, uint32_t *config_data);
 
 /* Route an interrupt line to guest_balloon_interrupt(). -EBB_ENODEV: no such line. */
 EBB_MUST_CHECK int arch_line_route(unsigned line, bool level);

@@ -273,6 +273,12 @@ void balloon_interrupt(void)
         ebb_balloon_irq(&balloon);
 }
 
+void balloon_config_interrupt(void)
+{
+    if (started)
+        ebb_balloon_config_irq(&balloon);
+}
+
 bool balloon_work(void)
 {
     return started && ebb_balloon_work(&balloon);

@@ -118,11 +118,11 @@ static int find_line(void)
 static int route_pci(bool intx, struct device *device)
 {
     uint64_t address;
-    uint32_t data;
+    uint32_t data, config_data;
     int line;
 
-    arch_msi_message(&address, &data);
-    if (!intx && ebb_pci_use_msix(&pci, address, data) == 0) {
+    arch_msi_messages(&address, &data, &config_data);
+    if (!intx && ebb_pci_use_msix(&pci, address, data, config_data) == 0) {
         text_format(device->where, sizeof device->where, "PCI %02x:%02x.%u, MSI-X", pci_bdf >> 8,
                     pci_bdf >> 3 & 31, pci_bdf & 7);
         return 0;

@@ -60,6 +60,11 @@ void guest_balloon_interrupt(void)
     balloon_interrupt();
 }
 
+void guest_config_interrupt(void)
+{
+    balloon_config_interrupt();
+}
+
 void events_wake(void *worker)
 {
     if (!__atomic_exchange_n((uint32_t *)worker, 1u, __ATOMIC_ACQ_REL))

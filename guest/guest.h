@@ -140,6 +140,7 @@ EBB_MUST_CHECK int balloon_report(bool on);
 void balloon_report_now(void);
 uint64_t balloon_frames(void); /* given to the host by inflating */
 void balloon_interrupt(void);
+void balloon_config_interrupt(void);
 bool balloon_work(void);    /* true: again soon */
 uint64_t balloon_run(void); /* the engine; when next */
 const struct ebb_report *balloon_engine(void);

@@ -228,10 +228,11 @@ void arch_interrupt_others(void)
     apic_send_others(VECTOR_JOB);
 }
 
-void arch_msi_message(uint64_t *address, uint32_t *data)
+void arch_msi_messages(uint64_t *address, uint32_t *data, uint32_t *config_data)
 {
     *address = 0xfee00000u | (uint64_t)boot_id << 12;
     *data = VECTOR_BALLOON;
+    *config_data = VECTOR_CONFIG;
 }
 
 int arch_line_route(unsigned line, bool level)

@@ -248,6 +248,10 @@ void trap_dispatch(struct trap *trap)
         guest_balloon_interrupt(); /* takes a level-triggered line back first */
         apic_eoi();
         return;
+    case VECTOR_CONFIG:
+        apic_eoi();
+        guest_config_interrupt();
+        return;
     case VECTOR_CONSOLE:
         serial_interrupt();
         apic_eoi();

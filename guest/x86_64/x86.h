@@ -104,6 +104,7 @@ static inline _Noreturn void cpu_halt(void)
 #define VECTOR_CONSOLE  0x43u
 #define VECTOR_BALLOON  0x44u
 #define VECTOR_FLUSH    0x45u
+#define VECTOR_CONFIG   0x46u
 #define VECTOR_SPURIOUS 0xffu
 
 /* What entry.S pushes. */

@@ -98,6 +98,7 @@ struct ebb_balloon {
     struct ebb_ring_buf bufs[EBB_BALLOON_RING_SIZE]; /* of a batch, under its queue's lock */
     uint8_t *stats;                                  /* in dma */
     uint32_t actual;                                 /* frames in the balloon */
+    uint32_t target;                                 /* and how many the host wants there */
     uint32_t events;                                 /* atomic: work to do */
     uint32_t transfer; /* frames in the buffer that is with the host */
     bool transfer_deflate;
@@ -147,6 +148,11 @@ EBB_MUST_CHECK int ebb_balloon_stop(struct ebb_balloon *balloon);
  * reporting batch right here, leaves the rest to ebb_balloon_work(). Harmless on
  * a balloon that was not started, or was stopped. */
 void ebb_balloon_irq(struct ebb_balloon *balloon);
+
+/* The same, for the message of configuration changes where it is one of its own
+ * (ebb_pci_use_msix()). The configuration is read only when it changed: each read
+ * is an exit, and behind a vhost-user device a message to another process, too. */
+void ebb_balloon_config_irq(struct ebb_balloon *balloon);
 
 /* The slow half: inflate, deflate, statistics, configuration changes. One
  * caller at a time; not from interrupt context unless the ops may run there.

@@ -78,9 +78,9 @@ struct ebb_pci {
     uint64_t notify_len;
     uint32_t device_len;
     uint32_t notify_multiplier;
-    uint16_t msix_cap;   /* offset of the MSI-X capability, 0: none */
-    uint16_t msix_count; /* table entries */
+    uint16_t msix_cap; /* offset of the MSI-X capability, 0: none */
     volatile uint32_t *msix_table;
+    uint16_t config_vector; /* the table entry of configuration changes, 0: that of the queues */
     bool msix_on;
 };
 
@@ -94,10 +94,13 @@ EBB_MUST_CHECK int ebb_pci_probe(struct ebb_pci *pci, const struct ebb_pci_acces
                                  uint32_t *device_id);
 
 /*
- * Route all of the device's interrupts (queues and configuration) to one MSI-X
- * message: to be called before queues are set up. -EBB_EOPNOTSUPP: no MSI-X;
- * the function then uses INTx and irq_causes() reads its ISR.
+ * Route the interrupts of the device's queues to the MSI-X message `data`, and
+ * those of configuration changes to `config_data`, both to `address`: to be called
+ * before queues are set up. A device with one table entry sends `data` for all,
+ * and irq_causes() then tells of both. -EBB_EOPNOTSUPP: no MSI-X; the function
+ * then uses INTx and irq_causes() reads its ISR.
  */
-EBB_MUST_CHECK int ebb_pci_use_msix(struct ebb_pci *pci, uint64_t address, uint32_t data);
+EBB_MUST_CHECK int ebb_pci_use_msix(struct ebb_pci *pci, uint64_t address, uint32_t data,
+                                    uint32_t config_data);
 
 #endif

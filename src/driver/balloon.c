@@ -475,9 +475,17 @@ void ebb_balloon_irq(struct ebb_balloon *balloon)
     if (causes & EBB_IRQ_QUEUE)
         reporting_poll(&balloon->device);
     if (causes & EBB_IRQ_CONFIG)
-        __atomic_fetch_or(&balloon->events, EVENT_CONFIG, __ATOMIC_RELEASE);
-    if (causes)
+        ebb_balloon_config_irq(balloon);
+    else if (causes)
         ebb_port_wake(balloon->config.worker);
+}
+
+void ebb_balloon_config_irq(struct ebb_balloon *balloon)
+{
+    if (!is_running(balloon))
+        return;
+    __atomic_fetch_or(&balloon->events, EVENT_CONFIG, __ATOMIC_RELEASE);
+    ebb_port_wake(balloon->config.worker);
 }
 
 /* ---- the slow half ---- */
@@ -608,12 +616,10 @@ static bool begin_transfer(struct ebb_balloon *balloon, bool deflate, uint32_t w
  * anything. True: it could not, and nothing will wake us. */
 static bool work_balance(struct ebb_balloon *balloon)
 {
-    struct ebb_transport *t = balloon->config.transport;
-    uint32_t target;
+    const uint32_t target = balloon->target;
 
     if (balloon->transfer > 0 || !can_balloon(&balloon->config))
         return false;
-    target = t->ops->config_read32(t, EBB_BALLOON_CFG_NUM_PAGES);
     if (target > balloon->actual)
         return !begin_transfer(balloon, false, target - balloon->actual);
     if (target < balloon->actual)
@@ -631,9 +637,12 @@ bool ebb_balloon_work(struct ebb_balloon *balloon)
     if (!is_running(balloon))
         return false;
     events = __atomic_exchange_n(&balloon->events, 0, __ATOMIC_ACQUIRE);
-    if ((events & EVENT_CONFIG) && (t->ops->get_status(t) & EBB_STATUS_NEEDS_RESET)) {
-        give_up(balloon, -EBB_EIO);
-        return !end_when_reset(balloon);
+    if (events & EVENT_CONFIG) {
+        if (t->ops->get_status(t) & EBB_STATUS_NEEDS_RESET) {
+            give_up(balloon, -EBB_EIO);
+            return !end_when_reset(balloon);
+        }
+        balloon->target = t->ops->config_read32(t, EBB_BALLOON_CFG_NUM_PAGES);
     }
     if (work_stats(balloon) != 0 || work_transfer(balloon) != 0) {
         give_up(balloon, -EBB_EPROTO);

@@ -193,9 +193,9 @@ static int route_vectors(const struct ebb_pci *pci)
 {
     if (!pci->msix_on)
         return 0;
-    write16(pci->common, COMMON_CONFIG_VECTOR, 0);
+    write16(pci->common, COMMON_CONFIG_VECTOR, pci->config_vector);
     write16(pci->common, COMMON_QUEUE_VECTOR, 0);
-    if (read16(pci->common, COMMON_CONFIG_VECTOR) != 0 ||
+    if (read16(pci->common, COMMON_CONFIG_VECTOR) != pci->config_vector ||
         read16(pci->common, COMMON_QUEUE_VECTOR) != 0)
         return -EBB_ENOSPC; /* reads EBB_PCI_VECTOR_NONE: the device could not */
     return 0;
@@ -255,8 +255,8 @@ static unsigned pci_irq_causes(struct ebb_transport *t)
 {
     const struct ebb_pci *pci = pci_of(t);
 
-    if (pci->msix_on)
-        return EBB_IRQ_QUEUE | EBB_IRQ_CONFIG;
+    if (pci->msix_on) /* with two messages the other one tells of the configuration */
+        return pci->config_vector ? EBB_IRQ_QUEUE : EBB_IRQ_QUEUE | EBB_IRQ_CONFIG;
     return read8(pci->isr, 0) & (EBB_IRQ_QUEUE | EBB_IRQ_CONFIG); /* and clears it */
 }
 
@@ -386,16 +386,16 @@ static void use_capability(struct ebb_pci *pci, const struct bar *bars, unsigned
 static void use_msix(struct ebb_pci *pci, const struct bar *bars, unsigned cap)
 {
     const uint32_t table = cfg_read(pci, cap + MSIX_TABLE, 4);
+    const uint32_t last = cfg_read(pci, cap + MSIX_CONTROL, 2) & MSIX_COUNT;
 
     if (pci->msix_cap)
         return;
-    /* Only the first entry is used. */
+    pci->config_vector = last > 0;
     pci->msix_table = (volatile uint32_t *)(volatile void *)map_part(
-        pci, bars, table & 0x7, table & ~0x7u, MSIX_ENTRY_SIZE);
+        pci, bars, table & 0x7, table & ~0x7u, (pci->config_vector + 1u) * MSIX_ENTRY_SIZE);
     if (!pci->msix_table)
         return;
     pci->msix_cap = (uint16_t)cap;
-    pci->msix_count = (uint16_t)((cfg_read(pci, cap + MSIX_CONTROL, 2) & MSIX_COUNT) + 1);
 }
 
 /* Walk the capabilities; how many virtio ones there were, or -EBB_EPROTO. */
@@ -464,19 +464,27 @@ int ebb_pci_probe(struct ebb_pci *pci, const struct ebb_pci_access *access, uint
     return 0;
 }
 
-int ebb_pci_use_msix(struct ebb_pci *pci, uint64_t address, uint32_t data)
+static void write_entry(const struct ebb_pci *pci, unsigned i, uint64_t address, uint32_t data)
+{
+    volatile uint32_t *entry = pci->msix_table + i * (MSIX_ENTRY_SIZE / 4);
+
+    entry[0] = (uint32_t)address;
+    entry[1] = (uint32_t)(address >> 32);
+    entry[2] = data;
+    entry[3] = 0; /* it is not masked */
+}
+
+int ebb_pci_use_msix(struct ebb_pci *pci, uint64_t address, uint32_t data, uint32_t config_data)
 {
     uint32_t control;
 
     if (!pci->msix_cap)
         return -EBB_EOPNOTSUPP;
     control = cfg_read(pci, pci->msix_cap + MSIX_CONTROL, 2) & 0xffff;
-    /* Enabled, but all masked, while the entry is half written. */
+    /* Enabled, but all masked, while an entry is half written. */
     cfg_write(pci, pci->msix_cap + MSIX_CONTROL, 2, control | MSIX_ENABLE | MSIX_MASK);
-    pci->msix_table[0] = (uint32_t)address;
-    pci->msix_table[1] = (uint32_t)(address >> 32);
-    pci->msix_table[2] = data;
-    pci->msix_table[3] = 0; /* this entry is not masked */
+    write_entry(pci, pci->config_vector, address, config_data);
+    write_entry(pci, 0, address, data); /* where there is only this one, it stays */
     cfg_write(pci, pci->msix_cap + MSIX_CONTROL, 2, (control | MSIX_ENABLE) & ~MSIX_MASK);
     pci->msix_on = true;
     return 0;

@@ -156,6 +156,7 @@ static void model_notify(struct ebb_transport *t, unsigned index)
 
 static uint32_t model_config_read32(struct ebb_transport *t, unsigned offset)
 {
+    model_of(t)->config_reads++;
     return model_config32(model_of(t), offset);
 }
 

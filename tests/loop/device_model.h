@@ -52,6 +52,7 @@ struct model {
     uint64_t accepted;
     uint8_t config[16];
     unsigned irq; /* causes not yet acknowledged */
+    unsigned config_reads;
     struct model_queue queues[MODEL_QUEUES];
     bool stats_held;
     uint16_t stats_head;

@@ -547,11 +547,42 @@ static void stop_and_start(void **state)
     }
 }
 
+/* Each read is an exit, and a back end that is gone could not answer it. */
+static void reads_the_configuration_when_it_changed(void **state)
+{
+    unsigned before;
+
+    (void)state;
+    loop_start();
+    loop_settle();
+    before = loop.model.config_reads;
+    for (unsigned i = 0; i < 10; i++) {
+        assert_int_equal(fake_submit(0, MIB, 1), 0);
+        model_poll_stats(&loop.model);
+        loop_settle();
+    }
+    assert_int_equal(fake_report.completions, 10);
+    assert_int_equal(loop.model.config_reads, before);
+
+    for (unsigned i = 0; i < 2; i++) { /* in the queues' interrupt, or in one of its own */
+        model_resize(&loop.model, 10 * (i + 1));
+        if (i == 1) {
+            loop.model.irq = 0;
+            ebb_balloon_config_irq(&loop.balloon);
+        }
+        loop_irq();
+        loop_settle();
+        check_balloon(10 * (i + 1));
+        assert_int_equal(loop.model.config_reads, ++before);
+    }
+}
+
 static void interrupts_at_any_time(void **state)
 {
     (void)state;
     /* Before the start: a balloon of zeroes. */
     ebb_balloon_irq(&loop.balloon);
+    ebb_balloon_config_irq(&loop.balloon);
     assert_false(ebb_balloon_work(&loop.balloon));
     assert_int_equal(ebb_balloon_stop(&loop.balloon), 0);
     assert_int_equal(port_virtual.wakes, 0);
@@ -567,6 +598,7 @@ static void interrupts_at_any_time(void **state)
     assert_int_equal(ebb_balloon_stop(&loop.balloon), 0);
     loop.model.irq = 3;
     ebb_balloon_irq(&loop.balloon);
+    ebb_balloon_config_irq(&loop.balloon);
     assert_false(ebb_balloon_work(&loop.balloon));
     assert_int_equal(loop.model.irq, 0); /* acknowledged, or it would come again and again */
 }
@@ -635,6 +667,7 @@ int main(void)
         TEST(statistics),
         TEST(statistics_later),
         TEST(stop_and_start),
+        TEST(reads_the_configuration_when_it_changed),
         TEST(interrupts_at_any_time),
         TEST(panics_on_a_broken_guest),
     };

@@ -198,7 +198,7 @@ static void finds_its_registers(void **state)
     assert_ptr_equal(pci.device, common(0x2000));
     assert_int_equal(pci.notify_multiplier, 4);
     assert_int_equal(pci.device_len, 16);
-    assert_int_equal(pci.msix_count, 3);
+    assert_int_equal(pci.config_vector, 1);
 }
 
 static void transitional(void **state)
@@ -263,20 +263,43 @@ static void operations(void **state)
 
 static void msix(void **state)
 {
-    static const uint8_t entry[] = {0x00, 0x10, 0xe0, 0xfe, 1, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0};
+    static const uint8_t entries[] = {
+        0x00, 0x10, 0xe0, 0xfe, 1, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0, /* of the queues */
+        0x00, 0x10, 0xe0, 0xfe, 1, 0, 0, 0, 0x42, 0, 0, 0, 0, 0, 0, 0, /* of the configuration */
+        0xff, 0xff, 0xff, 0xff,                                        /* not used */
+    };
     struct ebb_transport *t = &pci.transport;
 
     (void)state;
     assert_int_equal(probe(), 0);
-    memset(&fn.memory[0][0x1000], 0xff, 16);
+    memset(&fn.memory[0][0x1000], 0xff, sizeof(entries));
     memset(common(0x10), 0xff, 2);
     memset(common(0x1a), 0xff, 2);
-    assert_int_equal(ebb_pci_use_msix(&pci, 0x1fee01000u, 0x41), 0);
-    assert_memory_equal(&fn.memory[0][0x1000], entry, sizeof(entry));
+    assert_int_equal(ebb_pci_use_msix(&pci, 0x1fee01000u, 0x41, 0x42), 0);
+    assert_memory_equal(&fn.memory[0][0x1000], entries, sizeof(entries));
     assert_int_equal(get(CAP_MSIX + 2, 2), 0x8002); /* on, not masked */
     assert_int_equal(t->ops->queue_setup(t, 0, 64, 0, 0, 0), 0);
-    assert_memory_equal(common(0x10), "\0\0", 2);
+    assert_memory_equal(common(0x10), "\1\0", 2);
     assert_memory_equal(common(0x1a), "\0\0", 2);
+    assert_int_equal(t->ops->irq_causes(t), EBB_IRQ_QUEUE);
+}
+
+/* One message for all, which cannot tell what for. */
+static void msix_of_one_entry(void **state)
+{
+    static const uint8_t entry[] = {0x00, 0x00, 0xe0, 0xfe, 0, 0, 0, 0, 0x41, 0, 0, 0, 0, 0, 0, 0};
+    struct ebb_transport *t = &pci.transport;
+
+    (void)state;
+    put(CAP_MSIX + 2, 2, 0x0000);
+    put(CAP_MSIX + 4, 4, 0x3ff0 | 1); /* at the end of the BAR */
+    assert_int_equal(probe(), 0);
+    memset(&fn.memory[0][0x3ff0], 0xff, 16);
+    memset(common(0x10), 0xff, 2);
+    assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41, 0x42), 0);
+    assert_memory_equal(&fn.memory[0][0x3ff0], entry, sizeof(entry));
+    assert_int_equal(t->ops->queue_setup(t, 0, 64, 0, 0, 0), 0);
+    assert_memory_equal(common(0x10), "\0\0", 2);
     assert_int_equal(t->ops->irq_causes(t), EBB_IRQ_QUEUE | EBB_IRQ_CONFIG);
 }
 
@@ -285,7 +308,7 @@ static void no_msix(void **state)
     (void)state;
     put(0x34, 1, CAP_COMMON);
     assert_int_equal(probe(), 0);
-    assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41), -EBB_EOPNOTSUPP);
+    assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41, 0x42), -EBB_EOPNOTSUPP);
     assert_false(pci.msix_on);
 }
 
@@ -555,13 +578,14 @@ static void second_choice(void **state)
 
 static void bad_msix(void **state)
 {
-    static const uint32_t tables[] = {0x1000 | 6, 0x1000 | 0, 0x3ff8 | 1, 0xfffffff8u | 1, 2};
+    static const uint32_t tables[] = {0x1000 | 6,      0x1000 | 0, 0x3ff0 | 1, 0x3ff8 | 1,
+                                      0xfffffff8u | 1, 2}; /* the third has room for one entry */
 
     for (unsigned i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
         setup(state);
         put(CAP_MSIX + 4, 4, tables[i]);
         assert_int_equal(probe(), 0);
-        assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41), -EBB_EOPNOTSUPP);
+        assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41, 0x42), -EBB_EOPNOTSUPP);
         teardown(state);
     }
     setup(state);
@@ -570,7 +594,7 @@ static void bad_msix(void **state)
     put(0xf8, 1, 0x11);
     put(0xfc, 4, 0x1000 | 1);
     assert_int_equal(probe(), 0);
-    assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41), -EBB_EOPNOTSUPP);
+    assert_int_equal(ebb_pci_use_msix(&pci, 0xfee00000u, 0x41, 0x42), -EBB_EOPNOTSUPP);
 }
 
 /* A few random bytes of configuration space, and whatever comes of it. */
@@ -591,7 +615,7 @@ static void fuzz(void **state)
             fn.writable[rng_below(&rng, BARS)] = (uint32_t)rng_next(&rng);
         if (ebb_pci_probe(&pci, &access_fn, &id) != 0)
             continue;
-        if (rng_below(&rng, 2) && ebb_pci_use_msix(&pci, rng_next(&rng), 1) != 0)
+        if (rng_below(&rng, 2) && ebb_pci_use_msix(&pci, rng_next(&rng), 1, 2) != 0)
             continue;
         t->ops->set_features(t, t->ops->get_features(t));
         for (unsigned q = 0; q < 10; q++) {
@@ -610,15 +634,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(finds_its_registers),
-        TEST(transitional),
-        TEST(operations),
-        TEST(msix),
-        TEST(no_msix),
-        TEST(bad_queues),
-        TEST(hostile_function),
-        TEST(second_choice),
-        TEST(bad_msix),
+        TEST(finds_its_registers), TEST(transitional),
+        TEST(operations),          TEST(msix),
+        TEST(msix_of_one_entry),   TEST(no_msix),
+        TEST(bad_queues),          TEST(hostile_function),
+        TEST(second_choice),       TEST(bad_msix),
         cmocka_unit_test(fuzz),
     };
 
