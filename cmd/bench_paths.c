@@ -180,7 +180,8 @@ static void destroy(struct rig *rig)
 
 static struct rig *create(const struct bench_subject *subject, enum bench_mode mode, bool alone)
 {
-    const struct ebb_zone_config config = {.frames = FRAMES};
+    const struct ebb_zone_config config = {
+        .frames = FRAMES, .pcp_blocks = EBB_PCP_NONE}; /* pair9 is about the lists */
     struct rig *rig = cmd_realloc(NULL, sizeof(*rig));
 
     memset(rig, 0, sizeof(*rig));

@@ -247,6 +247,7 @@ static void make_zone(unsigned gib, bool shuffle, unsigned max_order, bool huge)
     const struct ebb_zone_config config = {
         .frames = (uint64_t)gib << (30 - EBB_FRAME_SHIFT),
         .max_order = (uint8_t)max_order,
+        .pcp_blocks = EBB_PCP_NONE, /* all of them on the lists */
         .shuffle_order = shuffle ? EBB_REPORT_ORDER(ORDER) : 0,
     };
 

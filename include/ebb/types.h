@@ -23,6 +23,7 @@
 #define EBB_ORDERS      (EBB_ORDER_LIMIT + 1u)
 
 #define EBB_MUST_CHECK  __attribute__((warn_unused_result))
+#define EBB_RARE        __attribute__((cold)) /* made small rather than fast */
 #define EBB_LIKELY(x)   __builtin_expect(!!(x), 1)
 #define EBB_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

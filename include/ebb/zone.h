@@ -34,8 +34,10 @@ enum ebb_migratetype {
 };
 
 /* Frames a per-CPU cache can hold of each migratetype, at most. */
-#define EBB_PCP_LIMIT 256u
-#define EBB_CPU_LIMIT 1024u
+#define EBB_PCP_LIMIT  256u
+#define EBB_PCP_BLOCKS 4u
+#define EBB_PCP_NONE   0xffu
+#define EBB_CPU_LIMIT  1024u
 
 /* What free frames hold. */
 enum ebb_fill {
@@ -65,6 +67,9 @@ struct ebb_zone_config {
     /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 64
      * (or pcp_high if that is less). */
     uint16_t pcp_batch;
+    /* Whole movable pageblocks that a cache keeps besides, at most EBB_PCP_BLOCKS. Default as
+     * many as leave 63 of 64 frames out of all caches; EBB_PCP_NONE: none. */
+    uint8_t pcp_blocks;
     /* Frames. An allocation that would leave fewer than min free frames (not
      * counting isolated ones, nor those in caches) fails unless it has
      * EBB_ALLOC_RESERVE. Default 0: no reserve. */
@@ -185,6 +190,8 @@ struct ebb_zone {
     uint16_t cpus;
     uint16_t pcp_high;
     uint16_t pcp_batch;
+    uint8_t pcp_blocks;
+    uint8_t pcp_order; /* of these blocks; 0xff: the caches keep none */
     uint64_t watermark_min;
     uint64_t watermark_low;
     uint8_t plain_orders; /* frees below this order need no filling; 0 if the zone fills */

@@ -10,7 +10,6 @@
 #include <ebb/zone.h>
 
 #define ALWAYS_INLINE __attribute__((always_inline)) static inline
-#define RARE          __attribute__((cold)) /* small rather than fast */
 
 /*
  * Per-frame state, 16 bits. Zero is "inside a larger block, or not managed":

@@ -125,7 +125,7 @@ static void forget_slots(struct ebb_report *report)
 
 /* ---- the window ---- */
 
-RARE static void set_window(struct ebb_report *report, uint64_t window)
+EBB_RARE static void set_window(struct ebb_report *report, uint64_t window)
 {
     struct ebb_report_pace *pace = &report->pace;
     bool grown = window > pace->window;
@@ -241,7 +241,7 @@ static void grow_if_needed(struct ebb_report *report, uint64_t refaulted, uint64
 
 /* ---- looking ---- */
 
-RARE void ebb__pace_start(struct ebb_report *report, uint64_t now)
+EBB_RARE void ebb__pace_start(struct ebb_report *report, uint64_t now)
 {
     struct ebb_report_pace *pace = &report->pace;
 
@@ -264,7 +264,7 @@ RARE void ebb__pace_start(struct ebb_report *report, uint64_t now)
     forget_slots(report);
 }
 
-RARE void ebb__pace_look(struct ebb_report *report, uint64_t now)
+EBB_RARE void ebb__pace_look(struct ebb_report *report, uint64_t now)
 {
     struct ebb_report_pace *pace = &report->pace;
     uint64_t elapsed = now - pace->looked;
@@ -478,7 +478,7 @@ bool ebb__pace_isolate(struct ebb_report *report, uint32_t index)
     return true;
 }
 
-RARE void ebb__pace_told(struct ebb_report *report, uint64_t frames)
+EBB_RARE void ebb__pace_told(struct ebb_report *report, uint64_t frames)
 {
     struct ebb_report_pace *pace = &report->pace;
     struct ebb_pace_told *told = &pace->told[pace->told_last % EBB_PACE_TOLD];

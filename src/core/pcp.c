@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Per-CPU caches: order 0 without the zone's lock. A cache is refilled from the
- * free lists when it is empty and gives a batch back, coldest first, when it
- * is full. Its counters are its own, so that the cached path writes no line
- * that another CPU writes.
+ * Per-CPU caches: order 0, and the pageblock's, without the zone's lock. A cache is refilled from
+ * the free lists when it is empty and gives a batch back, coldest first, when it is full. Its
+ * counters are its own, so that the cached path writes no line that another CPU writes.
  */
 #include "pcp.h"
 
 /* The cache has been idle, or new, and comes into use. */
-__attribute__((noinline)) static bool first_use(struct ebb_zone *zone, struct ebb_pcp *pcp)
+__attribute__((noinline)) static bool first_use(struct ebb_zone *zone)
 {
     bool wanted;
 
-    pcp->used = 1;
     ebb_port_lock(&zone->lock);
     wanted = ebb__report_cache_used(zone);
     ebb_port_unlock(&zone->lock);
@@ -118,8 +116,10 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned *flags, b
     uint64_t index = EBB__NO_FRAME;
 
     ebb_port_lock(&pcp->lock);
-    if (EBB_UNLIKELY(!pcp->used))
-        *wanted |= first_use(zone, pcp);
+    if (EBB_UNLIKELY(!pcp->used)) {
+        pcp->used = 1;
+        *wanted |= first_use(zone);
+    }
     if (EBB_UNLIKELY(pcp->count[type] == 0))
         refill(zone, pcp, type, *flags, wanted);
     if (EBB_LIKELY(pcp->count[type] > 0)) {
@@ -148,8 +148,10 @@ static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint3
         ebb__store_state(zone, index, EBB__CACHED_FRAME);
     else if (EBB_UNLIKELY(!ebb__release(zone, index, 0, EBB__CACHED_FRAME)))
         return EBB__PCP_REFUSED;
-    if (EBB_UNLIKELY(!pcp->used))
-        *wanted |= first_use(zone, pcp);
+    if (EBB_UNLIKELY(!pcp->used)) {
+        pcp->used = 1;
+        *wanted |= first_use(zone);
+    }
     if (EBB_UNLIKELY(pcp->count[type] >= zone->pcp_high))
         drain(zone, pcp, type, zone->pcp_batch, wanted);
     pcp->frames[type][pcp->count[type]++] = index;
@@ -168,9 +170,91 @@ enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool fil
     return result;
 }
 
+/* ---- pageblocks ---- */
+
+static void set_n_blocks(struct ebb_pcp *pcp, unsigned n)
+{
+    __atomic_store_n(&pcp->n_blocks, (uint16_t)n, __ATOMIC_RELAXED);
+}
+
+/* As the lock is taken only if there may be something to do, so that others do not pay for it. */
+static unsigned n_blocks(const struct ebb_pcp *pcp)
+{
+    return __atomic_load_n(&pcp->n_blocks, __ATOMIC_RELAXED);
+}
+
+uint64_t ebb__pcp_alloc_block(struct ebb_zone *zone, unsigned type)
+{
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
+    uint64_t index = EBB__NO_FRAME;
+
+    if (type != EBB_MOVABLE || n_blocks(pcp) == 0)
+        return EBB__NO_FRAME;
+    ebb_port_lock(&pcp->lock);
+    if (EBB_LIKELY(pcp->n_blocks > 0)) {
+        set_n_blocks(pcp, pcp->n_blocks - 1u);
+        index = pcp->blocks[pcp->n_blocks];
+        ebb__store_state(zone, (uint32_t)index,
+                         ebb__state_word(EBB__ALLOCATED, zone->pageblock_order, type));
+        pcp->blocks_used = 1;
+        pcp->allocs++;
+    }
+    ebb_port_unlock(&pcp->lock);
+    return index;
+}
+
+enum ebb__pcp_free ebb__pcp_free_block(struct ebb_zone *zone, uint32_t index, bool *wanted)
+{
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
+    enum ebb__pcp_free result = EBB__PCP_BYPASS;
+    const unsigned order = zone->pageblock_order;
+
+    if (n_blocks(pcp) >= zone->pcp_blocks)
+        return EBB__PCP_BYPASS;
+    ebb_port_lock(&pcp->lock);
+    /* The type under this lock, as in push(). */
+    if (pcp->n_blocks < zone->pcp_blocks && ebb__pageblock_type(zone, index) == EBB_MOVABLE) {
+        result = EBB__PCP_REFUSED;
+        if (EBB_LIKELY(ebb__release(zone, index, order, ebb__state_word(EBB__CACHED, order, 0)))) {
+            pcp->blocks[pcp->n_blocks] = index;
+            set_n_blocks(pcp, pcp->n_blocks + 1u);
+            pcp->frees++;
+            if (EBB_UNLIKELY(!pcp->blocks_used)) {
+                pcp->blocks_used = 1;
+                *wanted |= first_use(zone);
+            }
+            result = EBB__PCP_FREED;
+        }
+    }
+    ebb_port_unlock(&pcp->lock);
+    return result;
+}
+
+EBB_RARE static void drain_blocks(struct ebb_zone *zone, struct ebb_pcp *pcp, bool *wanted)
+{
+    ebb_port_lock(&zone->lock);
+    for (unsigned i = 0; i < pcp->n_blocks; i++) {
+        unsigned order = ebb__free_warm(zone, pcp->blocks[i], zone->pageblock_order);
+
+        if (wanted && ebb__report_screen(zone, order))
+            *wanted = true;
+    }
+    ebb_port_unlock(&zone->lock);
+    set_n_blocks(pcp, 0);
+}
+
 /* ---- all caches ---- */
 
-uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted)
+/* With the cache's lock held. */
+EBB_RARE static void drain_frames(struct ebb_zone *zone, struct ebb_pcp *pcp, bool *wanted)
+{
+    for (unsigned type = 0; type < EBB__PCP_TYPES; type++) {
+        if (pcp->count[type] > 0)
+            drain(zone, pcp, type, pcp->count[type], wanted);
+    }
+}
+
+EBB_RARE uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted)
 {
     uint64_t left = 0;
 
@@ -178,15 +262,13 @@ uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted)
         struct ebb_pcp *pcp = &zone->pcps[cpu];
 
         ebb_port_lock(&pcp->lock);
-        if (idle_only && pcp->used) {
-            left += ebb__pcp_held(pcp);
-        } else {
-            for (unsigned type = 0; type < EBB__PCP_TYPES; type++) {
-                if (pcp->count[type] > 0)
-                    drain(zone, pcp, type, pcp->count[type], wanted);
-            }
-        }
+        if (!idle_only || !pcp->used)
+            drain_frames(zone, pcp, wanted);
+        if (pcp->n_blocks > 0 && (!idle_only || !pcp->blocks_used))
+            drain_blocks(zone, pcp, wanted);
+        left += ebb__pcp_held(zone, pcp);
         pcp->used = 0;
+        pcp->blocks_used = 0;
         ebb_port_unlock(&pcp->lock);
     }
     return left;
@@ -212,14 +294,14 @@ uint64_t ebb_zone_drain_idle(struct ebb_zone *zone)
     return left;
 }
 
-void ebb__lock_all(struct ebb_zone *zone)
+EBB_RARE void ebb__lock_all(struct ebb_zone *zone)
 {
     for (unsigned cpu = 0; cpu < zone->cpus; cpu++)
         ebb_port_lock(&zone->pcps[cpu].lock);
     ebb_port_lock(&zone->lock);
 }
 
-void ebb__unlock_all(struct ebb_zone *zone)
+EBB_RARE void ebb__unlock_all(struct ebb_zone *zone)
 {
     ebb_port_unlock(&zone->lock);
     for (unsigned cpu = zone->cpus; cpu-- > 0;)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Per-CPU caches of single frames: one stack of indices per migratetype, under
- * a lock of its own that is taken before the zone's. All zero is an empty cache.
+ * Per-CPU caches: of single frames one stack of indices per migratetype, and one of a few movable
+ * pageblocks, under a lock of its own that is taken before the zone's. All zero is an empty cache.
  */
 #ifndef EBB_CORE_PCP_H
 #define EBB_CORE_PCP_H
@@ -17,17 +17,22 @@ struct ebb_pcp {
     uint64_t allocs; /* blocks; stats adds these to the zone's own */
     uint64_t frees;
     uint32_t count[EBB__PCP_TYPES]; /* frames on each stack */
-    uint32_t used;                  /* since an idle drain looked last */
+    uint32_t used;                  /* the stacks of frames, since an idle drain looked last */
+    uint16_t blocks_used;           /* that of pageblocks */
+    uint16_t n_blocks;              /* on it; atomic, written under the lock */
 
     _Alignas(64) uint32_t frames[EBB__PCP_TYPES][EBB_PCP_LIMIT]; /* coldest first */
+    uint32_t blocks[EBB_PCP_BLOCKS];
 };
 
 _Static_assert(offsetof(struct ebb_pcp, frames) == 64, "a cache's head is one line");
 _Static_assert(sizeof(struct ebb_pcp) % 64 == 0, "caches share no line");
 
-static inline uint64_t ebb__pcp_held(const struct ebb_pcp *pcp)
+/* Frames. */
+static inline uint64_t ebb__pcp_held(const struct ebb_zone *zone, const struct ebb_pcp *pcp)
 {
-    return (uint64_t)pcp->count[0] + pcp->count[1] + pcp->count[2];
+    return (uint64_t)pcp->count[0] + pcp->count[1] + pcp->count[2] +
+           ((uint64_t)pcp->n_blocks << zone->pageblock_order);
 }
 
 /* The state of a frame in a cache. */
@@ -82,10 +87,15 @@ ALWAYS_INLINE bool ebb__pcp_pop(struct ebb_zone *zone, unsigned type, uint32_t *
 #define EBB__NO_FRAME UINT64_MAX
 uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned *flags, bool *wanted);
 
+/* The index of a pageblock from this CPU's cache, allocated then; EBB__NO_FRAME: it has none of
+ * this type. It is never refilled: what is on the lists has to be taken there anyhow. */
+uint64_t ebb__pcp_alloc_block(struct ebb_zone *zone, unsigned type);
+
 enum ebb__pcp_free {
     EBB__PCP_FREED,
-    EBB__PCP_REFUSED, /* not an allocated single frame */
-    EBB__PCP_BYPASS,  /* its pageblock is isolated: free it to the lists */
+    EBB__PCP_REFUSED, /* not allocated, or not with this order */
+    EBB__PCP_BYPASS,  /* free it to the lists: it is isolated, or a pageblock that is not movable,
+                         or one more than the cache may have */
     EBB__PCP_SLOW,    /* from ebb__pcp_push(): nothing happened, ebb__pcp_free() is to look */
 };
 
@@ -123,6 +133,9 @@ ALWAYS_INLINE enum ebb__pcp_free ebb__pcp_push(struct ebb_zone *zone, uint32_t i
 /* Free a frame into this CPU's cache. `filled`: it is in state FILLING, and the caller has claimed
  * it, so that it is never refused. *wanted as above. */
 enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool filled, bool *wanted);
+
+/* The same for a whole pageblock. */
+enum ebb__pcp_free ebb__pcp_free_block(struct ebb_zone *zone, uint32_t index, bool *wanted);
 
 /* All locks of a zone, for those who need to see all of it stand still. */
 void ebb__lock_all(struct ebb_zone *zone);

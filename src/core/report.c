@@ -835,7 +835,7 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
     return value > 0 ? value : otherwise;
 }
 
-RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *config)
+EBB_RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_config *config)
 {
     struct ebb_report_config c = *config;
 
@@ -991,7 +991,7 @@ static bool take_device(struct ebb_report *report, struct ebb_report_device *dev
     return taken;
 }
 
-RARE int ebb_report_register(struct ebb_report *report, struct ebb_report_device *device)
+EBB_RARE int ebb_report_register(struct ebb_report *report, struct ebb_report_device *device)
 {
     uint64_t now = ebb_port_now();
 
@@ -1048,7 +1048,7 @@ static void wait_for_batch(struct ebb_report *report)
     }
 }
 
-RARE int ebb_report_unregister(struct ebb_report *report)
+EBB_RARE int ebb_report_unregister(struct ebb_report *report)
 {
     uint32_t state;
 

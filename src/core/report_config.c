@@ -113,7 +113,7 @@ static const char *pacing_problem(const struct ebb_report_config *config)
     return NULL;
 }
 
-RARE const char *ebb_report_config_problem(const struct ebb_report_config *config)
+EBB_RARE const char *ebb_report_config_problem(const struct ebb_report_config *config)
 {
     const char *problem = bounds_problem(config);
     const struct ebb_tracker_ops *tracker;

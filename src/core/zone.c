@@ -48,6 +48,16 @@ static bool fill_possible(const struct ebb_zone_config *config)
     }
 }
 
+static uint8_t default_blocks(const struct ebb_zone_config *config)
+{
+    const uint64_t blocks = config->frames >> (config->pageblock_order & 63) >> 6;
+
+    if (blocks < config->cpus)
+        return EBB_PCP_NONE;
+    return (uint8_t)(blocks < EBB_PCP_BLOCKS * config->cpus ? blocks / config->cpus
+                                                            : EBB_PCP_BLOCKS);
+}
+
 static bool fill_defaults(struct ebb_zone_config *config)
 {
     if (!config->max_order)
@@ -60,6 +70,8 @@ static bool fill_defaults(struct ebb_zone_config *config)
         config->pcp_high = 192;
     if (!config->pcp_batch)
         config->pcp_batch = config->pcp_high < 64 ? config->pcp_high : 64;
+    if (!config->pcp_blocks)
+        config->pcp_blocks = default_blocks(config);
     if (!config->watermark_low)
         config->watermark_low = config->watermark_min;
     if (!config->poison_value)
@@ -69,8 +81,9 @@ static bool fill_defaults(struct ebb_zone_config *config)
 
     return config->max_order <= EBB_ORDER_LIMIT && config->pageblock_order <= config->max_order &&
            config->cpus <= EBB_CPU_LIMIT && config->pcp_high <= EBB_PCP_LIMIT &&
-           config->pcp_batch <= config->pcp_high && fill_possible(config) &&
-           config->shuffle_order <= config->max_order + 1u &&
+           config->pcp_batch <= config->pcp_high &&
+           (config->pcp_blocks <= EBB_PCP_BLOCKS || config->pcp_blocks == EBB_PCP_NONE) &&
+           fill_possible(config) && config->shuffle_order <= config->max_order + 1u &&
            config->watermark_low >= config->watermark_min &&
            config->watermark_low <= (uint64_t)1 << 32;
 }
@@ -105,7 +118,7 @@ static uint64_t place(uint64_t *offset, uint64_t count, unsigned shift, size_t s
     return at;
 }
 
-RARE static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
+EBB_RARE static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
 {
     uint64_t pageblock;
     uint64_t offset;
@@ -146,12 +159,21 @@ size_t ebb_zone_metadata_size(const struct ebb_zone_config *config)
     return measure(config, &geometry) ? (size_t)geometry.size : 0;
 }
 
+static uint8_t pcp_order(const struct ebb_zone_config *config)
+{
+    /* Whose free blocks are to be filled go by the lists. */
+    return config->pcp_blocks != EBB_PCP_NONE && config->fill_policy == EBB_FILL_NONE
+               ? config->pageblock_order
+               : 0xff;
+}
+
 static uint8_t plain_orders(const struct ebb_zone_config *config)
 {
     return config->fill_policy == EBB_FILL_NONE ? (uint8_t)(config->max_order + 1u) : 0;
 }
 
-RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config, void *memory)
+EBB_RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config,
+                           void *memory)
 {
     struct geometry geometry;
     unsigned char *metadata = memory;
@@ -170,6 +192,8 @@ RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *conf
         .cpus = config->cpus,
         .pcp_high = config->pcp_high,
         .pcp_batch = config->pcp_batch,
+        .pcp_blocks = config->pcp_blocks,
+        .pcp_order = pcp_order(config),
         .watermark_min = config->watermark_min,
         .watermark_low = config->watermark_low,
         .plain_orders = plain_orders(config),
@@ -428,8 +452,12 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
                      !flags_valid(zone, flags)))
         return -EBB_EINVAL;
 
-    if (order == 0 && !(flags & EBB_ALLOC_NO_CACHE))
+    if (flags & EBB_ALLOC_NO_CACHE)
+        ;
+    else if (order == 0)
         index = ebb__pcp_alloc(zone, (unsigned)type, &flags, &wanted);
+    else if (order == zone->pcp_order)
+        index = ebb__pcp_alloc_block(zone, (unsigned)type);
     if (index == EBB__NO_FRAME)
         err = alloc_uncached(zone, order, (unsigned)type, &flags, &index, &wanted);
     if (EBB_UNLIKELY(wanted))
@@ -451,6 +479,14 @@ __attribute__((noinline)) static int alloc_block(struct ebb_zone *zone, unsigned
     unsigned flags = 0;
     uint32_t index;
 
+    if (order == zone->pcp_order) {
+        uint64_t cached = ebb__pcp_alloc_block(zone, (unsigned)type);
+
+        if (EBB_LIKELY(cached != EBB__NO_FRAME)) {
+            *pfn = zone->base + cached;
+            return 0;
+        }
+    }
     if (EBB_UNLIKELY(order > zone->max_order ||
                      take(zone, order, (unsigned)type, &flags, false, &index, &wanted)))
         return alloc_slow(zone, order, type, 0, pfn);
@@ -579,7 +615,7 @@ static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
     else if (ebb__state_of(state) == EBB__IN_FLIGHT)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free, and with the host");
     else if (ebb__state_of(state) == EBB__CACHED)
-        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the frame is free, in a per-CPU cache");
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free, in a per-CPU cache");
     else if (ebb__state_of(state) == EBB__FILLING)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is being freed");
     else if (head != index)
@@ -590,8 +626,8 @@ static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
         set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block was free a moment ago");
 }
 
-RARE __attribute__((noinline)) static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn,
-                                                 unsigned order)
+EBB_RARE __attribute__((noinline)) static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn,
+                                                     unsigned order)
 {
     struct ebb_misuse misuse = {.pfn = pfn, .order = order};
 
@@ -666,9 +702,14 @@ __attribute__((noinline)) static int free_frame(struct ebb_zone *zone, uint32_t 
 __attribute__((noinline)) static int free_to_lists(struct ebb_zone *zone, uint32_t index,
                                                    unsigned order)
 {
+    enum ebb__pcp_free cached = EBB__PCP_BYPASS;
     bool wanted = false;
 
-    if (EBB_UNLIKELY(give_back(zone, index, order, false, &wanted)))
+    if (order == zone->pcp_order)
+        cached = ebb__pcp_free_block(zone, index, &wanted);
+    if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
+        return refuse(zone, zone->base + index, order);
+    if (cached == EBB__PCP_BYPASS && EBB_UNLIKELY(give_back(zone, index, order, false, &wanted)))
         return refuse(zone, zone->base + index, order);
     if (EBB_UNLIKELY(wanted))
         ebb__report_request(zone);
@@ -821,7 +862,7 @@ void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
         .misuses = __atomic_load_n(&zone->misuses, __ATOMIC_RELAXED),
     };
     for (unsigned cpu = 0; cpu < zone->cpus; cpu++) {
-        stats->cached += ebb__pcp_held(&zone->pcps[cpu]);
+        stats->cached += ebb__pcp_held(zone, &zone->pcps[cpu]);
         stats->allocs += zone->pcps[cpu].allocs;
         stats->frees += zone->pcps[cpu].frees;
     }

@@ -142,7 +142,7 @@ static unsigned ring_size(unsigned max)
     return size;
 }
 
-static int setup_queue(struct ebb_balloon *balloon, unsigned which, unsigned index)
+EBB_RARE static int setup_queue(struct ebb_balloon *balloon, unsigned which, unsigned index)
 {
     struct ebb_transport *t = balloon->config.transport;
     struct ebb_balloon_vq *vq = &balloon->queues[which];
@@ -227,7 +227,7 @@ static int bring_up(struct ebb_balloon *balloon)
     return 0;
 }
 
-int ebb_balloon_start(struct ebb_balloon *balloon, const struct ebb_balloon_config *config)
+EBB_RARE int ebb_balloon_start(struct ebb_balloon *balloon, const struct ebb_balloon_config *config)
 {
     struct ebb_transport *t = config->transport;
     int err;
@@ -418,7 +418,7 @@ static void set_report(struct ebb_balloon *balloon, struct ebb_report *report)
     ebb_port_unlock(&vq->lock);
 }
 
-int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report)
+EBB_RARE int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report)
 {
     int err;
 
@@ -435,7 +435,7 @@ int ebb_balloon_attach(struct ebb_balloon *balloon, struct ebb_report *report)
     return err;
 }
 
-void ebb_balloon_detach(struct ebb_balloon *balloon)
+EBB_RARE void ebb_balloon_detach(struct ebb_balloon *balloon)
 {
     struct ebb_report *report = balloon->report;
 
@@ -446,7 +446,7 @@ void ebb_balloon_detach(struct ebb_balloon *balloon)
     set_report(balloon, NULL);
 }
 
-int ebb_balloon_stop(struct ebb_balloon *balloon)
+EBB_RARE int ebb_balloon_stop(struct ebb_balloon *balloon)
 {
     int err;
 
@@ -527,7 +527,7 @@ static void put_le(uint8_t *to, uint64_t value, unsigned bytes)
 
 /* Keep one statistics buffer with the host; it returns the buffer to ask for
  * new ones. */
-static int work_stats(struct ebb_balloon *balloon)
+EBB_RARE static int work_stats(struct ebb_balloon *balloon)
 {
     const struct ebb_balloon_ops *ops = balloon->config.ops;
     struct ebb_balloon_stat stats[EBB_BALLOON_STATS_MAX];

@@ -81,8 +81,8 @@ static unsigned mmio_queue_max(struct ebb_transport *t, unsigned index)
     return reg_read(t, REG_QUEUE_NUM_MAX);
 }
 
-static int mmio_queue_setup(struct ebb_transport *t, unsigned index, unsigned size, uint64_t desc,
-                            uint64_t avail, uint64_t used)
+EBB_RARE static int mmio_queue_setup(struct ebb_transport *t, unsigned index, unsigned size,
+                                     uint64_t desc, uint64_t avail, uint64_t used)
 {
     reg_write(t, REG_QUEUE_SEL, index);
     if (reg_read(t, REG_QUEUE_READY) != 0)
@@ -138,7 +138,7 @@ static const struct ebb_transport_ops mmio_ops = {
     .irq_causes = mmio_irq_causes,
 };
 
-int ebb_mmio_probe(struct ebb_mmio *mmio, volatile void *regs, uint32_t *device_id)
+EBB_RARE int ebb_mmio_probe(struct ebb_mmio *mmio, volatile void *regs, uint32_t *device_id)
 {
     struct ebb_transport *t = &mmio->transport;
     uint32_t id;

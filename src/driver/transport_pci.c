@@ -201,8 +201,8 @@ static int route_vectors(const struct ebb_pci *pci)
     return 0;
 }
 
-static int pci_queue_setup(struct ebb_transport *t, unsigned index, unsigned size, uint64_t desc,
-                           uint64_t avail, uint64_t used)
+EBB_RARE static int pci_queue_setup(struct ebb_transport *t, unsigned index, unsigned size,
+                                    uint64_t desc, uint64_t avail, uint64_t used)
 {
     struct ebb_pci *pci = pci_of(t);
     volatile uint8_t *common = pci->common;
@@ -317,7 +317,7 @@ static struct bar read_bar(const struct ebb_pci *pci, unsigned index)
 }
 
 /* Upper halves of 64-bit BARs stay empty: no capability may name them. */
-static void read_bars(const struct ebb_pci *pci, struct bar *bars)
+EBB_RARE static void read_bars(const struct ebb_pci *pci, struct bar *bars)
 {
     const uint32_t command = cfg_read(pci, PCI_COMMAND, 2);
 
@@ -399,7 +399,7 @@ static void use_msix(struct ebb_pci *pci, const struct bar *bars, unsigned cap)
 }
 
 /* Walk the capabilities; how many virtio ones there were, or -EBB_EPROTO. */
-static int walk_capabilities(struct ebb_pci *pci, const struct bar *bars)
+EBB_RARE static int walk_capabilities(struct ebb_pci *pci, const struct bar *bars)
 {
     unsigned cap = cfg_read(pci, PCI_CAPABILITIES, 1) & ~0x3u;
     int found = 0;
@@ -439,7 +439,8 @@ static uint32_t virtio_type(const struct ebb_pci *pci)
     return device - VIRTIO_MODERN_FIRST;
 }
 
-int ebb_pci_probe(struct ebb_pci *pci, const struct ebb_pci_access *access, uint32_t *device_id)
+EBB_RARE int ebb_pci_probe(struct ebb_pci *pci, const struct ebb_pci_access *access,
+                           uint32_t *device_id)
 {
     struct bar bars[BARS];
     uint32_t type;
@@ -474,7 +475,8 @@ static void write_entry(const struct ebb_pci *pci, unsigned i, uint64_t address,
     entry[3] = 0; /* it is not masked */
 }
 
-int ebb_pci_use_msix(struct ebb_pci *pci, uint64_t address, uint32_t data, uint32_t config_data)
+EBB_RARE int ebb_pci_use_msix(struct ebb_pci *pci, uint64_t address, uint32_t data,
+                              uint32_t config_data)
 {
     uint32_t control;
 

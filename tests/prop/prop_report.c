@@ -637,7 +637,7 @@ static void check_zone_at_rest(const struct ebb_zone *zone, bool fitting)
     if (!reports(zone) || zone->report_threshold > 1 || is_lazy())
         return;
     for (unsigned cpu = 0; cpu < zone->cpus; cpu++)
-        cached += ebb__pcp_held(&zone->pcps[cpu]);
+        cached += ebb__pcp_held(zone, &zone->pcps[cpu]);
     CHECK(cached == 0);
     check_left(zone, fitting);
 }
@@ -728,6 +728,8 @@ static struct ebb_zone_config some_zone_config(unsigned place)
     }
     config.pcp_high = (uint16_t)(1 + below(one_in(2) ? 64 : 8));
     config.pcp_batch = (uint16_t)(1 + below(config.pcp_high));
+    if (one_in(2))
+        config.pcp_blocks = (uint8_t)(1 + below(EBB_PCP_BLOCKS));
     if (one_in(2)) {
         config.watermark_min = below(config.frames / 2 + 1);
         config.watermark_low = config.watermark_min + below(100);

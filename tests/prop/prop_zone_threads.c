@@ -301,7 +301,7 @@ static void *observe(void *arg)
 /* ---- a run ---- */
 
 static const struct ebb_zone_config configs[ZONES] = {
-    {.base = 0x1000, .frames = 16384, .cpus = 4},
+    {.base = 0x1000, .frames = 16384, .cpus = 4, .pcp_blocks = 2},
     {.base = 0x20003,
      .frames = 3000,
      .max_order = 7,
@@ -309,6 +309,7 @@ static const struct ebb_zone_config configs[ZONES] = {
      .cpus = 2,
      .pcp_high = 20,
      .pcp_batch = 7,
+     .pcp_blocks = 4,
      .watermark_min = 100},
 };
 

@@ -327,8 +327,229 @@ static void other_types_give_one_frame_unless_the_pageblock_follows(void **state
             put(BASE + i);
     }
 }
+/* ---- pageblocks ---- */
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define PAGEBLOCK 5u
+
+static int setup_blocks(void **state)
+{
+    struct ebb_zone_config with_blocks = config;
+
+    (void)state;
+    with_blocks.pcp_blocks = 2;
+    rig_make(&with_blocks, true);
+    return 0;
+}
+
+static ebb_pfn_t get_block(enum ebb_migratetype type)
+{
+    return rig_alloc(PAGEBLOCK, type, 0);
+}
+
+static void put_block(ebb_pfn_t pfn)
+{
+    assert_int_equal(ebb_free(zone, pfn, PAGEBLOCK), 0);
+}
+
+static void the_cached_pageblock_takes_one_lock(void **state)
+{
+    ebb_pfn_t pfn = get_block(EBB_MOVABLE);
+
+    (void)state;
+    put_block(pfn);
+    assert_int_equal(rig_stats().cached, 1u << PAGEBLOCK);
+    rig_check();
+
+    const uint64_t locks = port_virtual.locks;
+
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(get_block(EBB_MOVABLE), pfn);
+        put_block(pfn);
+    }
+    assert_int_equal(port_virtual.locks, locks + 200);
+    assert_int_equal(rig_stats().allocs, 101);
+    assert_int_equal(rig_stats().frees, 101);
+    assert_int_equal(rig_lookup(pfn + 3).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_lookup(pfn + 3).order, PAGEBLOCK);
+    assert_int_equal(get_block(EBB_MOVABLE), pfn);
+    assert_int_equal(rig_lookup(pfn).state, EBB_BLOCK_ALLOCATED);
+    put_block(pfn);
+}
+
+static void a_cache_keeps_a_few_pageblocks(void **state)
+{
+    ebb_pfn_t pfns[3];
+    ebb_pfn_t unmovable = get_block(EBB_UNMOVABLE);
+
+    (void)state;
+    for (unsigned i = 0; i < 3; i++)
+        pfns[i] = get_block(EBB_MOVABLE);
+    for (unsigned i = 0; i < 3; i++)
+        put_block(pfns[i]);
+    put_block(unmovable);
+    assert_int_equal(rig_stats().cached, 2u << PAGEBLOCK);
+    assert_int_equal(rig_lookup(pfns[0]).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_lookup(pfns[1]).state, EBB_BLOCK_CACHED);
+    assert_int_equal(rig_lookup(pfns[2]).state, EBB_BLOCK_FREE);
+    assert_int_equal(rig_lookup(unmovable).state, EBB_BLOCK_FREE);
+    rig_check();
+
+    /* Neither another type nor another order gets them, nor who asks to go past the cache. */
+    ebb_pfn_t others[] = {get_block(EBB_UNMOVABLE), rig_alloc(PAGEBLOCK - 1, EBB_MOVABLE, 0),
+                          rig_alloc(PAGEBLOCK, EBB_MOVABLE, EBB_ALLOC_NO_CACHE)};
+    assert_int_equal(rig_stats().cached, 2u << PAGEBLOCK);
+    assert_int_equal(get_block(EBB_MOVABLE), pfns[1]);
+    /* Slowly, too. */
+    assert_int_equal(rig_alloc(PAGEBLOCK, EBB_MOVABLE, EBB_ALLOC_LOW), pfns[0]);
+    assert_int_equal(rig_stats().cached, 0);
+    put_block(pfns[0]);
+    put_block(pfns[1]);
+    put_block(others[0]);
+    assert_int_equal(ebb_free(zone, others[1], PAGEBLOCK - 1), 0);
+    put_block(others[2]);
+}
+
+static void a_cached_pageblock_cannot_be_freed_again(void **state)
+{
+    ebb_pfn_t pfn = get_block(EBB_MOVABLE);
+    ebb_pfn_t half = rig_alloc(PAGEBLOCK - 1, EBB_MOVABLE, 0);
+
+    (void)state;
+    put_block(pfn);
+    rig_misuse(pfn, PAGEBLOCK, EBB_MISUSE_DOUBLE_FREE);
+    rig_misuse(pfn, PAGEBLOCK - 1, EBB_MISUSE_DOUBLE_FREE);
+    rig_misuse(pfn, 0, EBB_MISUSE_DOUBLE_FREE);
+    rig_misuse(pfn + 1, 0, EBB_MISUSE_DOUBLE_FREE);
+    /* Nor can one be freed that is less. */
+    assert_int_equal(half % (1u << PAGEBLOCK), 0);
+    rig_misuse(half, PAGEBLOCK, EBB_MISUSE_WRONG_ORDER);
+    assert_int_equal(rig_stats().cached, 1u << PAGEBLOCK);
+    rig_check();
+    assert_int_equal(ebb_free(zone, half, PAGEBLOCK - 1), 0);
+}
+
+static void idle_pageblocks_are_drained(void **state)
+{
+    ebb_pfn_t pfn = get_block(EBB_MOVABLE);
+    ebb_pfn_t frame = get();
+
+    (void)state;
+    put_block(pfn);
+    assert_int_equal(ebb_zone_drain_idle(zone), (1u << PAGEBLOCK) + BATCH - 1);
+    put(frame); /* which keeps the frames, not the pageblock */
+    assert_int_equal(ebb_zone_drain_idle(zone), BATCH);
+    assert_int_equal(rig_lookup(pfn).state, EBB_BLOCK_FREE);
+    rig_check();
+
+    put_block(get_block(EBB_MOVABLE));
+    assert_int_equal(ebb_zone_drain_idle(zone), 1u << PAGEBLOCK);
+    put_block(get_block(EBB_MOVABLE)); /* and the other way round */
+    assert_int_equal(ebb_zone_drain_idle(zone), 1u << PAGEBLOCK);
+    assert_int_equal(ebb_zone_drain_idle(zone), 0);
+    assert_int_equal(rig_stats().free, 256);
+    rig_check();
+}
+
+static void isolated_pageblocks_go_past_the_cache(void **state)
+{
+    ebb_pfn_t pfn = get_block(EBB_MOVABLE);
+
+    (void)state;
+    assert_int_equal(ebb_isolate_range(zone, pfn, 1u << PAGEBLOCK), 0);
+    put_block(pfn);
+    assert_int_equal(rig_stats().cached, 0);
+    assert_int_equal(rig_stats().isolated, 1u << PAGEBLOCK);
+    assert_int_equal(ebb_putback_range(zone, pfn, 1u << PAGEBLOCK, EBB_MOVABLE), 0);
+
+    pfn = get_block(EBB_MOVABLE);
+    put_block(pfn);
+    assert_int_equal(ebb_isolate_range(zone, pfn, 1u << PAGEBLOCK), 0); /* empties it */
+    assert_int_equal(rig_stats().cached, 0);
+    assert_int_equal(rig_stats().isolated, 1u << PAGEBLOCK);
+    assert_int_equal(ebb_putback_range(zone, pfn, 1u << PAGEBLOCK, EBB_MOVABLE), 0);
+}
+
+static void the_last_pageblock_is_found_in_a_cache(void **state)
+{
+    ebb_pfn_t pfns[256 >> PAGEBLOCK];
+
+    (void)state;
+    for (unsigned i = 0; i < 256 >> PAGEBLOCK; i++)
+        pfns[i] = get_block(EBB_MOVABLE);
+    put_block(pfns[5]);
+    assert_int_equal(rig_stats().free, 0);
+    assert_int_equal(rig_alloc(PAGEBLOCK, EBB_UNMOVABLE, 0), pfns[5]);
+    for (unsigned i = 0; i < 256 >> PAGEBLOCK; i++)
+        put_block(pfns[i]);
+}
+
+static void expect_violation(const char *what)
+{
+    struct ebb_violation violation = {.what = ""};
+
+    assert_int_equal(ebb_zone_check(zone, EBB_CHECK_FRAMES, &violation), -EBB_EFAULT);
+    assert_int_equal(violation.invariant, 19);
+    assert_string_equal(violation.what, what);
+}
+
+static void a_cache_that_holds_something_else_is_found(void **state)
+{
+    struct ebb_pcp *pcp = &zone->pcps[0];
+    ebb_pfn_t pfn = get_block(EBB_MOVABLE);
+    const ebb_pfn_t others[] = {get_block(EBB_MOVABLE), get_block(EBB_MOVABLE)};
+    const uint32_t index = (uint32_t)(pfn - zone->base);
+
+    (void)state;
+    put_block(pfn);
+    pcp->blocks[0] = index ^ 1u << PAGEBLOCK;
+    expect_violation("a cache holds a pageblock that is not cached");
+    pcp->blocks[0] = UINT32_MAX;
+    expect_violation("a cache holds a pageblock outside the zone");
+    pcp->blocks[0] = index;
+    pcp->n_blocks = 3;
+    expect_violation("a cache holds more than it may");
+    pcp->n_blocks = 0;
+    expect_violation("a cached frame is in no cache, or in two");
+    pcp->n_blocks = 1;
+    rig_check();
+    put_block(others[0]);
+    put_block(others[1]);
+}
+
+/* At most 1/64 of the memory. */
+static void how_many_pageblocks(void **state)
+{
+    static const struct {
+        uint64_t frames;
+        uint16_t cpus;
+        uint8_t asked, blocks;
+    } cases[] = {
+        {(64 << 9) - 1, 1, 0, EBB_PCP_NONE},
+        {64 << 9, 1, 0, 1},
+        {64 << 9, 2, 0, EBB_PCP_NONE},
+        {448 << 9, 3, 0, 2},
+        {1 << 20, 1, 0, 4},
+        {1 << 20, 1, EBB_PCP_NONE, EBB_PCP_NONE},
+        {1 << 20, 1, 3, 3},
+        {4096, 1, 4, 4},
+    };
+
+    (void)state;
+    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const struct ebb_zone_config one = {.base = BASE,
+                                            .frames = cases[i].frames,
+                                            .cpus = cases[i].cpus,
+                                            .pcp_blocks = cases[i].asked};
+
+        rig_done();
+        rig_make(&one, false);
+        assert_int_equal(zone->pcp_blocks, cases[i].blocks);
+        assert_int_equal(zone->pcp_order, cases[i].blocks == EBB_PCP_NONE ? 0xff : 9);
+    }
+}
+
+#define TEST(f)        cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST_BLOCKS(f) cmocka_unit_test_setup_teardown(f, setup_blocks, teardown)
 
 int main(void)
 {
@@ -349,6 +570,14 @@ int main(void)
         TEST(a_refill_counts_refaults),
         TEST(isolated_frames_go_past_the_cache),
         TEST(other_types_give_one_frame_unless_the_pageblock_follows),
+        TEST_BLOCKS(the_cached_pageblock_takes_one_lock),
+        TEST_BLOCKS(a_cache_keeps_a_few_pageblocks),
+        TEST_BLOCKS(a_cached_pageblock_cannot_be_freed_again),
+        TEST_BLOCKS(idle_pageblocks_are_drained),
+        TEST_BLOCKS(isolated_pageblocks_go_past_the_cache),
+        TEST_BLOCKS(the_last_pageblock_is_found_in_a_cache),
+        TEST_BLOCKS(a_cache_that_holds_something_else_is_found),
+        TEST(how_many_pageblocks),
     };
 
     return cmocka_run_group_tests_name("pcp", tests, NULL, NULL);

@@ -64,6 +64,7 @@ static void impossible_configurations_are_refused(void **state)
         {.frames = 1, .pcp_high = EBB_PCP_LIMIT + 1},
         {.frames = 1, .pcp_high = 8, .pcp_batch = 9},
         {.frames = 1, .pcp_batch = 193},
+        {.frames = 1, .pcp_blocks = EBB_PCP_BLOCKS + 1},
         {.frames = 1, .watermark_min = 2, .watermark_low = 1},
         {.frames = 1, .watermark_min = UINT64_MAX},
         {.frames = 1, .watermark_low = ((uint64_t)1 << 32) + 1},
@@ -92,6 +93,7 @@ static void zero_means_default(void **state)
     assert_int_equal(zone->cpus, 1);
     assert_int_equal(zone->pcp_high, 192);
     assert_int_equal(zone->pcp_batch, 64);
+    assert_int_equal(zone->pcp_order, 0xff); /* a pageblock were more than 1/64 of it */
     assert_int_equal(zone->watermark_low, 0);
     assert_int_equal(zone->base, 0);
     assert_int_equal(zone->first, 5);
