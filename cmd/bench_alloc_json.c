@@ -177,6 +177,7 @@ static void judge(struct json_object *verdict, const char *bar, char *what, doub
 {
     struct json_object *json = json_object_new_object();
 
+    value = round(100 * value) / 100; /* what is shown is what counts */
     result_add_text(json, "bar", bar);
     result_add_text(json, "what", what);
     add_number(json, "value", value, 2);

@@ -80,7 +80,10 @@ static void look_for_threads(struct cputime *cputime)
         if (tid <= 0)
             continue;
         thread = find_thread(cputime, tid);
-        thread->vcpu = thread->vcpu || is_vcpu(cputime, tid);
+        if (!thread->vcpu && is_vcpu(cputime, tid)) {
+            thread->vcpu = true;
+            thread->made_ns = thread->ns; /* was told as the others' already */
+        }
     }
     if (dir)
         closedir(dir);
@@ -114,8 +117,13 @@ struct cpu_time cputime_read(struct cputime *cputime)
         cputime->looked_ns = now;
     }
     for (size_t i = 0; i < cputime->n; i++) {
+        const struct cputime_thread *thread = &cputime->threads[i];
+        uint64_t others;
+
         read_thread(&cputime->threads[i]);
-        *(cputime->threads[i].vcpu ? &time.vcpu_ns : &time.other_ns) += cputime->threads[i].ns;
+        others = thread->vcpu ? thread->made_ns : thread->ns;
+        time.other_ns += others;
+        time.vcpu_ns += thread->ns - others;
     }
     return time;
 }

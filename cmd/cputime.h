@@ -20,7 +20,8 @@ struct cputime_thread {
     pid_t tid;
     int fd; /* of its schedstat; -1: it has ended, */
     bool vcpu;
-    uint64_t ns; /* with so much */
+    uint64_t ns;      /* with so much; */
+    uint64_t made_ns; /* as much of it before it was known for a vCPU: not a vCPU's */
 };
 
 struct cputime {
