@@ -699,6 +699,15 @@ def cpu_of_host(result):
     return cpu_after(result, (4,))
 
 
+def cycles_cpu(whose):
+    """Milliseconds per GiB that the guest reported in all; without the guest's CPUs."""
+    def value(result):
+        rows = result["samples"]
+        spent = {"qemu": (rows[-1][4] - rows[0][4]) / 1e6, "ebbd": result["ebbd_cpu_ms"] or 0}
+        return sum(spent[one] for one in whose) / (result["reported_mib"] / 1024)
+    return value
+
+
 def drop_cpu(result):
     """Per GiB."""
     return statistics.median(one["drop_cpu_ms"] for one in result["times"]) / (result["size_mib"] / 1024)
@@ -723,6 +732,7 @@ def h1(data):
     def asked(variant, key, name=None):
         return data.series("H1", "asked", variant, stall(key), name)
     small = data.series("H1", "small_lists", "ebbd", percent_back, "ebb")
+    cycles = data.plan.scale.host_cycles
     bars = [plain("H1", f"{data.plan.scale.host_memhog} freed by a Linux {measures.MAIN_PEER} guest on ebbd: "
                   "share that is back", "%", of("ebbd", percent_back, "ebb"), ">=", 98, less=False),
             plain("H1", "the same, small per-CPU lists in the guest", "%", small, ">=", 98, less=False),
@@ -733,6 +743,13 @@ def h1(data):
                 of("ebbd", cpu_of_host, "ebb"), of("qemu", cpu_of_host, "QEMU's own"), "<=", 1, less=True),
             bar("H2", "the same with the guest's CPUs", "ms",
                 of("ebbd", cpu_after, "ebb"), of("qemu", cpu_after, "QEMU's own"), "<=", 1, less=True),
+            bar("H2", f"CPU time per GiB of ebbd, {cycles} times {data.plan.scale.host_memhog}, by that of QEMU "
+                "with its own balloon, but for the guest's CPUs", "ms",
+                data.series("H1", "cycles", "ebbd", cycles_cpu(["ebbd"]), "ebb"),
+                data.series("H1", "cycles", "qemu", cycles_cpu(["qemu"]), "QEMU's own"), "<=", 1, less=True),
+            bar("H2", "the same of QEMU and ebbd together", "ms",
+                data.series("H1", "cycles", "ebbd", cycles_cpu(["qemu", "ebbd"]), "ebb"),
+                data.series("H1", "cycles", "qemu", cycles_cpu(["qemu"]), "QEMU's own"), "<=", 1, less=True),
             bar("H2", "time in which QEMU's main loop was late to answer, while memory is reported", "ms",
                 asked("ebbd", "stalled_ms", "ebb"), asked("qemu", "stalled_ms", "QEMU's own"),
                 "<=", 1, less=True)]
@@ -752,6 +769,7 @@ def h1(data):
                        table("How QEMU's main loop answers meanwhile, in milliseconds; an answer is late "
                              "after 2 ms", ["", "late, in all", "longest answer", "median"], late)],
             "commands": commands_of(data, "H1", HOSTS + [("ebbd, with questions", "asked", "ebbd"),
+                                                         ("ebbd, many times", "cycles", "ebbd"),
                                                          ("bare", "linux", "drop")])}
 
 

@@ -95,6 +95,7 @@ class Scale:
     host_memhog: str
     host_wait: int
     host_asked: int
+    host_cycles: int
 
 
 FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30,
@@ -102,12 +103,12 @@ FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wa
              linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
              trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20,
-             host_asked=15)
+             host_asked=15, host_cycles=10)
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
               order0_wait=10.5, trace_speed=20, bench=["--quick"], many=["procs"], host_memhog="600M",
-              host_wait=12, host_asked=6)
+              host_wait=12, host_asked=6, host_cycles=2)
 
 
 class Plan:
@@ -261,6 +262,17 @@ class Plan:
         yield self.host(n, "small_lists", "ebbd", hosts["ebbd"], s.host_wait, ["--unasked"], SMALL_LISTS)
         for variant, options in hosts.items():
             yield self.host(n, "asked", variant, options, s.host_asked, [])
+        for variant in ("ebbd", "qemu"):
+            yield self.cycles(n, variant, hosts[variant])
+
+    def cycles(self, n, variant, options):
+        """The reference guest frees its memory again and again and has it reported at once, so that
+        discards are most of what the host does: ten times as much of them as beside a Linux guest."""
+        argv = self.guest("; ".join([f"memhog {self.scale.host_memhog}; idle 1.5"] * self.scale.host_cycles),
+                          "--qemu", "qemu-vhost-user", *options,
+                          settings=["report.pacing=delay", "report.delay_ms=100"])
+        argv[argv.index("anon")] = "memfd"
+        return Run("H1", "cycles", variant, n, argv, 4 + 3.5 * self.scale.host_cycles, vhost_user=True)
 
     def host(self, n, case, variant, options, wait, asked, *words):
         # Huge pages as Debian's kernel has them by default.
