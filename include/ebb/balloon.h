@@ -113,7 +113,7 @@ struct ebb_balloon {
 size_t ebb_balloon_dma_size(void);
 
 /*
- * `balloon`: new, or stopped; no ebb_balloon_irq() on it is under way.
+ * `balloon`: new, or stopped; neither interrupt nor ebb_balloon_work() on it is under way.
  * Reset the device, negotiate features, set up its queues, start it. Reporting
  * is on if balloon->features has EBB_F_PAGE_REPORTING; ebb_balloon_attach() then
  * registers it with an engine.

@@ -30,7 +30,8 @@ struct ebb_transport_ops {
     uint32_t (*config_read32)(struct ebb_transport *t, unsigned offset);
     void (*config_write32)(struct ebb_transport *t, unsigned offset, uint32_t value);
     /* Which causes does the interrupt that arrived have? Acknowledges them.
-     * With MSI-X, where nothing tells, both. */
+     * With MSI-X, where nothing tells: the queues', and the configuration's if that has no
+     * message of its own. */
     unsigned (*irq_causes)(struct ebb_transport *t);
 };
 

@@ -33,10 +33,10 @@ enum ebb_migratetype {
     EBB_MIGRATETYPES = 4,
 };
 
-/* Frames a per-CPU cache can hold of each migratetype, at most. */
+/* Frames a per-CPU cache can hold of each migratetype, and pageblocks, at most. */
 #define EBB_PCP_LIMIT  256u
 #define EBB_PCP_BLOCKS 4u
-#define EBB_PCP_NONE   0xffu
+#define EBB_PCP_NONE   0xffu /* no pageblocks */
 #define EBB_CPU_LIMIT  1024u
 
 /* What free frames hold. */
@@ -67,8 +67,10 @@ struct ebb_zone_config {
     /* Frames moved between cache and free lists at once, 1 to pcp_high. Default 64
      * (or pcp_high if that is less). */
     uint16_t pcp_batch;
-    /* Whole movable pageblocks that a cache keeps besides, at most EBB_PCP_BLOCKS. Default as
-     * many as leave 63 of 64 frames out of all caches; EBB_PCP_NONE: none. */
+    /* Whole movable pageblocks that a cache keeps besides, at most EBB_PCP_BLOCKS, or
+     * EBB_PCP_NONE. Default as many as leave 63 of 64 managed frames out of all caches. Always
+     * none where free pageblocks are filled or shuffled, and while an engine reports the zone
+     * with a threshold or inline, since then no pass would come for them. */
     uint8_t pcp_blocks;
     /* Frames. An allocation that would leave fewer than min free frames (not
      * counting isolated ones, nor those in caches) fails unless it has
@@ -191,7 +193,7 @@ struct ebb_zone {
     uint16_t pcp_high;
     uint16_t pcp_batch;
     uint8_t pcp_blocks;
-    uint8_t pcp_order; /* of these blocks; 0xff: the caches keep none */
+    uint8_t pcp_most; /* atomic: pageblocks in a cache, as things are; written under the lock */
     uint64_t watermark_min;
     uint64_t watermark_low;
     uint8_t plain_orders; /* frees below this order need no filling; 0 if the zone fills */

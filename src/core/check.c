@@ -286,14 +286,14 @@ static bool check_cache(struct walk *walk, const struct ebb_pcp *pcp)
             walk->cached_hash -= hash(index);
         }
     }
-    if (pcp->n_blocks > 0 && (zone->pcp_order == 0xff || pcp->n_blocks > zone->pcp_blocks))
+    if (pcp->n_blocks > EBB_PCP_BLOCKS)
         return broken_count(walk, 19, "a cache holds more than it may");
     for (unsigned i = 0; i < pcp->n_blocks; i++) {
         uint32_t index = pcp->blocks[i];
 
         if (index >= zone->span)
             return broken(walk, 19, 0, "a cache holds a pageblock outside the zone");
-        if (ebb__load_state(zone, index) != ebb__state_word(EBB__CACHED, zone->pcp_order, 0))
+        if (ebb__load_state(zone, index) != ebb__state_word(EBB__CACHED, zone->pageblock_order, 0))
             return broken(walk, 19, index, "a cache holds a pageblock that is not cached");
         walk->cached_hash -= hash(index);
     }
@@ -399,7 +399,7 @@ static bool check_state(struct walk *walk, uint64_t index, uint16_t state)
         (kind == EBB__CACHED || kind == EBB__IN_FLIGHT || kind == EBB__FILLING))
         return broken(walk, 20, index, "a type where none belongs");
     if (ebb__order_of(state) > zone->max_order ||
-        (kind == EBB__CACHED && frames > 1 && ebb__order_of(state) != zone->pcp_order))
+        (kind == EBB__CACHED && frames > 1 && ebb__order_of(state) != zone->pageblock_order))
         return broken(walk, 14, index, "a block has no legal order");
     if ((index & (frames - 1)) || frames > zone->span - index)
         return broken(walk, 14, index, "a block is not aligned, or reaches beyond the span");

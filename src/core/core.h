@@ -292,6 +292,10 @@ static inline uint64_t ebb__unreported(const struct ebb_free_list *list)
  * lock held. */
 uint64_t ebb__drain(struct ebb_zone *zone, bool idle_only, bool *wanted);
 
+/* How many pageblocks the caches may have from now on. To be called when what that follows from
+ * has changed; what they have is for ebb__drain(). Under the zone's lock. */
+void ebb__limit_blocks(struct ebb_zone *zone);
+
 /* ---- report.c, for the free path ---- */
 
 static inline bool ebb__report_requested(const struct ebb_zone *zone)

@@ -104,6 +104,7 @@ int ebb_zone_remove(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
         err = removable(zone, from, to);
     if (!err)
         take_out(zone, from, to);
+    ebb__limit_blocks(zone);
     ebb_port_unlock(&zone->lock);
     return err;
 }
@@ -202,7 +203,7 @@ int ebb_evacuate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
     ebb_port_unlock(&zone->lock);
     if (!isolated)
         return -EBB_EINVAL;
-    ebb__settle_all(zone); /* there may be room in them */
+    ebb_zone_drain(zone); /* there may be room in what it frees and merges */
     for (unsigned n = 0; err == -EBB_EBUSY && n < ATTEMPTS; n++)
         err = evacuate_all(zone, ops, from, to, &wanted);
     if (wanted)

@@ -183,6 +183,26 @@ static unsigned n_blocks(const struct ebb_pcp *pcp)
     return __atomic_load_n(&pcp->n_blocks, __ATOMIC_RELAXED);
 }
 
+static unsigned most_blocks(const struct ebb_zone *zone)
+{
+    return __atomic_load_n(&zone->pcp_most, __ATOMIC_RELAXED);
+}
+
+EBB_RARE void ebb__limit_blocks(struct ebb_zone *zone)
+{
+    /* The screener counts what is on the lists, so nobody would ask for a pass. */
+    const bool unseen = zone->report_min_order <= zone->max_order && !zone->report_caches;
+    uint64_t most = zone->pcp_blocks;
+
+    if (most == EBB_PCP_NONE || unseen || zone->fill_policy != EBB_FILL_NONE ||
+        zone->shuffle_order <= zone->pageblock_order)
+        most = 0;
+    else if (most == 0)
+        most = (zone->managed >> zone->pageblock_order >> 6) / zone->cpus;
+    __atomic_store_n(&zone->pcp_most, (uint8_t)(most < EBB_PCP_BLOCKS ? most : EBB_PCP_BLOCKS),
+                     __ATOMIC_RELAXED);
+}
+
 uint64_t ebb__pcp_alloc_block(struct ebb_zone *zone, unsigned type)
 {
     struct ebb_pcp *pcp = ebb__this_pcp(zone);
@@ -209,11 +229,11 @@ enum ebb__pcp_free ebb__pcp_free_block(struct ebb_zone *zone, uint32_t index, bo
     enum ebb__pcp_free result = EBB__PCP_BYPASS;
     const unsigned order = zone->pageblock_order;
 
-    if (n_blocks(pcp) >= zone->pcp_blocks)
+    if (n_blocks(pcp) >= most_blocks(zone))
         return EBB__PCP_BYPASS;
     ebb_port_lock(&pcp->lock);
-    /* The type under this lock, as in push(). */
-    if (pcp->n_blocks < zone->pcp_blocks && ebb__pageblock_type(zone, index) == EBB_MOVABLE) {
+    /* Limit and type under this lock, as in push(): who changes them drains after that. */
+    if (pcp->n_blocks < most_blocks(zone) && ebb__pageblock_type(zone, index) == EBB_MOVABLE) {
         result = EBB__PCP_REFUSED;
         if (EBB_LIKELY(ebb__release(zone, index, order, ebb__state_word(EBB__CACHED, order, 0)))) {
             pcp->blocks[pcp->n_blocks] = index;

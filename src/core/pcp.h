@@ -134,7 +134,7 @@ ALWAYS_INLINE enum ebb__pcp_free ebb__pcp_push(struct ebb_zone *zone, uint32_t i
  * it, so that it is never refused. *wanted as above. */
 enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool filled, bool *wanted);
 
-/* The same for a whole pageblock. */
+/* ebb__pcp_free() for a whole pageblock. */
 enum ebb__pcp_free ebb__pcp_free_block(struct ebb_zone *zone, uint32_t index, bool *wanted);
 
 /* All locks of a zone, for those who need to see all of it stand still. */

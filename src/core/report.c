@@ -433,7 +433,7 @@ static bool open_zone(struct ebb_report *report)
     /* One frame in an idle cache would keep its whole block from being reported.
      * The request was taken before this: a cache that comes into use again right
      * after it was looked at has to be able to ask. */
-    cached = ebb__drain(zone, true, NULL);
+    cached = ebb__drain(zone, !report->pace.flush, NULL);
     ebb_port_lock(&zone->lock);
     if (cached > 0 && zone->report_caches)
         set_requested(zone, true);
@@ -937,6 +937,7 @@ static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
     /* A pass reports what it finds, so with a threshold only frees may ask; and
      * inline nobody would come when the cache is idle. */
     zone->report_caches = on && zone->report_threshold == 1 && !report->inlined;
+    ebb__limit_blocks(zone);
     set_gate(zone, false);
     set_requested(zone, on);
     zone->tracker_ready = !tracker->attach;
@@ -944,6 +945,8 @@ static void screen_on(struct ebb_report *report, struct ebb_zone *zone)
     loosens = ebb__can_loosen(zone) && (order >= zone->large_order || ebb__paced(report));
     zone->loosens = loosens;
     ebb_port_unlock(&zone->lock);
+    if (!zone->report_caches)
+        (void)ebb__drain(zone, false, NULL);
     if (!loosens)
         ebb__settle_all(zone);
     if (!on || !tracker->attach)
@@ -960,6 +963,7 @@ static void screen_off(struct ebb_zone *zone)
     zone->report_min_order = SCREEN_OFF;
     zone->track_order = SCREEN_OFF;
     zone->report_caches = false;
+    ebb__limit_blocks(zone);
     zone->loosens = ebb__can_loosen(zone);
     set_gate(zone, false);
     set_requested(zone, false);

@@ -48,16 +48,6 @@ static bool fill_possible(const struct ebb_zone_config *config)
     }
 }
 
-static uint8_t default_blocks(const struct ebb_zone_config *config)
-{
-    const uint64_t blocks = config->frames >> (config->pageblock_order & 63) >> 6;
-
-    if (blocks < config->cpus)
-        return EBB_PCP_NONE;
-    return (uint8_t)(blocks < EBB_PCP_BLOCKS * config->cpus ? blocks / config->cpus
-                                                            : EBB_PCP_BLOCKS);
-}
-
 static bool fill_defaults(struct ebb_zone_config *config)
 {
     if (!config->max_order)
@@ -70,8 +60,6 @@ static bool fill_defaults(struct ebb_zone_config *config)
         config->pcp_high = 192;
     if (!config->pcp_batch)
         config->pcp_batch = config->pcp_high < 64 ? config->pcp_high : 64;
-    if (!config->pcp_blocks)
-        config->pcp_blocks = default_blocks(config);
     if (!config->watermark_low)
         config->watermark_low = config->watermark_min;
     if (!config->poison_value)
@@ -159,14 +147,6 @@ size_t ebb_zone_metadata_size(const struct ebb_zone_config *config)
     return measure(config, &geometry) ? (size_t)geometry.size : 0;
 }
 
-static uint8_t pcp_order(const struct ebb_zone_config *config)
-{
-    /* Whose free blocks are to be filled go by the lists. */
-    return config->pcp_blocks != EBB_PCP_NONE && config->fill_policy == EBB_FILL_NONE
-               ? config->pageblock_order
-               : 0xff;
-}
-
 static uint8_t plain_orders(const struct ebb_zone_config *config)
 {
     return config->fill_policy == EBB_FILL_NONE ? (uint8_t)(config->max_order + 1u) : 0;
@@ -193,7 +173,6 @@ EBB_RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *
         .pcp_high = config->pcp_high,
         .pcp_batch = config->pcp_batch,
         .pcp_blocks = config->pcp_blocks,
-        .pcp_order = pcp_order(config),
         .watermark_min = config->watermark_min,
         .watermark_low = config->watermark_low,
         .plain_orders = plain_orders(config),
@@ -345,6 +324,7 @@ int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
         wanted = add_as_they_are(zone, from, to);
     else
         set_aside(zone, from, to);
+    ebb__limit_blocks(zone);
     ebb_port_unlock(&zone->lock);
     if (!as_they_are)
         wanted = add_filled(zone, from, to);
@@ -456,7 +436,7 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
         ;
     else if (order == 0)
         index = ebb__pcp_alloc(zone, (unsigned)type, &flags, &wanted);
-    else if (order == zone->pcp_order)
+    else if (order == zone->pageblock_order)
         index = ebb__pcp_alloc_block(zone, (unsigned)type);
     if (index == EBB__NO_FRAME)
         err = alloc_uncached(zone, order, (unsigned)type, &flags, &index, &wanted);
@@ -479,7 +459,7 @@ __attribute__((noinline)) static int alloc_block(struct ebb_zone *zone, unsigned
     unsigned flags = 0;
     uint32_t index;
 
-    if (order == zone->pcp_order) {
+    if (order == zone->pageblock_order) {
         uint64_t cached = ebb__pcp_alloc_block(zone, (unsigned)type);
 
         if (EBB_LIKELY(cached != EBB__NO_FRAME)) {
@@ -705,7 +685,7 @@ __attribute__((noinline)) static int free_to_lists(struct ebb_zone *zone, uint32
     enum ebb__pcp_free cached = EBB__PCP_BYPASS;
     bool wanted = false;
 
-    if (order == zone->pcp_order)
+    if (order == zone->pageblock_order)
         cached = ebb__pcp_free_block(zone, index, &wanted);
     if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
         return refuse(zone, zone->base + index, order);

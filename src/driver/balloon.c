@@ -224,6 +224,8 @@ static int bring_up(struct ebb_balloon *balloon)
     __atomic_store_n(&balloon->running, 1, __ATOMIC_RELEASE);
     t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER | EBB_STATUS_FEATURES_OK |
                               EBB_STATUS_DRIVER_OK);
+    /* And once more: who looked before that was not told of changes. */
+    __atomic_fetch_or(&balloon->events, EVENT_CONFIG, __ATOMIC_RELEASE);
     return 0;
 }
 

@@ -568,6 +568,49 @@ static void frames_in_caches_do_not_pin_their_blocks(const struct setting *setti
     rig_free(rig);
 }
 
+/* Or, where no pass would come for them, they are not kept there. */
+static void pageblocks_in_caches_are_reported(const struct setting *setting)
+{
+    struct rig *rig = rig_with(setting, &(struct rig_config){.cpus = 4, .pcp_blocks = 2});
+    struct ebb_zone *zone = &rig->zones[0];
+    const bool lazy = !is_all_worker(setting) && !is_budget(setting);
+    ebb_pfn_t pfns[32];
+    unsigned n = 0;
+
+    while (n < 32 && ebb_alloc(zone, zone->pageblock_order, EBB_MOVABLE, 0, &pfns[n]) == 0)
+        n++;
+    assert_true(n > 16);
+    for (unsigned i = 0; i < n; i++) {
+        if (i == 8) { /* it cannot know of the engine before */
+            assert_true(rig_zone_stats(rig, 0).cached > 0);
+            register_and_flush(rig);
+            assert_int_equal(rig_zone_stats(rig, 0).cached, 0);
+        }
+        port_virtual.cpu = i % 4;
+        assert_int_equal(ebb_free(zone, pfns[i], zone->pageblock_order), 0);
+    }
+    assert_int_equal(rig_zone_stats(rig, 0).cached > 0, !lazy);
+    rig_settle(rig);
+    assert_int_equal(rig_zone_stats(rig, 0).cached, 0);
+    if (!lazy)
+        assert_int_equal(rig_zone_stats(rig, 0).reported, all_reported(rig));
+
+    /* Now: whoever uses the caches. */
+    assert_int_equal(ebb_alloc(zone, zone->pageblock_order, EBB_MOVABLE, 0, &pfns[0]), 0);
+    assert_int_equal(ebb_free(zone, pfns[0], zone->pageblock_order), 0);
+    ebb_report_now(&rig->report);
+    (void)rig_run(rig);
+    assert_int_equal(rig_zone_stats(rig, 0).cached, 0);
+    rig_settle(rig);
+
+    rig_unregister(rig);
+    assert_int_equal(ebb_alloc(zone, zone->pageblock_order, EBB_MOVABLE, 0, &pfns[0]), 0);
+    assert_int_equal(ebb_free(zone, pfns[0], zone->pageblock_order), 0);
+    assert_true(rig_zone_stats(rig, 0).cached > 0);
+    ebb_zone_drain(zone);
+    rig_free(rig);
+}
+
 /* So slow that every pass finds what was freed before in a cache that is idle
  * already, and nothing ever overflows or completes a block. */
 static void slow_frees_are_reported_too(const struct setting *setting)
@@ -683,6 +726,7 @@ const struct row rows_pacing[] = {
     {"f45_an_allocation_waits_rather_than_fails", f45_an_allocation_waits_rather_than_fails, NULL},
     {"frames_in_caches_do_not_pin_their_blocks", frames_in_caches_do_not_pin_their_blocks,
      is_all_worker},
+    {"pageblocks_in_caches_are_reported", pageblocks_in_caches_are_reported, NULL},
     {"slow_frees_are_reported_too", slow_frees_are_reported_too, is_all_worker},
     {"a_cache_in_use_is_looked_at_again", a_cache_in_use_is_looked_at_again, is_all_worker},
     {"what_is_split_off_behind_the_pass_is_reported_too",

@@ -181,7 +181,7 @@ static void make_zone(struct rig *rig, unsigned i, const struct rig_config *conf
         .watermark_low = config->watermark_low,
         .pcp_high = (uint16_t)config->pcp_high,
         .pcp_batch = (uint16_t)config->pcp_batch,
-        .pcp_blocks = EBB_PCP_NONE, /* what is freed is on a list at once; tests/prop has them */
+        .pcp_blocks = (uint8_t)(config->pcp_blocks ? config->pcp_blocks : EBB_PCP_NONE),
         .shuffle_order = (uint8_t)config->shuffle_order,
     };
 

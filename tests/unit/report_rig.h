@@ -76,6 +76,7 @@ struct rig_config {
     bool hole;                    /* leave the first 2^MAX_ORDER frames out for now */
     unsigned cpus;                /* 1 */
     unsigned pcp_high, pcp_batch; /* the zone's defaults */
+    unsigned pcp_blocks;          /* none: what is freed is on a list at once */
     unsigned shuffle_order;       /* EBB_REPORT_ORDER(n) */
     uint64_t watermark_min, watermark_low;
     unsigned capacity;  /* of the device: 16, as many as the default zone has blocks */

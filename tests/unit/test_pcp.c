@@ -2,6 +2,8 @@
 /* Per-CPU caches (pcp.c). */
 #include "zone_rig.h"
 
+#include <ebb/range.h>
+
 #define BASE  0x1000u
 #define HIGH  24u
 #define BATCH 8u
@@ -483,6 +485,39 @@ static void the_last_pageblock_is_found_in_a_cache(void **state)
         put_block(pfns[i]);
 }
 
+static int moved(void *ctx, ebb_pfn_t from, ebb_pfn_t to, unsigned order)
+{
+    ebb_pfn_t *pfn = ctx;
+
+    assert_int_equal(from, *pfn);
+    assert_int_equal(order, PAGEBLOCK);
+    *pfn = to;
+    return 0;
+}
+
+static void a_range_is_evacuated_to_what_a_cache_has(void **state)
+{
+    ebb_pfn_t pfns[256 >> PAGEBLOCK];
+    const struct ebb_migrate_ops ops = {.migrate = moved, .ctx = &pfns[0]};
+    ebb_pfn_t range, room;
+
+    (void)state;
+    for (unsigned i = 0; i < 256 >> PAGEBLOCK; i++)
+        pfns[i] = get_block(EBB_MOVABLE);
+    range = pfns[0];
+    room = pfns[5];
+    assert_int_equal(ebb_isolate_range(zone, range, 1u << PAGEBLOCK), 0);
+    put_block(room);
+    assert_int_equal(rig_stats().free, 0);
+    assert_int_equal(ebb_evacuate_range(zone, range, 1u << PAGEBLOCK, &ops), 0);
+    assert_int_equal(pfns[0], room);
+    assert_int_equal(ebb_putback_range(zone, range, 1u << PAGEBLOCK, EBB_MOVABLE), 0);
+    for (unsigned i = 0; i < 256 >> PAGEBLOCK; i++) {
+        if (i != 5)
+            put_block(pfns[i]);
+    }
+}
+
 static void expect_violation(const char *what)
 {
     struct ebb_violation violation = {.what = ""};
@@ -496,56 +531,62 @@ static void a_cache_that_holds_something_else_is_found(void **state)
 {
     struct ebb_pcp *pcp = &zone->pcps[0];
     ebb_pfn_t pfn = get_block(EBB_MOVABLE);
-    const ebb_pfn_t others[] = {get_block(EBB_MOVABLE), get_block(EBB_MOVABLE)};
+    ebb_pfn_t others[EBB_PCP_BLOCKS];
     const uint32_t index = (uint32_t)(pfn - zone->base);
 
     (void)state;
+    for (unsigned i = 0; i < EBB_PCP_BLOCKS; i++)
+        others[i] = get_block(EBB_MOVABLE);
     put_block(pfn);
     pcp->blocks[0] = index ^ 1u << PAGEBLOCK;
     expect_violation("a cache holds a pageblock that is not cached");
     pcp->blocks[0] = UINT32_MAX;
     expect_violation("a cache holds a pageblock outside the zone");
     pcp->blocks[0] = index;
-    pcp->n_blocks = 3;
+    pcp->n_blocks = EBB_PCP_BLOCKS + 1;
     expect_violation("a cache holds more than it may");
     pcp->n_blocks = 0;
     expect_violation("a cached frame is in no cache, or in two");
     pcp->n_blocks = 1;
     rig_check();
-    put_block(others[0]);
-    put_block(others[1]);
+    for (unsigned i = 0; i < EBB_PCP_BLOCKS; i++)
+        put_block(others[i]);
 }
 
-/* At most 1/64 of the memory. */
+/* At most 1/64 of the managed memory; none where nothing may be guessed, or is filled. */
 static void how_many_pageblocks(void **state)
 {
     static const struct {
-        uint64_t frames;
-        uint16_t cpus;
-        uint8_t asked, blocks;
+        uint64_t add;
+        struct ebb_zone_config config;
+        unsigned most;
     } cases[] = {
-        {(64 << 9) - 1, 1, 0, EBB_PCP_NONE},
-        {64 << 9, 1, 0, 1},
-        {64 << 9, 2, 0, EBB_PCP_NONE},
-        {448 << 9, 3, 0, 2},
-        {1 << 20, 1, 0, 4},
-        {1 << 20, 1, EBB_PCP_NONE, EBB_PCP_NONE},
-        {1 << 20, 1, 3, 3},
-        {4096, 1, 4, 4},
+        {(64 << 9) - 1, {.cpus = 1}, 0},
+        {64 << 9, {.cpus = 1}, 1},
+        {64 << 9, {.cpus = 2}, 0},
+        {448 << 9, {.cpus = 3}, 2},
+        {1 << 20, {.cpus = 1}, EBB_PCP_BLOCKS},
+        {1 << 20, {.pcp_blocks = EBB_PCP_NONE}, 0},
+        {1 << 20, {.pcp_blocks = 3}, 3},
+        {4096, {.pcp_blocks = 4}, 4},
+        {1 << 20, {.shuffle_order = EBB_REPORT_ORDER(9)}, 0},
+        {1 << 20, {.shuffle_order = EBB_REPORT_ORDER(10)}, EBB_PCP_BLOCKS},
     };
 
     (void)state;
     for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        const struct ebb_zone_config one = {.base = BASE,
-                                            .frames = cases[i].frames,
-                                            .cpus = cases[i].cpus,
-                                            .pcp_blocks = cases[i].asked};
+        struct ebb_zone_config one = cases[i].config;
 
+        one.frames = 1 << 20;
         rig_done();
         rig_make(&one, false);
-        assert_int_equal(zone->pcp_blocks, cases[i].blocks);
-        assert_int_equal(zone->pcp_order, cases[i].blocks == EBB_PCP_NONE ? 0xff : 9);
+        assert_int_equal(ebb_zone_add(zone, 0, cases[i].add), 0);
+        assert_int_equal(zone->pcp_most, cases[i].most);
     }
+    assert_int_equal(ebb_isolate_range(zone, 0, 1 << 20), 0);
+    assert_int_equal(ebb_zone_remove(zone, 0, (1 << 20) - 512), 0);
+    assert_int_equal(zone->pcp_most, 0);
+    assert_int_equal(ebb_putback_range(zone, (1 << 20) - 512, 512, EBB_MOVABLE), 0);
 }
 
 #define TEST(f)        cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -576,6 +617,7 @@ int main(void)
         TEST_BLOCKS(idle_pageblocks_are_drained),
         TEST_BLOCKS(isolated_pageblocks_go_past_the_cache),
         TEST_BLOCKS(the_last_pageblock_is_found_in_a_cache),
+        TEST_BLOCKS(a_range_is_evacuated_to_what_a_cache_has),
         TEST_BLOCKS(a_cache_that_holds_something_else_is_found),
         TEST(how_many_pageblocks),
     };

@@ -93,7 +93,6 @@ static void zero_means_default(void **state)
     assert_int_equal(zone->cpus, 1);
     assert_int_equal(zone->pcp_high, 192);
     assert_int_equal(zone->pcp_batch, 64);
-    assert_int_equal(zone->pcp_order, 0xff); /* a pageblock were more than 1/64 of it */
     assert_int_equal(zone->watermark_low, 0);
     assert_int_equal(zone->base, 0);
     assert_int_equal(zone->first, 5);
