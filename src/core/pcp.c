@@ -177,7 +177,7 @@ static void set_n_blocks(struct ebb_pcp *pcp, unsigned n)
     __atomic_store_n(&pcp->n_blocks, (uint16_t)n, __ATOMIC_RELAXED);
 }
 
-/* As the lock is taken only if there may be something to do, so that others do not pay for it. */
+/* Read without the lock first, which is taken only if there may be something to do. */
 static unsigned n_blocks(const struct ebb_pcp *pcp)
 {
     return __atomic_load_n(&pcp->n_blocks, __ATOMIC_RELAXED);

@@ -432,12 +432,12 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
                      !flags_valid(zone, flags)))
         return -EBB_EINVAL;
 
-    if (flags & EBB_ALLOC_NO_CACHE)
-        ;
-    else if (order == 0)
-        index = ebb__pcp_alloc(zone, (unsigned)type, &flags, &wanted);
-    else if (order == zone->pageblock_order)
-        index = ebb__pcp_alloc_block(zone, (unsigned)type);
+    if (!(flags & EBB_ALLOC_NO_CACHE)) {
+        if (order == 0)
+            index = ebb__pcp_alloc(zone, (unsigned)type, &flags, &wanted);
+        else if (order == zone->pageblock_order)
+            index = ebb__pcp_alloc_block(zone, (unsigned)type);
+    }
     if (index == EBB__NO_FRAME)
         err = alloc_uncached(zone, order, (unsigned)type, &flags, &index, &wanted);
     if (EBB_UNLIKELY(wanted))
