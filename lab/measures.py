@@ -267,7 +267,7 @@ class Plan:
 
     def cycles(self, n, variant, options):
         """The reference guest frees its memory again and again and has it reported at once, so that
-        discards are most of what the host does: ten times as much of them as beside a Linux guest."""
+        discards are most of what the host does."""
         argv = self.guest("; ".join([f"memhog {self.scale.host_memhog}; idle 1.5"] * self.scale.host_cycles),
                           "--qemu", "qemu-vhost-user", *options,
                           settings=["report.pacing=delay", "report.delay_ms=100"])

@@ -407,7 +407,8 @@ uint64_t ebb_report_run(struct ebb_report *report);
  */
 void ebb_report_complete(struct ebb_report *report, int status);
 
-/* Ask for a pass over all zones right away, without the delay, which empties all caches. */
+/* Ask for a pass over all zones right away, without the delay. It empties all
+ * per-CPU caches, in use or not. */
 void ebb_report_now(struct ebb_report *report);
 
 /* The phase, for tests and tools. */

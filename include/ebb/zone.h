@@ -221,8 +221,8 @@ struct ebb_zone {
     void *clear_ctx;
     uint16_t node;
 
-    /* All above is constant, and read by every CPU on the cached path; what is below
-     * is on other cache lines, wherever the zone begins. */
+    /* All above is constant (pcp_most nearly), and read by every CPU on the cached path; what is
+     * below is on other cache lines, wherever the zone begins. */
     uint8_t apart[64];
     struct ebb_lock lock;
 

@@ -648,6 +648,8 @@ ALWAYS_INLINE int free_block(struct ebb_zone *zone, uint64_t index, unsigned ord
 
     if (order == 0)
         cached = ebb__pcp_free(zone, (uint32_t)index, filled, &wanted);
+    else if (order == zone->pageblock_order)
+        cached = ebb__pcp_free_block(zone, (uint32_t)index, &wanted); /* never, where it fills */
     if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
         return refuse(zone, zone->base + index, order);
     if (cached == EBB__PCP_BYPASS &&
@@ -673,27 +675,11 @@ __attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pf
     return free_block(zone, index, order, true);
 }
 
-/* The cache has to be looked at, or its pageblock is isolated. */
-__attribute__((noinline)) static int free_frame(struct ebb_zone *zone, uint32_t index)
+/* A block, or a frame whose cache has to be looked at, or whose pageblock is isolated. */
+__attribute__((noinline)) static int free_slow(struct ebb_zone *zone, uint32_t index,
+                                               unsigned order)
 {
-    return free_block(zone, index, 0, false);
-}
-
-__attribute__((noinline)) static int free_to_lists(struct ebb_zone *zone, uint32_t index,
-                                                   unsigned order)
-{
-    enum ebb__pcp_free cached = EBB__PCP_BYPASS;
-    bool wanted = false;
-
-    if (order == zone->pageblock_order)
-        cached = ebb__pcp_free_block(zone, index, &wanted);
-    if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
-        return refuse(zone, zone->base + index, order);
-    if (cached == EBB__PCP_BYPASS && EBB_UNLIKELY(give_back(zone, index, order, false, &wanted)))
-        return refuse(zone, zone->base + index, order);
-    if (EBB_UNLIKELY(wanted))
-        ebb__report_request(zone);
-    return 0;
+    return free_block(zone, index, order, false);
 }
 
 int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
@@ -706,13 +692,13 @@ int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
     if (EBB_UNLIKELY(index >= zone->span || order >= zone->plain_orders))
         return fill_and_free(zone, pfn, order);
     if (order > 0)
-        return free_to_lists(zone, (uint32_t)index, order);
+        return free_slow(zone, (uint32_t)index, order);
     freed = ebb__pcp_push(zone, (uint32_t)index);
     if (EBB_LIKELY(freed == EBB__PCP_FREED))
         return 0;
     if (freed == EBB__PCP_REFUSED)
         return refuse(zone, pfn, order);
-    return free_frame(zone, (uint32_t)index);
+    return free_slow(zone, (uint32_t)index, 0);
 }
 
 /* ---- isolating ranges ---- */

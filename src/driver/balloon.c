@@ -220,11 +220,10 @@ static int bring_up(struct ebb_balloon *balloon)
     /* A balloon that an earlier driver left behind is empty now. */
     t->ops->config_write32(t, EBB_BALLOON_CFG_ACTUAL, 0);
     /* The first interrupt may come before set_status() returns. */
-    balloon->events = EVENT_CONFIG;
     __atomic_store_n(&balloon->running, 1, __ATOMIC_RELEASE);
     t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER | EBB_STATUS_FEATURES_OK |
                               EBB_STATUS_DRIVER_OK);
-    /* And once more: who looked before that was not told of changes. */
+    /* Not before: of changes until then the device need not tell. */
     __atomic_fetch_or(&balloon->events, EVENT_CONFIG, __ATOMIC_RELEASE);
     return 0;
 }

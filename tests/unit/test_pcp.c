@@ -329,6 +329,7 @@ static void other_types_give_one_frame_unless_the_pageblock_follows(void **state
             put(BASE + i);
     }
 }
+
 /* ---- pageblocks ---- */
 
 #define PAGEBLOCK 5u
@@ -553,6 +554,13 @@ static void a_cache_that_holds_something_else_is_found(void **state)
         put_block(others[i]);
 }
 
+static void no_clearing(void *ctx, ebb_pfn_t pfn, uint64_t frames)
+{
+    (void)ctx;
+    (void)pfn;
+    (void)frames;
+}
+
 /* At most 1/64 of the managed memory; none where nothing may be guessed, or is filled. */
 static void how_many_pageblocks(void **state)
 {
@@ -569,6 +577,7 @@ static void how_many_pageblocks(void **state)
         {1 << 20, {.pcp_blocks = EBB_PCP_NONE}, 0},
         {1 << 20, {.pcp_blocks = 3}, 3},
         {4096, {.pcp_blocks = 4}, 4},
+        {1 << 20, {.fill_policy = EBB_FILL_ZERO, .clear = no_clearing}, 0},
         {1 << 20, {.shuffle_order = EBB_REPORT_ORDER(9)}, 0},
         {1 << 20, {.shuffle_order = EBB_REPORT_ORDER(10)}, EBB_PCP_BLOCKS},
     };
