@@ -394,6 +394,44 @@ unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, 
     return merge_and_link(zone, index, order, reported, where);
 }
 
+EBB_RARE uint64_t ebb__add_row(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    const unsigned order = zone->max_order;
+    const unsigned shift = zone->large_order;
+    const uint64_t size = (uint64_t)1 << order;
+    const uint64_t n_types = size >> zone->pageblock_order;
+    const uint8_t *types = &zone->pageblocks[(from >> zone->pageblock_order) - n_types];
+    struct ebb_link *last = &zone->large_links[(from - size) >> shift];
+    const uint16_t state = ebb__load_state(zone, (uint32_t)(from - size));
+    const uint64_t first = from;
+
+    if (order < shift || order >= zone->track_order || *types == EBB_ISOLATE ||
+        state != ebb__state_word(EBB__FREE, order, *types))
+        return from;
+    uint32_t after = last->next;
+
+    /* As long as the types are those of the block before: what held for it holds for the next. */
+    for (; to - from >= size && !__builtin_memcmp(types, types + n_types, n_types) &&
+           !zone->large_marks[from >> shift];
+         from += size) {
+        struct ebb_link *link = &zone->large_links[from >> shift];
+
+        ebb__store_state(zone, (uint32_t)from, state);
+        zone->present[from >> order] = (uint32_t)size;
+        last->next = (uint32_t)from;
+        link->prev = (uint32_t)(from - size);
+        last = link;
+        types += n_types;
+    }
+    last->next = after;
+    zone->large_links[after >> shift].prev = (uint32_t)(from - size);
+    zone->lists[order][*types].blocks += (from - first) >> order;
+    zone->managed += from - first;
+    zone->free += from - first;
+    zone->large_unreported += from - first;
+    return from;
+}
+
 unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
 {
     unsigned type = ebb__pageblock_type(zone, index);

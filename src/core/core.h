@@ -177,6 +177,11 @@ unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, 
 /* The same for an unreported block, to the head. */
 unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order);
 
+/* The blocks of the largest order in [from, to) that follow one which was just added, and are
+ * nobody's: add them to the zone and to the cold end of the list like that one, up to one about
+ * which there is more to do. Returns where that is, or less than such a block is left. */
+uint64_t ebb__add_row(struct ebb_zone *zone, uint64_t from, uint64_t to);
+
 /* Take one block of 2^order frames off the lists, splitting as needed, by type
  * with fallback. The block's state becomes EBB__NONE, with EBB__REPORTED if it reads as
  * zero (zone->marks_zero), and the caller sets it. False: there is none. */

@@ -242,18 +242,8 @@ static void admit(struct ebb_zone *zone, uint64_t index, unsigned order)
     zone->managed += (uint64_t)1 << order;
 }
 
-/* Free a block that was admitted: at the tail, so that low frames are allocated
- * first. Returns whether a pass is wanted. */
-static bool free_admitted(struct ebb_zone *zone, uint64_t index, unsigned order)
-{
-    unsigned merged = ebb__free_block(zone, (uint32_t)index, order, false, EBB__COLD);
-
-    return ebb__report_screen(zone, merged);
-}
-
-/* Largest blocks. */
-#define AHEAD 8u
-
+/* Blocks go to the tail, so that low frames are allocated first. Returns whether a pass is wanted.
+ */
 static bool add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
 {
     bool wanted = false;
@@ -261,14 +251,14 @@ static bool add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
     while (from < to) {
         unsigned order = ebb__largest_order(zone, from, to);
 
-        uint64_t ahead = from + ((uint64_t)AHEAD << zone->max_order);
-
-        /* States of largest blocks lie pages apart. */
-        __builtin_prefetch(&zone->state[ahead < to ? ahead : from], 1);
         admit(zone, from, order);
-        if (free_admitted(zone, from, order))
-            wanted = true;
+        unsigned merged = ebb__free_block(zone, (uint32_t)from, order, false, EBB__COLD);
+
         from += (uint64_t)1 << order;
+        if (order == zone->max_order)
+            from = ebb__add_row(zone, from, to); /* most of what there is, at boot */
+        if (ebb__report_screen(zone, merged))
+            wanted = true;
     }
     return wanted;
 }
@@ -295,7 +285,8 @@ static bool add_filled(struct ebb_zone *zone, uint64_t from, uint64_t to)
 
         ebb__fill(zone, (uint32_t)from, order);
         ebb_port_lock(&zone->lock);
-        if (free_admitted(zone, from, order))
+        if (ebb__report_screen(zone,
+                               ebb__free_block(zone, (uint32_t)from, order, false, EBB__COLD)))
             wanted = true;
         ebb_port_unlock(&zone->lock);
         from += (uint64_t)1 << order;
@@ -314,8 +305,9 @@ int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
         return -EBB_EINVAL;
 
     ebb_port_lock(&zone->lock);
-    for (uint64_t at = from; at < to; at = next_largest(zone, at, to)) {
-        if (any_managed(zone, at, next_largest(zone, at, to))) {
+    for (uint64_t at = from, next; at < to; at = next) {
+        next = next_largest(zone, at, to);
+        if (any_managed(zone, at, next)) {
             ebb_port_unlock(&zone->lock);
             return -EBB_EEXIST;
         }

@@ -165,6 +165,73 @@ static void frames_are_added_once_and_inside(void **state)
     assert_int_equal(rig_stats().lists[4][EBB_MOVABLE].blocks, 2); /* merged */
 }
 
+/* Isolated, also by halves, and of another type, before there is any frame. */
+static void prepare_pageblocks(void)
+{
+    assert_int_equal(ebb_isolate_range(zone, BASE + 4 * 16, 16), 0);
+    assert_int_equal(ebb_isolate_range(zone, BASE + 5 * 16, 32), 0);
+    assert_int_equal(ebb_isolate_range(zone, BASE + 8 * 16 + 8, 8), 0);
+    assert_int_equal(ebb_isolate_range(zone, BASE + 10 * 16, 32), 0);
+    assert_int_equal(ebb_putback_range(zone, BASE + 10 * 16, 32, EBB_UNMOVABLE), 0);
+}
+
+/* All that can be had, in order. */
+static unsigned take_all(ebb_pfn_t *taken, unsigned most)
+{
+    unsigned n = 0;
+
+    while (n < most && ebb_alloc(zone, 3, EBB_MOVABLE, 0, &taken[n]) == 0)
+        n++;
+    return n;
+}
+
+static void added_at_once_is_as_one_by_one(void **state)
+{
+    static const struct ebb_zone_config config = {
+        .base = BASE, .frames = 16 * 16 + 5, .max_order = 4, .pageblock_order = 3};
+    struct ebb_zone_stats stats[2];
+    ebb_pfn_t taken[2][40];
+    unsigned n[2];
+
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        rig_done();
+        rig_make(&config, false);
+        prepare_pageblocks();
+        for (uint64_t at = 0; at < config.frames; at += i == 0 ? config.frames : 16)
+            assert_int_equal(
+                ebb_zone_add(zone, BASE + at, i == 0 || at == 256 ? config.frames - at : 16), 0);
+        rig_check();
+        stats[i] = rig_stats();
+        n[i] = take_all(taken[i], 40);
+        for (unsigned k = 0; k < n[i]; k++)
+            release(taken[i][k], 3);
+    }
+    assert_int_equal(stats[0].free, config.frames);
+    assert_int_equal(stats[0].isolated, 16 + 32 + 8);
+    assert_memory_equal(&stats[0], &stats[1], sizeof(stats[0]));
+    assert_int_equal(n[0], n[1]);
+    assert_memory_equal(taken[0], taken[1], n[0] * sizeof(taken[0][0]));
+}
+
+static void what_is_added_at_once_is_counted_for_a_pass(void **state)
+{
+    static struct ebb_report nobody; /* an engine that has no device, and does nothing */
+
+    (void)state;
+    rig_done();
+    rig_make(&small, false);
+    zone->report = &nobody;
+    zone->report_order = zone->report_min_order = 4;
+    zone->report_threshold = 3;
+    assert_int_equal(ebb_zone_add(zone, BASE, 16), 0);
+    assert_int_equal(zone->report_requested, 0);
+    assert_int_equal(ebb_zone_add(zone, BASE + 16, 32), 0);
+    assert_int_equal(zone->report_requested, 1);
+    zone->report_order = zone->report_min_order = 0xff;
+    zone->report = NULL;
+}
+
 static void frames_in_use_cannot_be_added_again(void **state)
 {
     (void)state;
@@ -725,6 +792,8 @@ int main(void)
         TEST(zero_means_default),
         TEST(metadata_is_at_most_16_bytes_a_frame),
         TEST(frames_are_added_once_and_inside),
+        TEST(added_at_once_is_as_one_by_one),
+        TEST(what_is_added_at_once_is_counted_for_a_pass),
         TEST(frames_in_use_cannot_be_added_again),
         TEST(bad_arguments_of_alloc),
         TEST(every_frame_can_be_allocated_once),
