@@ -4,7 +4,10 @@
 #include "cmd.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,9 +15,9 @@
 
 #define LOOK_NS (50 * CMD_MS)
 
-void cputime_init(struct cputime *cputime, pid_t pid)
+void cputime_init(struct cputime *cputime, pid_t pid, bool pin)
 {
-    *cputime = (struct cputime){.pid = pid};
+    *cputime = (struct cputime){.pid = pid, .pin = pin};
 }
 
 void cputime_close(struct cputime *cputime)
@@ -35,18 +38,39 @@ static int open_file(const struct cputime *cputime, pid_t tid, const char *name)
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* QEMU calls them "CPU 0/TCG", "CPU 1/KVM", or "ALL CPUs/TCG" if they share one. */
-static bool is_vcpu(const struct cputime *cputime, pid_t tid)
+/* The number of the guest's CPU that a thread is, or -1. QEMU calls them "CPU 0/TCG", "CPU 1/KVM",
+ * or "ALL CPUs/TCG" if they share one. */
+static int vcpu_number(const struct cputime *cputime, pid_t tid)
 {
     char name[32] = "";
     int fd = open_file(cputime, tid, "comm");
 
     if (fd < 0)
-        return false;
+        return -1;
     if (read(fd, name, sizeof(name) - 1) < 0)
         name[0] = '\0';
     close(fd);
-    return strncmp(name, "CPU ", 4) == 0 || strncmp(name, "ALL CPUs", 8) == 0;
+    if (strncmp(name, "CPU ", 4) == 0)
+        return (int)strtoul(name + 4, NULL, 10) & INT_MAX;
+    return strncmp(name, "ALL CPUs", 8) == 0 ? 0 : -1;
+}
+
+/* The n-th CPU, counted round, of those that this process may use. */
+static void pin(pid_t tid, int n)
+{
+    cpu_set_t allowed, one;
+    size_t cpu = 0;
+
+    CPU_ZERO(&one);
+    if (sched_getaffinity(0, sizeof(allowed), &allowed) == 0) {
+        for (int left = n % CPU_COUNT(&allowed); !CPU_ISSET(cpu, &allowed) || left-- > 0;)
+            cpu++;
+        CPU_SET(cpu, &one);
+        if (sched_setaffinity(tid, sizeof(one), &one) == 0)
+            return;
+    }
+    if (errno != ESRCH) /* it has ended */
+        cmd_error("WARNING: the guest's CPU %d is not pinned: %s", n, strerror(errno));
 }
 
 static struct cputime_thread *find_thread(struct cputime *cputime, pid_t tid)
@@ -80,10 +104,14 @@ static void look_for_threads(struct cputime *cputime)
         if (tid <= 0)
             continue;
         thread = find_thread(cputime, tid);
-        if (!thread->vcpu && is_vcpu(cputime, tid)) {
-            thread->vcpu = true;
-            thread->made_ns = thread->ns; /* was told as the others' already */
-        }
+        int number = thread->vcpu ? -1 : vcpu_number(cputime, tid);
+
+        if (number < 0)
+            continue;
+        thread->vcpu = true;
+        thread->made_ns = thread->ns; /* was told as the others' already */
+        if (cputime->pin)
+            pin(tid, number);
     }
     if (dir)
         closedir(dir);

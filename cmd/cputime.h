@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * How long the threads of a VMM have run so far: those that are the guest's CPUs,
- * by their names, and all others (devices, the main loop: the host's own work).
+ * by their names, and all others (devices, the main loop: the host's own work). Where these are
+ * known by sight they can be pinned as well.
  */
 #ifndef CPUTIME_H
 #define CPUTIME_H
@@ -26,12 +27,13 @@ struct cputime_thread {
 
 struct cputime {
     pid_t pid;
+    bool pin; /* the guest's CPUs, each to one of those that this process may use, in turn */
     struct cputime_thread *threads;
     size_t n;
     uint64_t looked_ns; /* when new threads were last looked for */
 };
 
-void cputime_init(struct cputime *cputime, pid_t pid);
+void cputime_init(struct cputime *cputime, pid_t pid, bool pin);
 
 /* A thread that runs right now is known as of its last tick, a few milliseconds. */
 struct cpu_time cputime_read(struct cputime *cputime);

@@ -181,6 +181,7 @@ static void add_guest(struct json_object *json, const struct run_options *option
                                : NULL);
     result_add(json, "append", options->append ? json_object_new_string(options->append) : NULL);
     result_add(json, "icount", json_object_new_boolean(options->icount));
+    result_add(json, "pin", json_object_new_boolean(options->pin));
 }
 
 struct json_object *result_json(const struct run *run, const struct record_result *result)

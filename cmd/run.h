@@ -35,6 +35,7 @@ struct run_options {
     bool linux_guest;  /* instead: the one of lab/linux, */
     const char *kernel, *initrd, *append; /* its files, and words for its kernel or NULL */
     bool icount;                          /* guest time is counted in instructions */
+    bool pin;                             /* each of the guest's CPUs to one of the host's */
     const char *json, *plot;
     const char *settings[RUN_SETTINGS]; /* KEY=VALUE */
     size_t n_settings;

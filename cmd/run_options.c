@@ -45,6 +45,7 @@ enum key {
     KEY_INITRD,
     KEY_APPEND,
     KEY_ICOUNT,
+    KEY_PIN,
     KEY_HOST,
 };
 
@@ -86,6 +87,10 @@ static const struct argp_option argp_options[] = {
     {"icount", KEY_ICOUNT, NULL, 0,
      "Count instructions: each takes one nanosecond of the guest's time, whose CPUs take turns (to "
      "count those of one task, give it --cpus 1). TCG only",
+     2},
+    {"pin", KEY_PIN, NULL, 0,
+     "Pin each of the guest's CPUs to one of the host's, in turn, so that two runs side by side "
+     "share each of them evenly",
      2},
     {"timeout", KEY_TIMEOUT, "SECONDS", 0,
      "Kill a guest that is silent for so long (default 30; 120 with --icount, which is slow)", 2},
@@ -297,6 +302,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_ICOUNT:
         options->icount = true;
+        return 0;
+    case KEY_PIN:
+        options->pin = true;
         return 0;
     case KEY_TIMEOUT:
         options->timeout = args_count(state, "timeout", arg, 1, 86400);

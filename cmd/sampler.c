@@ -56,16 +56,16 @@ static void *sampler_main(void *arg)
     return NULL;
 }
 
-int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enum backing backing,
-                  uint64_t bytes)
+int sampler_start(struct sampler *sampler, struct record *record, pid_t pid,
+                  const struct run_options *options)
 {
     pthread_condattr_t attr;
     int error;
 
     /* Quickly until somebody tells of something: the guest boots. */
     *sampler = (struct sampler){.record = record, .quick_until = UINT64_MAX};
-    residency_init(&sampler->residency, pid, backing, bytes);
-    cputime_init(&sampler->cputime, pid);
+    residency_init(&sampler->residency, pid, options->backing, options->memory);
+    cputime_init(&sampler->cputime, pid, options->pin);
     pthread_mutex_init(&sampler->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);

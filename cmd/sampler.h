@@ -8,6 +8,7 @@
 
 #include "record.h"
 #include "residency.h"
+#include "run.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -32,8 +33,8 @@ struct sampler {
 };
 
 /* 0 or a negated errno. */
-int sampler_start(struct sampler *sampler, struct record *record, pid_t pid, enum backing backing,
-                  uint64_t bytes);
+int sampler_start(struct sampler *sampler, struct record *record, pid_t pid,
+                  const struct run_options *options);
 /* The guest tells something: take a sample right now. */
 enum sampler_occasion {
     SAMPLER_NOTE,

@@ -122,8 +122,7 @@ static bool start(struct session *session)
     session->parser.limit_kib = run->options->memory / 1024;
     if (!start_qemu(session))
         return false;
-    error = sampler_start(&session->sampler, &run->record, session->pid, run->options->backing,
-                          run->options->memory);
+    error = sampler_start(&session->sampler, &run->record, session->pid, run->options);
     session->sampling = error == 0;
     if (error)
         cmd_error("cannot start a thread: %s", strerror(-error));

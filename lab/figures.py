@@ -852,6 +852,9 @@ def pictures(data):
                               for name, variant in FRAGMENTS}}
 
 
+PICTURES_OF = {"residency": "P1", "cycle": "P2", "throughput": "P2", "fragmentation": "P6"}
+
+
 # ---- the machine, and all of it ----
 
 def cpu_model():
@@ -894,33 +897,54 @@ def machine(data):
                    if isinstance(result, dict) and result.get("qemu_version")})
     if not qemu and shutil.which("qemu-system-x86_64"):
         qemu = re.findall(r"version (\S+)", output_of("qemu-system-x86_64", "--version"))[:1]
-    started = sorted(record["started"] for record in records)
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     kernels = {v: linux_version(os.path.join(data.plan.linux, f"vmlinuz-{v}"))
                for v in (measures.MAIN_PEER, measures.OLD_PEER)}
     return {"cpu": cpu_model(), "cpus": os.cpu_count(), "memory_mib": pages >> 20,
             "kernel": f"{platform.system()} {platform.release()}", "qemu": ", ".join(qemu),
             "linux_guests": {v: found for v, found in kernels.items() if found},
-            "transparent_huge_pages": thp_mode(), "commit": output_of("git", "rev-parse", "--short",
-                                                                      "HEAD"),
-            "first_run": started[0] if started else None,
-            "last_run": started[-1] if started else None}
+            "transparent_huge_pages": thp_mode()}
 
 
-def disturbance(records):
-    others = [record["others"] for record in records.values() if "others" in record]
-    return {"runs": len(others), "disturbed": sum(one > BUSY for one in others),
-            "most": max(others, default=0), "limit": BUSY}
-
-
-def collect(plan, runs, records, missing, quick):
-    data = Data(plan, runs, records, missing)
+def origin(data, measure):
+    """What runs the figures of a measure are of."""
+    runs = [run for key, runs in data.runs.items() if key[0] == measure for run in runs
+            if run.name in data.records]
+    records = [data.records[run.name] for run in runs]
+    started = sorted(record["started"] for record in records)
+    others = [record["others"] for record in records]
     failed = [{"run": record["name"], "command": record["command"], "error": record["errors"][-1]}
-              for record in records.values() if not record["ok"]]
-    again = sum(bool(record["ok"] and record["errors"]) for record in records.values())
-    return {"version": 1, "quick": quick, "rounds": plan.scale.rounds, "machine": machine(data),
-            "builds": sorted({record["build"] for record in records.values()}),
-            "missing": missing, "done": len(records), "failed": failed, "repeated": again,
-            "disturbance": disturbance(records),
-            "sections": {name: section(data) for name, section in SECTIONS.items()},
-            "pictures": pictures(data)}
+              for record in records if not record["ok"]]
+    return {"runs": len(records), "rounds": max((run.round for run in runs), default=0),
+            "commits": sorted({record["commit"] for record in records}),
+            "builds": len({record["build"] for record in records}),
+            "first": started[0] if started else None, "last": started[-1] if started else None,
+            "disturbed": sum(one > BUSY for one in others), "most": max(others, default=0),
+            "repeated": sum(bool(record["ok"] and record["errors"]) for record in records),
+            "failed": failed}
+
+
+def merge(saved, kept):
+    """What was measured before stays, where nothing was now."""
+    for name, section in kept["sections"].items():
+        if saved["sections"][name]["origin"]["runs"]:
+            continue
+        saved["sections"][name] = section
+        for picture, measure in PICTURES_OF.items():
+            if measure == name:
+                saved["pictures"][picture] = kept["pictures"][picture]
+    old, new = kept["machine"], saved["machine"]
+    new["qemu"] = ", ".join(sorted(set(old["qemu"].split(", ")) | set(new["qemu"].split(", "))))
+    new["linux_guests"] = {**old["linux_guests"], **new["linux_guests"]}
+
+
+def collect(plan, runs, records, missing, quick, kept=None):
+    data = Data(plan, runs, records, missing)
+    saved = {"version": 2, "quick": quick, "machine": machine(data), "busy": BUSY,
+             "missing": missing,
+             "sections": {name: dict(section(data), origin=origin(data, name))
+                          for name, section in SECTIONS.items()},
+             "pictures": pictures(data)}
+    if kept:
+        merge(saved, kept)
+    return saved

@@ -221,7 +221,8 @@ def shown(run):
 
 def do(place, runs, build):
     """Run them at the same time, all once more if one fails, and store what came of them."""
-    records = [{"name": run.name, "command": shown(run), "build": build,
+    commit = figures.output_of("git", "describe", "--always", "--dirty") or "unknown"
+    records = [{"name": run.name, "command": shown(run), "build": build, "commit": commit,
                 "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ok": False, "errors": []}
                for run in runs]
     for record, run in zip(records, runs):
@@ -394,9 +395,10 @@ def do_all(place, runs, records, build):
 # ---- what comes of it ----
 
 def save(place, plan, runs, records, missing):
-    """The figures of all that has been run; where they are."""
-    saved = figures.collect(plan, runs, records, missing, quick=place.quick)
+    """The figures of all that has been run; where they are. Those of measures that were not stay."""
     path = os.path.join(place.runs, "performance.json") if place.quick else SAVED
+    kept = read_json(path) if not place.quick and os.path.exists(path) else None
+    saved = figures.collect(plan, runs, records, missing, place.quick, kept)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_json(path, saved)
     return path

@@ -175,14 +175,19 @@ class Plan:
         s = self.scale
         return f"idle 1; {kind} {s.warm_seconds}{end}; {kind} {s.fault_seconds}{end}"
 
+    def both(self, measure, case, n, script, seconds, **guest):
+        """Reporting on and off side by side, a guest's CPU beside the other's: they share whatever speed
+        the machine has at the moment, which differs by more than what is looked for."""
+        for switch in ("on", "off"):
+            yield Run(measure, case, switch, n,
+                      self.guest(script, "--pin", "--reporting", switch, **guest), seconds, together=case)
+
     def p4(self, n):
         s = self.scale
         for mode, tasks, thp in FAULT_CASES:
             case = f"{mode}-{tasks}-{'thp' if thp else '4k'}"
-            for switch in ("on", "off"):
-                yield Run("P4", case, switch, n,
-                          self.guest(self.faults(mode, tasks, thp), "--reporting", switch),
-                          s.warm_seconds + s.fault_seconds + 4)
+            yield from self.both("P4", case, n, self.faults(mode, tasks, thp),
+                                 s.warm_seconds + s.fault_seconds + 4)
 
     def p5(self, n):
         s = self.scale
@@ -237,8 +242,6 @@ class Plan:
 
     def p8(self, n):
         s = self.scale
-        if n > s.curve_rounds:
-            return  # it has rounds of its own
         yield Run("P8", "alloc", "ebb", n,
                   [self.ebb, "bench", "alloc", *s.bench, "--json", "{json}"],
                   60 if s.bench else 240)
@@ -246,10 +249,8 @@ class Plan:
     def p12(self, n):
         s = self.scale
         for mode in s.many:
-            for switch in ("on", "off"):
-                yield Run("P12", mode, switch, n,
-                          self.guest(self.faults(mode, 16), "--reporting", switch, memory="4G",
-                                     cpus=16), s.warm_seconds + s.fault_seconds + 8)
+            yield from self.both("P12", mode, n, self.faults(mode, 16),
+                                 s.warm_seconds + s.fault_seconds + 8, memory="4G", cpus=16)
 
     def h1(self, n):
         """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting. Each also with

@@ -166,30 +166,43 @@ def machine_block(saved):
                      "the figures prove nothing.**\n")
     lines.append(f"{one['cpu']}, {one['cpus']} CPUs, {one['memory_mib']} MiB; {one['kernel']}, "
                  f"transparent huge pages: {one['transparent_huge_pages']}. QEMU {one['qemu']}, "
-                 f"TCG. Linux guests: {guests}. ebb {one['commit']}. "
-                 f"{saved['done']} runs in up to {saved['rounds']} rounds, "
-                 f"{one['first_run']} to {one['last_run']}.")
-    disturbed = saved["disturbance"]
-    if disturbed["disturbed"]:
-        lines.append(f"In {disturbed['disturbed']} of {disturbed['runs']} runs other programs used "
-                     f"more than {disturbed['limit']:.0%} of the CPUs (at most "
-                     f"{disturbed['most']:.0%}): the machine was not quiet.")
-    if saved["repeated"]:
-        lines.append(f"{saved['repeated']} runs failed at first and were repeated.")
+                 f"TCG. Linux guests: {guests}.")
+    lines.append(origins(saved))
     for name, why in saved["missing"].items():
         lines.append(f"**There was no {name}** ({why.splitlines()[0]}"
                      ").")
-    if len(saved["builds"]) > 1:
-        lines.append(f"The runs are of {len(saved['builds'])} builds of ebb.")
     return "\n\n".join(lines + failed_lines(saved))
 
 
+def quiet_text(one):
+    if one["disturbed"] is None:  # figures older than this column
+        return "not known"
+    if not one["disturbed"]:
+        return "in none"
+    return f"in {one['disturbed']} runs, up to {one['most']:.0%}"
+
+
+def origins(saved):
+    """Which measure was run when."""
+    header = ["", "runs", "rounds", "from", "to", "ebb",
+              f"others used more than {saved['busy']:.0%} of the CPUs", "done again"]
+    rows = []
+    for name, section in saved["sections"].items():
+        one = section["origin"]
+        if one["runs"]:
+            builds = f" ({one['builds']} builds)" if one["builds"] > 1 else ""
+            rows.append([name, str(one["runs"]), str(one["rounds"]), one["first"], one["last"],
+                         ", ".join(one["commits"]) + builds, quiet_text(one), str(one["repeated"] or "-")])
+    return rows_of(header, rows)
+
+
 def failed_lines(saved):
-    if not saved["failed"]:
+    failed = [one for section in saved["sections"].values() for one in section["origin"]["failed"]]
+    if not failed:
         return []
     return ["**Runs that failed, twice each:**\n\n" + "\n".join(
         f"- `{one['command']}`: {' '.join(one['error'].split())[:300]}"
-        for one in saved["failed"])]
+        for one in failed)]
 
 
 # ---- sections ----

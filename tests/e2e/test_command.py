@@ -390,7 +390,7 @@ class Figures(Fake):
             "freed_mib", "returned_mib", "residue_mib", "release_ms", "first_ms", "t50_ms", "t90_ms",
             "t99_ms", "reports", "reported_mib", "refaulted_mib", "failed_reports", "verify_checks",
             "verify_errors", "vmm_cpu_ms", "malformed_lines", "samples", "guest", "kernel", "append",
-            "icount", "release_cpu_ns", "end_cpu_ns", "results", "engine", "steps", "host",
+            "icount", "pin", "release_cpu_ns", "end_cpu_ns", "results", "engine", "steps", "host",
             "ebbd_cpu_ms"}
 
     def check(self, run):

@@ -38,6 +38,33 @@ class Guest(e2e.Case):
                 self.assertGreaterEqual(self.guest("--workload", script).json()["verify_checks"],
                                         frames)
 
+    def affinity(self, run):
+        """Of each of the guest's CPUs: those of the host that it may use."""
+        directory, found = f"/proc/{run.qemu()}/task", {}
+        for tid in os.listdir(directory):
+            with open(f"{directory}/{tid}/comm") as f:
+                name = re.match(r"CPU (\d+)/", f.read())
+            if name:
+                found[int(name.group(1))] = os.sched_getaffinity(int(tid))
+        return found
+
+    def test_pin(self):
+        """Each CPU of the guest's has one of the host's, in turn; without --pin it has all."""
+        allowed = sorted(os.sched_getaffinity(0))
+        for options, want in ((["--pin"], [{allowed[n % len(allowed)]} for n in range(3)]),
+                              ([], [set(allowed)] * 3)):
+            with self.subTest(options=options):
+                run = self.start("run", "--accel", "tcg", "--memory", "64M", "--cpus", "3",
+                                 "--workload", "idle 600", *options)
+                self.assertTrue(run.wait_for("step: idle"), run.describe())
+                end = time.monotonic() + 10
+                while self.affinity(run) != dict(enumerate(want)) and time.monotonic() < end:
+                    time.sleep(0.02)
+                self.assertEqual(self.affinity(run), dict(enumerate(want)))
+                run.process.terminate()
+                run.wait()
+                self.assertEqual(run.json()["pin"], bool(options))
+
     def test_panic(self):
         run = self.guest("--workload", "memhog 50%; panic", rc=3)
         self.assert_says(run, "panicked in step panic", "rip ", "rsp ", "cr3 ", "Backtrace")

@@ -253,8 +253,8 @@ class Lab(e2e.Case):
         done = self.lab("--only", "P1")
         self.assertIn("canned death", done.stdout)
         self.assertEqual(self.bars("P1")[0]["verdict"], "met")
-        self.assertEqual(self.saved()["repeated"], 1)
-        self.assertIn("1 runs failed at first", self.page())
+        self.assertEqual(self.saved()["sections"]["P1"]["origin"]["repeated"], 1)
+        self.assertRegex(self.page(), r"\| P1 \| 3 \| 1 \| 2.* \| 1 \|\n")
 
     def test_failed_twice(self):
         self.let_fail("linux", 2)
@@ -322,7 +322,7 @@ class Lab(e2e.Case):
     def test_no_result_is_a_failure(self):
         self.write("drop", "#!/bin/sh\necho nothing\n")
         self.lab("--only", "P1")
-        self.assertEqual([one["run"] for one in self.saved()["failed"]], ["P1.memhog.drop.1"])
+        self.assertEqual([one["run"] for one in self.saved()["sections"]["P1"]["origin"]["failed"]], ["P1.memhog.drop.1"])
         self.assertEqual(self.bars("P1")[1]["verdict"], "failed")
 
     def test_render_alone(self):
@@ -336,6 +336,31 @@ class Lab(e2e.Case):
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(os.path.join(out, "performance.md")) as f:
             self.assertEqual(f.read(), before)
+
+    def test_what_is_not_run_stays(self):
+        """Figures of measures of which there are no runs are those of before."""
+        self.lab("--only", "P1,P4")
+        before = self.saved()
+        self.assertEqual(before["sections"]["P4"]["origin"]["runs"], 16)
+        sys.path.insert(0, os.path.dirname(LAB))
+        import figures
+        import measures
+        plan = measures.Plan(measures.QUICK, "ebb", "drop", self.dir, self.dir)
+        runs, records = plan.runs(), {}
+        for run in runs:
+            path = os.path.join(self.dir, "work", "quick", run.name + ".json")
+            if run.measure == "P1":
+                with open(path) as f:
+                    records[run.name] = json.load(f)
+        before["sections"]["P1"]["origin"]["commits"] = ["old"]
+        before["pictures"]["residency"] = "old"
+        alone = figures.collect(plan, runs, records, {}, False)
+        self.assertEqual(alone["sections"]["P4"]["bars"][0]["verdict"], "not measured: not run")
+        both = figures.collect(plan, runs, records, {}, False, before)
+        self.assertEqual(both["sections"]["P4"], before["sections"]["P4"])
+        self.assertEqual(both["sections"]["P1"], alone["sections"]["P1"])
+        self.assertEqual(both["pictures"]["residency"], alone["pictures"]["residency"])
+        self.assertNotEqual(both["sections"]["P1"]["origin"]["commits"], ["old"])
 
     def test_bad_words(self):
         for args, says in ((["--only", "P99"], "no measure is called 'P99'"),
