@@ -6,7 +6,8 @@ bare cost of what both do (`make lab`).
     lab/lab.py run      measure what is not measured yet, then render; Ctrl-C and start again
                         as you like, finished runs are kept
     lab/lab.py plan     list the runs, and how long they take
-    lab/lab.py collect  the figures of the runs there are, without running any
+    lab/lab.py collect  the figures of the runs there are, without running any; with --only the
+                        others stay as they were saved
     lab/lab.py render   tables and pictures from saved figures alone
 
 `--quick` takes a few minutes and shows that everything works; its figures go beside its runs, and
@@ -97,6 +98,13 @@ class Place:
 def read_json(path):
     with open(path) as f:
         return json.load(f)
+
+
+def read_figures(path):
+    saved = read_json(path)
+    if saved.get("version") != figures.VERSION:
+        raise Stop(f"{path} is of another version of the lab, which has to render it")
+    return saved
 
 
 def write_json(path, value):
@@ -219,10 +227,20 @@ def shown(run):
                     for word in run.argv).replace("{json}", "run.json")
 
 
+def judge(runs, records, done):
+    """What came of them. A run that is compared with one beside it fails with that one."""
+    lost = {run.case for run, (_, error) in zip(runs, done) if error}
+    for run, record, (result, error) in zip(runs, records, done):
+        record.update(ok=not error and not (run.together and run.case in lost), result=result)
+        if error:
+            record["errors"].append(error)
+        elif not record["ok"]:
+            record["errors"].append("what ran beside it failed")
+
+
 def do(place, runs, build):
     """Run them at the same time, all once more if one fails, and store what came of them."""
-    commit = figures.output_of("git", "describe", "--always", "--dirty") or "unknown"
-    records = [{"name": run.name, "command": shown(run), "build": build, "commit": commit,
+    records = [{"name": run.name, "command": shown(run), **build,
                 "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ok": False, "errors": []}
                for run in runs]
     for record, run in zip(records, runs):
@@ -233,13 +251,10 @@ def do(place, runs, build):
         done = execute(place, runs)
         seconds = time.monotonic() - began
         others = max(0.0, cpu_seconds() - cpu - (own_seconds() - own))
-        for record, (result, error) in zip(records, done):
+        for record in records:
             record["seconds"] = seconds
             record["others"] = others / seconds / os.cpu_count()
-            if error:
-                record["errors"].append(error)
-            else:
-                record.update(ok=True, result=result)
+        judge(runs, records, done)
         if all(error is None for _, error in done):
             break
     for record, run in zip(records, runs):
@@ -394,11 +409,12 @@ def do_all(place, runs, records, build):
 
 # ---- what comes of it ----
 
-def save(place, plan, runs, records, missing):
-    """The figures of all that has been run; where they are. Those of measures that were not stay."""
+def save(place, plan, runs, records, missing, only):
+    """The figures of all that has been run; where they are. Those of measures that were not asked
+    for stay."""
     path = os.path.join(place.runs, "performance.json") if place.quick else SAVED
-    kept = read_json(path) if not place.quick and os.path.exists(path) else None
-    saved = figures.collect(plan, runs, records, missing, place.quick, kept)
+    kept = read_figures(path) if not place.quick and os.path.exists(path) else None
+    saved = figures.collect(plan, runs, records, missing, place.quick, kept, only)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_json(path, saved)
     return path
@@ -406,7 +422,7 @@ def save(place, plan, runs, records, missing):
 
 def render(path, out=None):
     """Tables and pictures into `out`, docs/ if there is none. Of a quick run: a page of its own."""
-    saved = read_json(path)
+    saved = read_figures(path)
     directory = out or (os.path.dirname(os.path.abspath(path)) if saved["quick"] else DOCS)
     target = os.path.join(directory, "performance.md")
     if not os.path.exists(target) or os.path.abspath(directory) != DOCS:
@@ -415,8 +431,8 @@ def render(path, out=None):
     return target
 
 
-def collect(place, plan, all_runs, missing):
-    path = save(place, plan, all_runs, load(place, all_runs), missing)
+def collect(place, plan, all_runs, missing, only):
+    path = save(place, plan, all_runs, load(place, all_runs), missing, only)
     target = render(path)
     print(f"\n{page.verdict(read_json(path))}\nWrote {os.path.relpath(path, HOME)} and "
           f"{os.path.relpath(target, HOME)}.")
@@ -470,8 +486,10 @@ def command_run(args):
         print("lab: QUICK: one round of smaller sizes. It shows that all works; its figures "
               "prove nothing.")
     possible, missing = without_peers(place, runs, args.linux == "none")
-    do_all(place, possible, load(place, possible), build)
-    collect(place, plan, all_runs, missing)
+    # Of the tree as it is now: what is edited while runs go on is in none of them.
+    commit = figures.output_of("git", "describe", "--always", "--dirty") or "unknown"
+    do_all(place, possible, load(place, possible), {"build": build, "commit": commit})
+    collect(place, plan, all_runs, missing, args.only)
 
 
 def command_plan(args):
@@ -481,14 +499,15 @@ def command_plan(args):
     plan = runs.plan(args.rounds).runs(args.only)
     for run in plan:
         print(f"{run.name:36} {run.seconds:5.0f} s  {shown(run)}")
-    print(f"{len(plan)} runs, about {duration(sum(run.seconds for run in plan))}")
+    seconds = sum(max(run.seconds for run in group) for group in grouped(plan))
+    print(f"{len(plan)} runs, about {duration(seconds)}")
 
 
 def command_collect(args):
     place = Place(args)
     place.open()
     plan = place.plan(args.rounds)
-    collect(place, plan, plan.runs(), {})
+    collect(place, plan, plan.runs(), {}, args.only)
 
 
 def command_render(args):

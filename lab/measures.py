@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What `make lab` runs: every measure, its cases and its variants, as command lines.
 
-A run is one process: `ebb run` (by itself or below lab/stall.py), `ebb replay`, `ebb bench` or lab/drop. The runs of one round stand
-behind one another, variant beside variant, so that what is compared has been measured within
-seconds or minutes of each other; each odd round goes through the variants backwards.
+A run is one process: `ebb run` (by itself or below lab/stall.py), `ebb replay`, `ebb bench` or
+lab/drop. What is compared is run at the same time (P4, P7), or else one behind the other,
+variant after variant, within seconds or minutes; each second round goes through the variants
+backwards.
 """
 import dataclasses
 import glob
@@ -175,19 +176,16 @@ class Plan:
         s = self.scale
         return f"idle 1; {kind} {s.warm_seconds}{end}; {kind} {s.fault_seconds}{end}"
 
-    def both(self, measure, case, n, script, seconds, **guest):
-        """Reporting on and off side by side, a guest's CPU beside the other's: they share whatever speed
-        the machine has at the moment, which differs by more than what is looked for."""
-        for switch in ("on", "off"):
-            yield Run(measure, case, switch, n,
-                      self.guest(script, "--pin", "--reporting", switch, **guest), seconds, together=case)
-
     def p4(self, n):
+        """Reporting on and off side by side, a guest's CPU beside the other's: they share whatever
+        speed the machine has at the moment, which differs by more than what is looked for."""
         s = self.scale
         for mode, tasks, thp in FAULT_CASES:
             case = f"{mode}-{tasks}-{'thp' if thp else '4k'}"
-            yield from self.both("P4", case, n, self.faults(mode, tasks, thp),
-                                 s.warm_seconds + s.fault_seconds + 4)
+            for switch in ("on", "off"):
+                yield Run("P4", case, switch, n,
+                          self.guest(self.faults(mode, tasks, thp), "--pin", "--reporting", switch),
+                          s.warm_seconds + s.fault_seconds + 4, together=case)
 
     def p5(self, n):
         s = self.scale
@@ -249,8 +247,10 @@ class Plan:
     def p12(self, n):
         s = self.scale
         for mode in s.many:
-            yield from self.both("P12", mode, n, self.faults(mode, 16),
-                                 s.warm_seconds + s.fault_seconds + 8, memory="4G", cpus=16)
+            for switch in ("on", "off"):
+                yield Run("P12", mode, switch, n,
+                          self.guest(self.faults(mode, 16), "--reporting", switch, memory="4G",
+                                     cpus=16), s.warm_seconds + s.fault_seconds + 8)
 
     def h1(self, n):
         """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting. Each also with

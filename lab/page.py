@@ -192,7 +192,7 @@ def origins(saved):
         if one["runs"]:
             builds = f" ({one['builds']} builds)" if one["builds"] > 1 else ""
             rows.append([name, str(one["runs"]), str(one["rounds"]), one["first"], one["last"],
-                         ", ".join(one["commits"]) + builds, quiet_text(one), str(one["repeated"] or "-")])
+                         ", ".join(one["commits"]) + builds, quiet_text(one), str(one["repeated"])])
     return rows_of(header, rows)
 
 

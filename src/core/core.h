@@ -161,8 +161,8 @@ static inline uint32_t ebb__orders(const struct ebb_zone *zone, unsigned type, u
  * wants blocks that are not to be allocated next; at its very tail. */
 enum ebb__where { EBB__HEAD, EBB__COLD, EBB__TAIL };
 
-/* Put a block on / take it off the free list of (order, type): with what is in loose.c, all that
- * changes a free list or a counter of free frames (I5).
+/* Put a block on / take it off the free list of (order, type): with ebb__add_row() and what is in
+ * loose.c, all that changes a free list or a counter of free frames (I5).
  * ebb__unlink() returns whether the block was reported; it leaves its state
  * EBB__NONE. */
 void ebb__link(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned type, bool reported,

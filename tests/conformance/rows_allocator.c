@@ -441,6 +441,36 @@ static void f63_blocks_with_the_host_are_not_in_use(const struct setting *settin
     rig_free(rig);
 }
 
+/* ---- memory that comes and goes ---- */
+
+static void remove_half(struct rig *rig, ebb_pfn_t pfn)
+{
+    const uint64_t frames = C_BLOCKS / 2 * C_FRAMES;
+
+    assert_int_equal(ebb_isolate_range(&rig->zones[0], pfn, frames), 0);
+    assert_int_equal(ebb_zone_remove(&rig->zones[0], pfn, frames), 0);
+}
+
+static void what_is_added_at_once_is_reported(const struct setting *setting)
+{
+    struct rig *rig = rig_with(setting, &(struct rig_config){0});
+    const ebb_pfn_t half = RIG_BASE + C_BLOCKS / 2 * C_FRAMES;
+
+    remove_half(rig, half);
+    register_and_flush(rig);
+    assert_int_equal(rig_reported_blocks(rig), C_BLOCKS / 2);
+    check_every_step(rig);
+    /* Once as memory that was never reported, once with what is left of its marks. */
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(ebb_zone_add(&rig->zones[0], half, C_BLOCKS / 2 * C_FRAMES), 0);
+        flush(rig);
+        assert_int_equal(rig_reported_blocks(rig), C_BLOCKS);
+        if (i == 0)
+            remove_half(rig, half);
+    }
+    rig_free(rig);
+}
+
 /* ---- F39: shuffled lists ---- */
 
 static void f39_head_or_tail_by_a_random_bit(const struct setting *setting)
@@ -514,6 +544,7 @@ const struct row rows_allocator[] = {
     {"f38_a_pageblock_put_back_alone_is_reported", f38_a_pageblock_put_back_alone_is_reported,
      NULL},
     {"f63_blocks_with_the_host_are_not_in_use", f63_blocks_with_the_host_are_not_in_use, NULL},
+    {"what_is_added_at_once_is_reported", what_is_added_at_once_is_reported, NULL},
     {"f39_head_or_tail_by_a_random_bit", f39_head_or_tail_by_a_random_bit, NULL},
     {"f39_shuffled_while_a_pass_is_under_way", f39_shuffled_while_a_pass_is_under_way, NULL},
     {NULL, NULL, NULL},

@@ -42,10 +42,13 @@ class Guest(e2e.Case):
         """Of each of the guest's CPUs: those of the host that it may use."""
         directory, found = f"/proc/{run.qemu()}/task", {}
         for tid in os.listdir(directory):
-            with open(f"{directory}/{tid}/comm") as f:
-                name = re.match(r"CPU (\d+)/", f.read())
-            if name:
-                found[int(name.group(1))] = os.sched_getaffinity(int(tid))
+            try:
+                with open(f"{directory}/{tid}/comm") as f:
+                    name = re.match(r"CPU (\d+)/", f.read())
+                if name:
+                    found[int(name.group(1))] = os.sched_getaffinity(int(tid))
+            except OSError:  # it has ended
+                continue
         return found
 
     def test_pin(self):

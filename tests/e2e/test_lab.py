@@ -26,8 +26,9 @@ linux, script = value("--guest") == "linux", value("--workload") or ""
 who = "linux" if linux else "ebb"
 with open(os.path.join(here, "calls"), "a") as f:
     f.write(who + " " + " ".join(args) + "\n")
-fail = os.path.join(here, "fail-" + who)
-if os.path.exists(fail):
+for fail in (os.path.join(here, "fail-" + one) for one in (who, value("--reporting") or "on")):
+    if not os.path.exists(fail):
+        continue
     left = int(open(fail).read()) - 1
     os.remove(fail)
     if left > 0:
@@ -64,6 +65,11 @@ elif "memhog" in script:
     if value("--host"):
         result["samples"] = [row[:3] + [row[3] / 2, row[4] / 2] for row in samples]
 elif "page_fault1" in script:
+    end = time.monotonic() + 20  # until the other guest runs, too
+    while "--pin" in args and sum(" --pin " in line for line in open(os.path.join(here, "calls"))) % 2:
+        if time.monotonic() > end:
+            sys.exit("ebb: alone")
+        time.sleep(0.01)
     on = value("--reporting") != "off"
     step = {"step": "page_fault1", "faults": 1000, "pages": 950 if on else 1000,
             "elapsed_ns": 4000000 if linux else 1500000, "clear_ns": 500}
@@ -203,6 +209,8 @@ class Lab(e2e.Case):
 
     def test_falls_short_first(self):
         self.lab("--only", "P4")
+        with open(os.path.join(self.dir, "calls")) as f:
+            self.assertTrue(all(" --pin " in line for line in f))
         rows = [row for row in self.bars("P4") if row["unit"] == "pages/s"]
         self.assertEqual({row["verdict"] for row in rows}, {"falls short"})
         self.assertAlmostEqual(rows[0]["ratio"]["median"], 0.95)
@@ -337,30 +345,52 @@ class Lab(e2e.Case):
         with open(os.path.join(out, "performance.md")) as f:
             self.assertEqual(f.read(), before)
 
-    def test_what_is_not_run_stays(self):
-        """Figures of measures of which there are no runs are those of before."""
-        self.lab("--only", "P1,P4")
+    def record(self, name):
+        with open(os.path.join(self.dir, "work", "quick", name + ".json")) as f:
+            return json.load(f)
+
+    def test_half_a_pair(self):
+        """A guest that was compared with nothing had the CPUs to itself."""
+        self.let_fail("off", 2)
+        done = self.lab("--only", "P4")
+        self.assertIn("what ran beside it failed", done.stdout)
+        for switch in ("on", "off"):
+            self.assertFalse(self.record(f"P4.procs-1-4k.{switch}.1")["ok"])
+            self.assertTrue(self.record(f"P4.procs-2-4k.{switch}.1")["ok"])
+        self.let_fail("off", 1)
+        self.lab("--only", "P4")
+        self.assertTrue(self.record("P4.procs-1-4k.on.1")["ok"])
+        self.assertEqual(self.bars("P4")[0]["verdict"], "falls short")
+
+    def test_what_was_not_asked_for_stays(self):
+        """The figures of other measures are those of before, whatever runs there are of them."""
+        self.lab("--only", "P1,P4,P5")
         before = self.saved()
         self.assertEqual(before["sections"]["P4"]["origin"]["runs"], 16)
         sys.path.insert(0, os.path.dirname(LAB))
+        self.addCleanup(sys.path.remove, os.path.dirname(LAB))
+        sys.dont_write_bytecode = True
         import figures
         import measures
         plan = measures.Plan(measures.QUICK, "ebb", "drop", self.dir, self.dir)
-        runs, records = plan.runs(), {}
-        for run in runs:
-            path = os.path.join(self.dir, "work", "quick", run.name + ".json")
-            if run.measure == "P1":
-                with open(path) as f:
-                    records[run.name] = json.load(f)
-        before["sections"]["P1"]["origin"]["commits"] = ["old"]
+        runs = plan.runs()
+        records = {run.name: self.record(run.name) for run in runs
+                   if run.measure in ("P1", "P4", "P5")}
+        for name in ("P1", "P4", "P5"):
+            before["sections"][name]["origin"]["commits"] = ["old"]
         before["pictures"]["residency"] = "old"
-        alone = figures.collect(plan, runs, records, {}, False)
-        self.assertEqual(alone["sections"]["P4"]["bars"][0]["verdict"], "not measured: not run")
-        both = figures.collect(plan, runs, records, {}, False, before)
-        self.assertEqual(both["sections"]["P4"], before["sections"]["P4"])
-        self.assertEqual(both["sections"]["P1"], alone["sections"]["P1"])
-        self.assertEqual(both["pictures"]["residency"], alone["pictures"]["residency"])
-        self.assertNotEqual(both["sections"]["P1"]["origin"]["commits"], ["old"])
+        after = figures.collect(plan, runs, records, {}, False, before, ["P4"])
+        for name in ("P1", "P5"):
+            self.assertEqual(after["sections"][name], before["sections"][name])
+        self.assertEqual(after["pictures"]["residency"], "old")
+        self.assertNotEqual(after["sections"]["P4"]["origin"]["commits"], ["old"])
+        self.assertEqual(after["sections"]["P4"]["bars"], before["sections"]["P4"]["bars"])
+        # All, if nothing else is said; and what was never measured is not kept.
+        after = figures.collect(plan, runs, records, {}, False, before, None)
+        self.assertNotEqual(after["pictures"]["residency"], "old")
+        after = figures.collect(plan, runs, {}, {}, False, before, ["P1"])
+        self.assertEqual(after["sections"]["P1"]["bars"][0]["verdict"], "not measured: not run")
+        self.assertEqual(after["sections"]["P12"]["origin"]["runs"], 0)
 
     def test_bad_words(self):
         for args, says in ((["--only", "P99"], "no measure is called 'P99'"),
