@@ -339,7 +339,7 @@ static void parse_options(struct options *options, int argc, char **argv)
         {"json", 'j', "FILE", 0, "Write all figures to FILE", 0},
         {"plot", 'p', "DIR", 0, "Draw a picture, alloc.svg, into the directory DIR", 0},
         {"markdown", 'm', NULL, 0, "Print the tables as Markdown", 0},
-        {"quick", 'q', NULL, 0, "1 GiB only, and less of it, within 20 seconds", 0},
+        {"quick", 'q', NULL, 0, "1 GiB only, and less of it, in a second or two", 0},
         {"from", 'f', "FILE", 0, "Measure nothing: tables and picture of a FILE that --json wrote",
          0},
         {0},
@@ -352,7 +352,7 @@ static void parse_options(struct options *options, int argc, char **argv)
             "with two, beside what was published of LLFree: allocating and freeing in pairs, "
             "in bulk and at random, and mixed; initialisation; metadata; how much of the free "
             "memory lies in whole blocks of 2 MiB. The zones have metadata alone, 64 MiB at "
-            "most. Takes some minutes; keep the machine quiet meanwhile."
+            "most. Takes half a minute; keep the machine quiet meanwhile."
             "\vExit status: 0 measured, 1 an allocation was refused although a block was free, 2 "
             "wrong options, 4 something is wrong with this machine."};
 

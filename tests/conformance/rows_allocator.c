@@ -5,6 +5,8 @@
 
 #include "core.h"
 
+#include <ebb/range.h>
+
 #include <stdlib.h>
 
 #define HALF (C_FRAMES / 2)
@@ -458,13 +460,15 @@ static void what_is_added_at_once_is_reported(const struct setting *setting)
 
     remove_half(rig, half);
     register_and_flush(rig);
-    assert_int_equal(rig_reported_blocks(rig), C_BLOCKS / 2);
+    assert_int_equal(rig_zone_stats(rig, 0).reported, C_BLOCKS / 2 * C_FRAMES);
     check_every_step(rig);
     /* Once as memory that was never reported, once with what is left of its marks. */
     for (unsigned i = 0; i < 2; i++) {
         assert_int_equal(ebb_zone_add(&rig->zones[0], half, C_BLOCKS / 2 * C_FRAMES), 0);
+        assert_int_equal(rig_zone_stats(rig, 0).free, C_BLOCKS * C_FRAMES);
         flush(rig);
-        assert_int_equal(rig_reported_blocks(rig), C_BLOCKS);
+        assert_int_equal(rig_zone_stats(rig, 0).reported, C_BLOCKS * C_FRAMES);
+        assert_int_equal(rig_reported_blocks(rig), (i + 1) * C_BLOCKS / 2);
         if (i == 0)
             remove_half(rig, half);
     }
