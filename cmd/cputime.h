@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * How long the threads of a VMM have run so far: those that are the guest's CPUs,
- * by their names, and all others (devices, the main loop: the host's own work). Where these are
- * known by sight they can be pinned as well.
+ * by their names, and all others (devices, the main loop: the host's own work). The guest's CPUs
+ * are pinned here too, if that is asked for, since this is where they are found.
  */
 #ifndef CPUTIME_H
 #define CPUTIME_H

@@ -242,8 +242,8 @@ static void admit(struct ebb_zone *zone, uint64_t index, unsigned order)
     zone->managed += (uint64_t)1 << order;
 }
 
-/* Blocks go to the tail, so that low frames are allocated first. Returns whether a pass is wanted.
- */
+/* Blocks go to the tail, so that low frames are allocated first. Returns whether a pass is
+ * wanted. */
 static bool add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
 {
     bool wanted = false;
