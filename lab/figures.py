@@ -940,13 +940,13 @@ def merge(saved, kept, only):
 
 
 def collect(plan, runs, records, missing, quick, kept=None, only=None):
-    """`kept`: the figures of before, and `only`: what was asked for now; None: all."""
+    """`kept`: the figures of before, of which those stay that are not of the measures `only`."""
     data = Data(plan, runs, records, missing)
     saved = {"version": VERSION, "quick": quick, "machine": machine(data), "busy": BUSY,
              "missing": missing,
              "sections": {name: dict(section(data), origin=origin(data, name))
                           for name, section in SECTIONS.items()},
              "pictures": pictures(data)}
-    if kept and only:
+    if kept:
         merge(saved, kept, only)
     return saved

@@ -103,7 +103,8 @@ def read_json(path):
 def read_figures(path):
     saved = read_json(path)
     if saved.get("version") != figures.VERSION:
-        raise Stop(f"{path} is of another version of the lab, which has to render it")
+        raise Stop(f"{path} is of another version of the lab. Measure all (without --only), or move "
+                   "it away.")
     return saved
 
 
@@ -413,7 +414,7 @@ def save(place, plan, runs, records, missing, only):
     """The figures of all that has been run; where they are. Those of measures that were not asked
     for stay."""
     path = os.path.join(place.runs, "performance.json") if place.quick else SAVED
-    kept = read_figures(path) if not place.quick and os.path.exists(path) else None
+    kept = read_figures(path) if only and not place.quick and os.path.exists(path) else None
     saved = figures.collect(plan, runs, records, missing, place.quick, kept, only)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     write_json(path, saved)

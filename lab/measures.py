@@ -242,7 +242,7 @@ class Plan:
         s = self.scale
         yield Run("P8", "alloc", "ebb", n,
                   [self.ebb, "bench", "alloc", *s.bench, "--json", "{json}"],
-                  60 if s.bench else 240)
+                  2 if s.bench else 30)
 
     def p12(self, n):
         s = self.scale
