@@ -26,7 +26,7 @@
 #define TRACKERS (sizeof(trackers) / sizeof(trackers[0]))
 #define POLICIES (sizeof(policies) / sizeof(policies[0]))
 
-/* The default first. */
+/* All with pacing=delay, whose default comes first. Sorted is how zones keep their lists anyway. */
 static const struct bench_subject trackers[] = {
     {.name = "rotation", .settings = {"tracker=rotation"}, .counted = true, .replayed = true},
     {.name = "membrane", .settings = {"tracker=membrane"}, .counted = true, .replayed = true},
@@ -35,7 +35,7 @@ static const struct bench_subject trackers[] = {
     {.name = "sorted", .settings = {"tracker=sorted"}, .counted = true, .replayed = true},
 };
 
-/* With the default tracker. */
+/* With rotation. */
 static const struct bench_subject policies[] = {
     {.name = "split clear, merge never",
      .settings = {"split=clear", "merge=never"},
@@ -79,15 +79,15 @@ double bench_median(const struct bench_samples *samples)
     return sorted.n % 2 ? sorted.values[half] : (sorted.values[half - 1] + sorted.values[half]) / 2;
 }
 
-void bench_configure(const struct bench_subject *subject, struct ebb_report_config *config)
+void bench_configure(const struct bench_subject *subject, struct ebb_settings *settings)
 {
-    *config = (struct ebb_report_config){.pacing = EBB_PACING_DELAY};
+    *settings = (struct ebb_settings){.history.pacing = EBB_PACING_DELAY};
     for (unsigned i = 0; i < BENCH_SETTINGS && subject->settings[i]; i++) {
-        const char *text = subject->settings[i], *value = strchr(text, '=') + 1, *wanted = NULL;
+        const char *text = subject->settings[i], *value = strchr(text, '=') + 1, *allowed = NULL;
         char *key = cmd_format("%.*s", (int)(value - text - 1), text);
 
-        if (ebb_report_config_set(config, key, value, &wanted) != 0) {
-            cmd_error("%s is refused, wanted is %s", text, wanted ? wanted : "another key");
+        if (ebb_settings_set(settings, key, value, &allowed) != 0) {
+            cmd_error("%s is refused, it takes %s", text, allowed ? allowed : "another key");
             exit(CMD_HOST);
         }
         free(key);

@@ -7,7 +7,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
-#include <ebb/report.h>
+#include <ebb/history.h>
 
 #include <json-c/json_object.h>
 #include <stdbool.h>
@@ -56,14 +56,14 @@ bool bench_draw_file(struct json_object *json, const char *directory, const char
 
 struct bench_subject {
     const char *name;
-    const char *settings[BENCH_SETTINGS]; /* "key=value" of ebb_report_config_set(), up to NULL */
+    const char *settings[BENCH_SETTINGS]; /* "key=value" of ebb_settings_set(), up to NULL */
     bool off;                             /* no engine at all */
     bool naive;                           /* known to ebb-passes alone */
     bool counted, replayed;               /* its instructions; on the traces */
 };
 
-/* Ends the program if they are refused: these are our own. */
-void bench_configure(const struct bench_subject *subject, struct ebb_report_config *config);
+/* With pacing=delay. Ends the program if they are refused: these are our own. */
+void bench_configure(const struct bench_subject *subject, struct ebb_settings *settings);
 
 /* ---- the fast paths (bench_paths.c, bench_count.c) ---- */
 

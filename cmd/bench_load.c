@@ -7,6 +7,7 @@
  */
 #include "bench.h"
 #include "cmd.h"
+#include "engine.h"
 
 #include <ebb_hosted.h>
 
@@ -33,7 +34,7 @@ struct load {
     struct ebb_hosted_memory memory;
     struct ebb_hosted_worker worker;
     struct ebb_hosted_device device;
-    struct ebb_report report;
+    struct engine engine;
     bool reporting;
 
     struct block *blocks;
@@ -225,7 +226,7 @@ static uint64_t wait_for_all(struct load *load, const struct bench_load_scale *s
         over = !load->reporting || took > 0;
         if (!over && reportable_frames(load) == 0)
             took = passed;
-        else if (!over && ebb_report_phase(&load->report) == EBB_REPORT_IDLE)
+        else if (!over && ebb_report_phase(&load->engine.report) == EBB_REPORT_IDLE)
             over = true; /* it does not want to report the rest */
         nap(SAMPLE_NS);
         if (passed < span)
@@ -238,19 +239,19 @@ static uint64_t wait_for_all(struct load *load, const struct bench_load_scale *s
 
 static bool start_engine(struct load *load, const struct bench_subject *subject)
 {
-    struct ebb_report_config config;
+    struct ebb_settings settings;
 
-    bench_configure(subject, &config);
-    config.worker = &load->worker;
-    if (ebb_report_init(&load->report, &config) ||
-        ebb_report_add_zone(&load->report, &load->memory.zone) ||
-        ebb_hosted_worker_start(&load->worker, &load->report))
+    bench_configure(subject, &settings);
+    settings.report.worker = &load->worker;
+    if (engine_init(&load->engine, &settings, &load->memory.zone) ||
+        ebb_hosted_worker_start(&load->worker, &load->engine.report))
         return false;
-    if (ebb_hosted_device_create(&load->device, &load->memory, &load->report, EBB_HOSTED_THREAD)) {
+    if (ebb_hosted_device_create(&load->device, &load->memory, &load->engine.report,
+                                 EBB_HOSTED_THREAD)) {
         ebb_hosted_worker_stop(&load->worker);
         return false;
     }
-    load->reporting = ebb_report_register(&load->report, &load->device.device) == 0;
+    load->reporting = ebb_report_register(&load->engine.report, &load->device.device) == 0;
     return load->reporting;
 }
 
@@ -258,7 +259,7 @@ static void stop_engine(struct load *load)
 {
     if (!load->reporting)
         return;
-    if (ebb_report_unregister(&load->report))
+    if (ebb_report_unregister(&load->engine.report))
         cmd_error("the report device is gone");
     ebb_hosted_device_destroy(&load->device);
     ebb_hosted_worker_stop(&load->worker);
@@ -294,7 +295,7 @@ static void note(struct load *load, uint64_t took, uint64_t cpu, struct bench_lo
 
     ebb_zone_stats(&load->memory.zone, &zone);
     if (load->reporting)
-        ebb_report_get_stats(&load->report, &stats);
+        ebb_report_get_stats(&load->engine.report, &stats);
     bench_add(&out->resident_mib, load->resident_ns / (double)load->span_ns / MIB);
     bench_add(&out->live_mib, load->live_ns / (double)load->span_ns / MIB);
     bench_add(&out->peak_mib, (double)load->peak / MIB);
@@ -339,6 +340,7 @@ bool bench_load_run(const struct bench_subject *subject, const struct bench_load
             note(load, took, cpu_since(cpu), out);
         }
         stop_engine(load);
+        engine_release(&load->engine);
         ebb_hosted_memory_destroy(&load->memory);
     }
     if (!ok)

@@ -5,6 +5,7 @@
  */
 #include "bench.h"
 #include "cmd.h"
+#include "engine.h"
 
 #include <ebb_hosted.h>
 
@@ -36,7 +37,7 @@ struct rig {
     void *metadata;
     size_t bytes;
     ebb_pfn_t *pfns;
-    struct ebb_report report;
+    struct engine engine;
     struct ebb_report_device device;
     bool reporting;
     bool keep;    /* the device keeps a batch */
@@ -57,7 +58,7 @@ static int submit(struct ebb_report_device *device, const struct ebb_range *rang
     if (rig->keep)
         rig->holding = true;
     else
-        ebb_report_complete(&rig->report, 0);
+        ebb_report_complete(&rig->engine.report, 0);
     return 0;
 }
 
@@ -65,7 +66,7 @@ static void complete(struct rig *rig)
 {
     if (rig->holding) {
         rig->holding = false;
-        ebb_report_complete(&rig->report, 0);
+        ebb_report_complete(&rig->engine.report, 0);
     }
 }
 
@@ -75,9 +76,9 @@ static void rest(struct rig *rig)
     rig->keep = false;
     complete(rig);
     do {
-        ebb_report_now(&rig->report);
-        (void)ebb_report_run(&rig->report);
-    } while (ebb_report_phase(&rig->report) != EBB_REPORT_IDLE);
+        ebb_report_now(&rig->engine.report);
+        (void)ebb_report_run(&rig->engine.report);
+    } while (ebb_report_phase(&rig->engine.report) != EBB_REPORT_IDLE);
 }
 
 static void *run_passes(void *arg)
@@ -85,8 +86,8 @@ static void *run_passes(void *arg)
     struct rig *rig = arg;
 
     while (!__atomic_load_n(&rig->stop, __ATOMIC_RELAXED)) {
-        ebb_report_now(&rig->report);
-        (void)ebb_report_run(&rig->report);
+        ebb_report_now(&rig->engine.report);
+        (void)ebb_report_run(&rig->engine.report);
     }
     return NULL;
 }
@@ -135,8 +136,8 @@ static void hold_batch(struct rig *rig)
     rig->keep = true;
     for (unsigned i = 0; i < blocks; i++)
         give(rig, rig->pfns[i], 9);
-    ebb_report_now(&rig->report);
-    (void)ebb_report_run(&rig->report);
+    ebb_report_now(&rig->engine.report);
+    (void)ebb_report_run(&rig->engine.report);
 }
 
 /* The same free lists in all modes: nothing in the cache, all merged. */
@@ -154,15 +155,14 @@ static void settle(struct rig *rig, enum bench_mode mode, bool alone)
 static bool start(struct rig *rig, const struct bench_subject *subject)
 {
     static const struct ebb_report_device_ops ops = {.submit = submit};
-    struct ebb_report_config config;
+    struct ebb_settings settings;
 
-    bench_configure(subject, &config);
+    bench_configure(subject, &settings);
     rig->device.ops = &ops;
     rig->device.capacity = EBB_REPORT_CAPACITY_LIMIT;
     rig->reporting = true;
-    return ebb_report_init(&rig->report, &config) == 0 &&
-           ebb_report_add_zone(&rig->report, &rig->zone) == 0 &&
-           ebb_report_register(&rig->report, &rig->device) == 0;
+    return engine_init(&rig->engine, &settings, &rig->zone) == 0 &&
+           ebb_report_register(&rig->engine.report, &rig->device) == 0;
 }
 
 static void destroy(struct rig *rig)
@@ -171,7 +171,8 @@ static void destroy(struct rig *rig)
     if (rig->reporting) {
         rig->keep = false;
         complete(rig);
-        must(ebb_report_unregister(&rig->report) == 0);
+        must(ebb_report_unregister(&rig->engine.report) == 0);
+        engine_release(&rig->engine);
     }
     munmap(rig->metadata, rig->bytes);
     free(rig->pfns);

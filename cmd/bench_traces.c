@@ -90,7 +90,7 @@ bool bench_trace_run(const struct bench_traces *traces, unsigned i,
     struct replay_result *result = cmd_realloc(NULL, sizeof(*result));
     int err;
 
-    bench_configure(subject, &options.report);
+    bench_configure(subject, &options.settings);
     err = replay_run(&traces->traces[i], &options, result);
     if (err) {
         cmd_error("trace %s, %s: %s", traces->names[i], subject->name, strerror(-err));

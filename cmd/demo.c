@@ -6,6 +6,7 @@
  */
 #include "args.h"
 #include "cmd.h"
+#include "engine.h"
 #include "host.h"
 
 #include <ebb_hosted.h>
@@ -32,8 +33,7 @@
 
 struct demo_options {
     uint64_t bytes;
-    uint32_t delay_ms;
-    uint32_t budget;
+    uint32_t delay_ms, budget; /* 0: not given */
 };
 
 /* Everything at its place. Too large for a stack. */
@@ -41,7 +41,7 @@ struct demo {
     struct ebb_hosted_memory memory;
     struct ebb_hosted_worker worker;
     struct ebb_hosted_device device;
-    struct ebb_report report;
+    struct engine engine;
     struct demo_options options;
     uint64_t frames; /* to take */
     ebb_pfn_t *pfns;
@@ -80,8 +80,13 @@ static void parse_options(struct demo_options *options, int argc, char **argv)
     static const struct argp_option list[] = {
         {"size", 's', "SIZE", 0, "Memory to manage, 128M to 64G (default 512M)", 0},
         {"delay-ms", 'd', "N", 0,
-         "From a free to its report, 1 to 60000 milliseconds (default 100)", 0},
-        {"budget", 'b', "N", 0, "Report 1/N of the free memory at a time, 1 to 1024 (default 1)",
+         "Report everything, N milliseconds after a free, 1 to 60000 (default: what nobody needed "
+         "for a while)",
+         0},
+        {"budget", 'b', "N", 0,
+         "Report 1/N of the free memory at a time, 1 to 1024, with a delay of 100 ms unless "
+         "another "
+         "is given",
          0},
         {0},
     };
@@ -95,8 +100,7 @@ static void parse_options(struct demo_options *options, int argc, char **argv)
         "  ebb demo --size 2G --delay-ms 2000 --budget 16   the pacing of Linux\n";
     static const struct argp argp = {.options = list, .parser = parse, .doc = doc};
 
-    *options =
-        (struct demo_options){.bytes = 512 * MIB, .delay_ms = EBB_REPORT_DELAY_MS, .budget = 1};
+    *options = (struct demo_options){.bytes = 512 * MIB};
     cmd_argp_setup();
     argp_parse(&argp, argc, argv, 0, NULL, options);
 }
@@ -106,12 +110,12 @@ static void parse_options(struct demo_options *options, int argc, char **argv)
 /* Each of these undoes what it did if it fails. */
 static int start_device(struct demo *demo)
 {
-    int err =
-        ebb_hosted_device_create(&demo->device, &demo->memory, &demo->report, EBB_HOSTED_THREAD);
+    int err = ebb_hosted_device_create(&demo->device, &demo->memory, &demo->engine.report,
+                                       EBB_HOSTED_THREAD);
 
     if (err)
         return err;
-    err = ebb_report_register(&demo->report, &demo->device.device);
+    err = ebb_report_register(&demo->engine.report, &demo->device.device);
     if (err)
         ebb_hosted_device_destroy(&demo->device);
     return err;
@@ -119,17 +123,21 @@ static int start_device(struct demo *demo)
 
 static int start_engine(struct demo *demo)
 {
-    const struct ebb_report_config config = {
-        .delay_ms = demo->options.delay_ms,
-        .budget = demo->options.budget,
-        .worker = &demo->worker,
+    const struct demo_options *options = &demo->options;
+    const struct ebb_settings settings = {
+        .report.worker = &demo->worker,
+        .history =
+            {
+                .pacing =
+                    options->delay_ms || options->budget ? EBB_PACING_DELAY : EBB_PACING_SURPLUS,
+                .delay_ms = options->delay_ms,
+                .budget = options->budget,
+            },
     };
-    int err = ebb_report_init(&demo->report, &config);
+    int err = engine_init(&demo->engine, &settings, &demo->memory.zone);
 
     if (!err)
-        err = ebb_report_add_zone(&demo->report, &demo->memory.zone);
-    if (!err)
-        err = ebb_hosted_worker_start(&demo->worker, &demo->report);
+        err = ebb_hosted_worker_start(&demo->worker, &demo->engine.report);
     if (err)
         return err;
     err = start_device(demo);
@@ -157,10 +165,11 @@ static bool set_up(struct demo *demo)
 
 static void tear_down(struct demo *demo)
 {
-    if (ebb_report_unregister(&demo->report))
+    if (ebb_report_unregister(&demo->engine.report))
         cmd_error("the report device is gone");
     ebb_hosted_device_destroy(&demo->device);
     ebb_hosted_worker_stop(&demo->worker);
+    engine_release(&demo->engine);
     ebb_hosted_memory_destroy(&demo->memory);
 }
 
@@ -241,7 +250,7 @@ static void watch(struct demo *demo)
         last = resident;
         if (demo->took_ns == 0 && resident <= demo->peak && enough_back(demo, resident))
             demo->took_ns = now - start;
-        if (demo->took_ns > 0 && ebb_report_phase(&demo->report) == EBB_REPORT_IDLE)
+        if (demo->took_ns > 0 && ebb_report_phase(&demo->engine.report) == EBB_REPORT_IDLE)
             break;
         if (resident + demo->options.bytes / BAR_WIDTH <= shown || now - line >= LINE_NS) {
             print_line(demo, (now - start) / CMD_MS, resident);
@@ -261,7 +270,7 @@ static bool sum_up(struct demo *demo)
     uint64_t back = demo->peak > demo->left ? demo->peak - demo->left : 0;
     struct ebb_report_stats stats;
 
-    ebb_report_get_stats(&demo->report, &stats);
+    ebb_report_get_stats(&demo->engine.report, &stats);
     printf("Of %.1f MiB that were freed the host has %.1f MiB (%.1f %%) back",
            (double)demo->peak / (double)MIB, (double)back / (double)MIB,
            100.0 * (double)back / (double)demo->peak);

@@ -183,13 +183,16 @@ static char *find_ours(const char *const *places, int access_mode)
     return NULL;
 }
 
-char *host_find_guest(void)
+char *host_find_guest(bool history)
 {
     /* Beside it, in a build tree, installed. */
-    static const char *const places[] = {"ebb-guest.elf", "../guest/ebb-guest.elf",
-                                         EBB_GUEST_INSTALLED, NULL};
+    static const char *const plain[] = {"ebb-guest.elf", "../guest/ebb-guest.elf",
+                                        EBB_GUESTS_INSTALLED "/ebb-guest.elf", NULL};
+    static const char *const with_history[] = {"ebb-guest-history.elf",
+                                               "../guest/ebb-guest-history.elf",
+                                               EBB_GUESTS_INSTALLED "/ebb-guest-history.elf", NULL};
 
-    return find_ours(places, R_OK);
+    return find_ours(history ? with_history : plain, R_OK);
 }
 
 char *host_find_ebbd(void)

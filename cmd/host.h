@@ -22,8 +22,9 @@ bool host_check_writable(const char *what, const char *path);
 bool host_write_file(const char *path, const char *data, size_t len);
 /* A program of this name in PATH, or this very file; NULL: none. To be freed. */
 char *host_find_program(const char *name);
-/* The reference guest that belongs to this program; NULL: none. To be freed. */
-char *host_find_guest(void);
+/* The reference guest that belongs to this program, or the one with the settings of
+ * ebb/history.h; NULL: none. To be freed. */
+char *host_find_guest(bool history);
 /* ebbd, likewise. */
 char *host_find_ebbd(void);
 /* The program behind the passes of `ebb bench trackers`, and the directory of traces, likewise. */

@@ -41,11 +41,13 @@ static void usage(FILE *out)
                  "Commands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
         fprintf(out, "  %-6s %s\n", commands[i].name, commands[i].what);
-    fprintf(out,
-            "\nExamples:\n"
-            "  ebb run --workload 'memhog 75%%; idle 3' --plot run.svg\n"
-            "  ebb run --set report.delay_ms=2000 --set report.budget=16   the pacing of Linux\n\n"
-            "`ebb COMMAND --help` lists the options of a command, `ebb --version` the version.\n");
+    fprintf(
+        out,
+        "\nExamples:\n"
+        "  ebb run --workload 'memhog 75%%; idle 3' --plot run.svg\n"
+        "  ebb run --set report.pacing=delay --set report.delay_ms=2000 --set report.budget=16\n"
+        "                                     the pacing of Linux\n\n"
+        "`ebb COMMAND --help` lists the options of a command, `ebb --version` the version.\n");
 }
 
 static int unknown(const char *name)

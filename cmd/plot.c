@@ -151,7 +151,7 @@ static char *describe(struct json_object *run)
                       accel ? accel : "?", backing ? backing : "?", qemu ? qemu : "?");
 }
 
-/* "report.delay_ms=2000 report.budget=16", or what else is special about a run. */
+/* "report.pacing=delay report.budget=16", or what else is special about a run. */
 static char *settings_of(struct json_object *run)
 {
     struct json_object *settings;

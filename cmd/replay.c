@@ -56,7 +56,8 @@ static const struct argp_option argp_options[] = {
     {"memory", KEY_MEMORY, "SIZE", 0,
      "Memory to manage, 1M to 64G (default: as much as the recorded machine had)", 0},
     {"set", KEY_SET, "KEY=VALUE", 0,
-     "A setting of the engine, e.g. report.tracker=bitmap; repeatable. Times are trace time", 0},
+     "A setting of the engine, e.g. report.window_max_ms=1000; repeatable. Times are trace time",
+     0},
     {"reporting", KEY_REPORTING, "both|on|off", 0,
      "Play with the engine, without, or once each (default both)", 0},
     {"settle", KEY_SETTLE, NULL, 0,
@@ -76,16 +77,17 @@ static const char doc[] =
     "or a damaged trace, 4 something is wrong with this machine (memory, a file).\n\n"
     "Examples:\n"
     "  ebb replay lab/traces/phases.trace.zst --plot phases.svg\n"
-    "  ebb replay lab/traces/phases.trace.zst --set report.delay_ms=2000 --set report.budget=16\n";
+    "  ebb replay lab/traces/phases.trace.zst --set report.pacing=delay --set report.delay_ms=2000 "
+    "--set report.budget=16\n";
 
 static void set(struct argp_state *state, struct replay_report *report, const char *arg)
 {
-    const char *equals = strchr(arg, '='), *wanted = NULL;
+    const char *equals = strchr(arg, '='), *allowed = NULL;
     char *key;
     int err;
 
     if (!equals || strncmp(arg, PREFIX, strlen(PREFIX)) != 0) {
-        argp_error(state, "--set is report.KEY=VALUE, e.g. report.delay_ms=2000");
+        argp_error(state, "--set is report.KEY=VALUE, e.g. report.window_max_ms=1000");
         return;
     }
     if (report->n_settings == REPLAY_SETTINGS) {
@@ -93,11 +95,11 @@ static void set(struct argp_state *state, struct replay_report *report, const ch
         return;
     }
     key = cmd_format("%.*s", (int)(equals - arg), arg);
-    err = ebb_report_config_set(&report->config, key + strlen(PREFIX), equals + 1, &wanted);
+    err = ebb_settings_set(&report->engine, key + strlen(PREFIX), equals + 1, &allowed);
     if (err == -EBB_ENOENT)
         argp_error(state, "--set: the engine has no setting '%s'", key);
     else if (err)
-        argp_error(state, "--set %s: it takes %s, not '%s'", key, wanted, equals + 1);
+        argp_error(state, "--set %s: it takes %s, not '%s'", key, allowed, equals + 1);
     free(key);
     report->settings[report->n_settings++] = arg;
 }
@@ -114,13 +116,13 @@ static void parse_speed(struct argp_state *state, struct command *command, const
 /* What the engine's configuration allows. */
 static void fit_speed(struct argp_state *state, struct command *command)
 {
-    const char *problem = ebb_report_config_problem(&command->report.config);
-    struct ebb_report_config config = command->report.config;
+    const char *problem = ebb_history_problem(&command->report.engine);
+    struct ebb_settings settings = command->report.engine;
     unsigned most;
 
     if (problem)
         argp_error(state, "--set: %s", problem);
-    if (replay_scale(&config, command->report.speed, &most))
+    if (replay_scale(&settings, command->report.speed, &most))
         return;
     if (command->speed_given)
         argp_error(state,
@@ -230,7 +232,7 @@ static bool play(const struct command *command, bool reporting, struct replay_re
                                      .reporting = reporting,
                                      .settle = report->settle,
                                      .memory = report->memory,
-                                     .report = report->config};
+                                     .settings = report->engine};
     bool show = !command->quiet && isatty(STDERR_FILENO);
     int err;
 
@@ -241,10 +243,7 @@ static bool play(const struct command *command, bool reporting, struct replay_re
     err = replay_run(report->trace, &options, result);
     if (show)
         fprintf(stderr, "\r%40s\r", "");
-    if (err == -EOPNOTSUPP)
-        cmd_error("this ebb was built without the tracker '%s'",
-                  ebb_tracker_name(ebb_report_config_tracker(&report->config)));
-    else if (err)
+    if (err)
         cmd_error("the trace cannot be played: %s", strerror(-err));
     else
         warn(result);

@@ -20,13 +20,13 @@
 
 #include "trace.h"
 
-#include <ebb/report.h>
+#include <ebb/history.h>
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define REPLAY_SPEED     20u /* default; makes 5 ms of the engine's default delay */
+#define REPLAY_SPEED     20u /* default; makes 15 ms of the engine's first window */
 #define REPLAY_SPEED_MAX 0u  /* as fast as it goes: records do not wait for their time */
 #define REPLAY_SAMPLES   2000u
 
@@ -52,11 +52,11 @@ struct replay_options {
     /* Samples of residency, evenly over the trace; 0: REPLAY_SAMPLES. */
     unsigned samples;
     /*
-     * The engine's. delay_ms, backoff_ms and backoff_max_ms are trace time and
-     * divided by `speed`, see replay_scale(); with REPLAY_SPEED_MAX they are taken
-     * as they are. `worker` is filled in.
+     * The engine's. Its times are trace time and divided by `speed`, see
+     * replay_scale(); with REPLAY_SPEED_MAX they are taken as they are. `worker` is
+     * filled in.
      */
-    struct ebb_report_config report;
+    struct ebb_settings settings;
     /* Optional: called now and then with the trace time that was reached. */
     void (*progress)(void *ctx, uint64_t us);
     void *progress_ctx;
@@ -108,7 +108,7 @@ struct replay_result {
 
     /* The engine, from the first record until it rested. What was free before was
      * reported before, so that the first use of it is a refault too. */
-    struct ebb_report_config scaled; /* as the engine had it */
+    struct ebb_settings scaled; /* as the engine had them */
     struct ebb_report_stats report;
     uint64_t refaulted;  /* bytes that left a reported block for use again */
     uint64_t unreported; /* bytes free and unreported in the end, of any order */
@@ -118,14 +118,17 @@ struct replay_result {
 #define REPLAY_PINNED UINT32_MAX
 
 /* How long a block is free before it is reported, at first: the delay, or the first window. */
-uint64_t replay_delay_ms(const struct ebb_report_config *config);
+uint64_t replay_delay_ms(const struct ebb_settings *settings);
+
+/* How unreported blocks are found. */
+const char *replay_tracker(const struct ebb_settings *settings);
 
 /*
- * The engine's configuration at a speed: times divided by it and rounded to whole
+ * The engine's settings at a speed: times divided by it and rounded to whole
  * milliseconds. False: the delay would be less than one; *most (may be NULL) is then
  * the largest speed possible.
  */
-bool replay_scale(struct ebb_report_config *config, unsigned speed, unsigned *most);
+bool replay_scale(struct ebb_settings *settings, unsigned speed, unsigned *most);
 
 /* Less memory than this cannot hold what was in use before the recording. */
 uint64_t replay_memory_min(const struct trace *trace);
@@ -133,9 +136,8 @@ uint64_t replay_memory_min(const struct trace *trace);
 /*
  * Play it. 0: it was played, see result->errors; to be released with
  * replay_result_release(). Negative errno: not played, nothing to be released.
- * -EINVAL: the configuration (ebb_report_config_problem()), the speed
- * (replay_scale()) or the memory (replay_memory_min()). -EOPNOTSUPP: a tracker that
- * this library was built without. Otherwise what the operating system says.
+ * -EINVAL: the settings (ebb_history_problem()), the speed (replay_scale()) or the
+ * memory (replay_memory_min()). Otherwise what the operating system says.
  */
 int replay_run(const struct trace *trace, const struct replay_options *options,
                struct replay_result *result);

@@ -134,7 +134,7 @@ struct json_object *replay_json(const struct replay_report *report)
     result_add_mib(json, "pinned_mib", MIB_OF(any->pinned));
     result_add(json, "speed", report->speed ? json_object_new_uint64(report->speed) : NULL);
     result_add(json, "settle", json_object_new_boolean(report->settle));
-    result_add_text(json, "tracker", ebb_tracker_name(ebb_report_config_tracker(&report->config)));
+    result_add_text(json, "tracker", replay_tracker(&report->engine));
     result_add(json, "settings", result_settings(report->settings, report->n_settings));
     result_add_mib(json, "live_mib", MIB_OF(any->live_mean));
     result_add_mib(json, "live_peak_mib", MIB_OF(any->live_peak));
@@ -201,7 +201,7 @@ static double average(struct json_object *json, const char *which)
     return result_number(run, "resident_mib");
 }
 
-/* "rotation, 20 times as fast, report.delay_ms=200" */
+/* "sorted, 20 times as fast, report.window_max_ms=1000" */
 static char *describe(struct json_object *json)
 {
     const char *tracker = result_text(json, "tracker");

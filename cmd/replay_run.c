@@ -2,6 +2,7 @@
 /* One replay of a trace: set up, play record by record, wait for the engine, check. */
 #include "cmd.h"
 #include "cputime.h"
+#include "engine.h"
 #include "replay.h"
 
 #include <ebb_hosted.h>
@@ -34,7 +35,7 @@ struct replay {
     struct ebb_hosted_memory memory;
     struct ebb_hosted_worker worker;
     struct ebb_hosted_device device;
-    struct ebb_report report;
+    struct engine engine;
     struct held *blocks; /* by id; behind them the frames in use before the recording */
     uint32_t pinned;     /* of those, how many */
     uint64_t live;       /* bytes, of the trace */
@@ -49,9 +50,9 @@ static unsigned n_samples(const struct replay_options *options)
     return options->samples ? options->samples : REPLAY_SAMPLES;
 }
 
-static bool has_window(const struct ebb_report_config *config)
+static bool has_window(const struct ebb_settings *settings)
 {
-    return ebb_report_config_pacing(config) == EBB_PACING_SURPLUS;
+    return settings->history.pacing != EBB_PACING_DELAY;
 }
 
 static uint64_t or_default(uint32_t value, uint32_t otherwise)
@@ -60,20 +61,27 @@ static uint64_t or_default(uint32_t value, uint32_t otherwise)
 }
 
 /* The least that there can be. */
-static uint64_t shortest_ms(const struct ebb_report_config *config)
+static uint64_t shortest_ms(const struct ebb_settings *settings)
 {
-    return has_window(config) ? or_default(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS)
-                              : or_default(config->delay_ms, EBB_REPORT_DELAY_MS);
+    return has_window(settings)
+               ? or_default(settings->report.window_min_ms, EBB_REPORT_WINDOW_MIN_MS)
+               : or_default(settings->history.delay_ms, EBB_HISTORY_DELAY_MS);
 }
 
-uint64_t replay_delay_ms(const struct ebb_report_config *config)
+uint64_t replay_delay_ms(const struct ebb_settings *settings)
 {
-    uint64_t first = or_default(config->window_start_ms, EBB_REPORT_WINDOW_START_MS);
-    uint64_t most = or_default(config->window_max_ms, EBB_REPORT_WINDOW_MAX_MS);
+    uint64_t first = or_default(settings->report.window_start_ms, EBB_REPORT_WINDOW_START_MS);
+    uint64_t most = or_default(settings->report.window_max_ms, EBB_REPORT_WINDOW_MAX_MS);
 
-    if (!has_window(config) || first < shortest_ms(config))
-        return shortest_ms(config);
+    if (!has_window(settings) || first < shortest_ms(settings))
+        return shortest_ms(settings);
     return first < most ? first : most;
+}
+
+const char *replay_tracker(const struct ebb_settings *settings)
+{
+    return ebb_tracker_name(has_window(settings) ? EBB_TRACKER_SORTED
+                                                 : ebb_history_tracker(&settings->history));
 }
 
 static void sleep_ns(uint64_t ns)
@@ -237,7 +245,7 @@ static bool engine_at_work(struct replay *replay)
     if (!replay->options->reporting)
         return false;
     ebb_zone_stats(&replay->memory.zone, &stats);
-    return stats.in_flight > 0 || ebb_report_phase(&replay->report) == EBB_REPORT_ACTIVE;
+    return stats.in_flight > 0 || ebb_report_phase(&replay->engine.report) == EBB_REPORT_ACTIVE;
 }
 
 /* Trace time goes on for what passed of the clock's since the last call. */
@@ -328,14 +336,14 @@ static bool wait_for_rest(struct replay *replay)
 {
     uint64_t delay = replay_delay_ms(&replay->result->scaled) * CMD_MS;
     uint64_t longest =
-        or_default(replay->result->scaled.window_max_ms, EBB_REPORT_WINDOW_MAX_MS) * CMD_MS;
+        or_default(replay->result->scaled.report.window_max_ms, EBB_REPORT_WINDOW_MAX_MS) * CMD_MS;
     uint64_t moved = cmd_now_ns(), before = 0;
 
-    while (ebb_report_phase(&replay->report) != EBB_REPORT_IDLE) {
+    while (ebb_report_phase(&replay->engine.report) != EBB_REPORT_IDLE) {
         struct ebb_report_stats stats;
         uint64_t now = cmd_now_ns();
 
-        ebb_report_get_stats(&replay->report, &stats);
+        ebb_report_get_stats(&replay->engine.report, &stats);
         if (stats.reported_blocks != before)
             moved = now;
         before = stats.reported_blocks;
@@ -350,7 +358,7 @@ static bool wait_for_rest(struct replay *replay)
 /* A pause of the trace from `from` to `to`, if the engine is to have its due of it. */
 static void settle_pause(struct replay *replay, uint64_t from, uint64_t to)
 {
-    uint64_t rest = from + replay_delay_ms(&replay->options->report) * 1000;
+    uint64_t rest = from + replay_delay_ms(&replay->options->settings) * 1000;
 
     if (!replay->options->settle || is_paced(replay) || !replay->options->reporting || to < rest)
         return;
@@ -443,7 +451,7 @@ static void play_reporting(struct replay *replay)
     uint64_t punches;
 
     wait_for_rest(replay);
-    ebb_report_get_stats(&replay->report, &before);
+    ebb_report_get_stats(&replay->engine.report, &before);
     punches = __atomic_load_n(&replay->device.punches, __ATOMIC_RELAXED);
     getrusage(RUSAGE_SELF, &begin);
     play_trace(replay);
@@ -453,7 +461,7 @@ static void play_reporting(struct replay *replay)
     result->engine_cpu_ns -=
         result->engine_cpu_ns < result->cpu_ns ? result->engine_cpu_ns : result->cpu_ns;
     settle(replay);
-    ebb_report_get_stats(&replay->report, &result->report);
+    ebb_report_get_stats(&replay->engine.report, &result->report);
     subtract(&result->report, &before);
     result->punches = __atomic_load_n(&replay->device.punches, __ATOMIC_RELAXED) - punches;
     read_zone(replay);
@@ -471,12 +479,12 @@ static void free_rest(struct replay *replay)
 /* Each of these undoes what it did if it fails. */
 static int start_device(struct replay *replay)
 {
-    int err = ebb_hosted_device_create(&replay->device, &replay->memory, &replay->report,
+    int err = ebb_hosted_device_create(&replay->device, &replay->memory, &replay->engine.report,
                                        EBB_HOSTED_THREAD);
 
     if (err)
         return err;
-    err = ebb_report_register(&replay->report, &replay->device.device);
+    err = ebb_report_register(&replay->engine.report, &replay->device.device);
     if (err)
         ebb_hosted_device_destroy(&replay->device);
     return err;
@@ -484,15 +492,13 @@ static int start_device(struct replay *replay)
 
 static int start_engine(struct replay *replay)
 {
-    struct ebb_report_config *config = &replay->result->scaled;
+    struct ebb_settings *settings = &replay->result->scaled;
     int err;
 
-    config->worker = &replay->worker;
-    err = ebb_report_init(&replay->report, config);
+    settings->report.worker = &replay->worker;
+    err = engine_init(&replay->engine, settings, &replay->memory.zone);
     if (!err)
-        err = ebb_report_add_zone(&replay->report, &replay->memory.zone);
-    if (!err)
-        err = ebb_hosted_worker_start(&replay->worker, &replay->report);
+        err = ebb_hosted_worker_start(&replay->worker, &replay->engine.report);
     if (err)
         return err;
     err = start_device(replay);
@@ -503,7 +509,7 @@ static int start_engine(struct replay *replay)
 
 static int stop_engine(struct replay *replay)
 {
-    int err = ebb_report_unregister(&replay->report);
+    int err = ebb_report_unregister(&replay->engine.report);
 
     ebb_hosted_device_destroy(&replay->device);
     ebb_hosted_worker_stop(&replay->worker);
@@ -553,6 +559,7 @@ static int play_all(struct replay *replay)
     /* What it found is in result->violation. */
     if (!err && ebb_zone_check(&replay->memory.zone, EBB_CHECK_FRAMES, &replay->result->violation))
         replay->result->refused += replay->result->violation.what == NULL;
+    engine_release(&replay->engine);
     ebb_hosted_memory_destroy(&replay->memory);
     return err;
 }
@@ -597,29 +604,31 @@ static uint32_t scaled(uint32_t time, uint32_t normal, unsigned speed)
     return result ? result : 1;
 }
 
-bool replay_scale(struct ebb_report_config *config, unsigned speed, unsigned *most)
+bool replay_scale(struct ebb_settings *settings, unsigned speed, unsigned *most)
 {
+    struct ebb_report_config *report = &settings->report;
+    struct ebb_history_config *history = &settings->history;
+
     /* An engine that runs inside the frees has no times. */
-    if (speed == REPLAY_SPEED_MAX || config->execution == EBB_EXECUTION_INLINE)
+    if (speed == REPLAY_SPEED_MAX || history->execution == EBB_EXECUTION_INLINE)
         return true;
-    if (shortest_ms(config) < speed) {
+    if (shortest_ms(settings) < speed) {
         if (most)
-            *most = (unsigned)shortest_ms(config);
+            *most = (unsigned)shortest_ms(settings);
         return false;
     }
-    if (has_window(config)) {
-        config->window_min_ms = scaled(config->window_min_ms, EBB_REPORT_WINDOW_MIN_MS, speed);
-        config->window_max_ms = scaled(config->window_max_ms, EBB_REPORT_WINDOW_MAX_MS, speed);
-        config->window_start_ms =
-            scaled(config->window_start_ms, EBB_REPORT_WINDOW_START_MS, speed);
+    if (has_window(settings)) {
+        report->window_min_ms = scaled(report->window_min_ms, EBB_REPORT_WINDOW_MIN_MS, speed);
+        report->window_max_ms = scaled(report->window_max_ms, EBB_REPORT_WINDOW_MAX_MS, speed);
+        report->window_start_ms =
+            scaled(report->window_start_ms, EBB_REPORT_WINDOW_START_MS, speed);
         /* A fault takes its own time, which is so much more of the trace's. A window that learns
          * from that would not be the window of this load. */
-        config->refault_ns = scaled(config->refault_ns, EBB_REPORT_REFAULT_NS, speed);
+        report->refault_ns = scaled(report->refault_ns, EBB_REPORT_REFAULT_NS, speed);
     } else {
-        config->delay_ms = scaled(config->delay_ms, EBB_REPORT_DELAY_MS, speed);
+        history->delay_ms = scaled(history->delay_ms, EBB_HISTORY_DELAY_MS, speed);
     }
-    config->backoff_ms = scaled(config->backoff_ms, 1000, speed);
-    config->backoff_max_ms = scaled(config->backoff_max_ms, 60000, speed);
+    report->backoff_ms = scaled(report->backoff_ms, EBB_REPORT_BACKOFF_MS, speed);
     return true;
 }
 
@@ -636,7 +645,7 @@ uint64_t replay_memory_min(const struct trace *trace)
 static bool is_possible(const struct trace *trace, const struct replay_options *options)
 {
     /* What cannot be at all, before it is divided by anything. */
-    return (!options->reporting || !ebb_report_config_problem(&options->report)) &&
+    return (!options->reporting || !ebb_history_problem(&options->settings)) &&
            (options->memory == 0 || options->memory >= replay_memory_min(trace));
 }
 
@@ -647,7 +656,7 @@ int replay_run(const struct trace *trace, const struct replay_options *options,
     size_t blocks = (size_t)trace->blocks + pinned_frames(trace);
     int err;
 
-    *result = (struct replay_result){.scaled = options->report};
+    *result = (struct replay_result){.scaled = options->settings};
     if (!is_possible(trace, options) ||
         (options->reporting && !replay_scale(&result->scaled, options->speed, NULL)))
         return -EINVAL;

@@ -20,7 +20,7 @@ struct replay_report {
     uint64_t memory;                       /* bytes */
     const char *settings[REPLAY_SETTINGS]; /* KEY=VALUE */
     size_t n_settings;
-    struct ebb_report_config config; /* as they make it */
+    struct ebb_settings engine; /* as they make it */
     /* With the engine and without; NULL: not asked for. One of them is there. */
     const struct replay_result *with, *without;
 };

@@ -14,6 +14,8 @@
 #include "text.h"
 #include "view.h"
 
+#include <ebb/history.h>
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -122,20 +124,47 @@ static bool find_linux(struct run *run)
     return true;
 }
 
+/* Is this KEY=VALUE for the guest that has the settings of ebb/history.h? */
+static bool is_of_history(const char *setting)
+{
+    static const char prefix[] = "report.";
+    struct ebb_history_config config = {0};
+    const char *allowed;
+    char *key;
+    int err;
+
+    if (strncmp(setting, prefix, strlen(prefix)) != 0)
+        return false;
+    key = cmd_format("%.*s", (int)strcspn(setting, "=") - (int)strlen(prefix),
+                     setting + strlen(prefix));
+    err = ebb_history_config_set(&config, key, "", &allowed);
+    free(key);
+    return err != -EBB_ENOENT;
+}
+
+static bool find_own_guest(struct run *run)
+{
+    const struct run_options *options = run->options;
+    bool history = false;
+
+    for (size_t i = 0; i < options->n_settings; i++)
+        history = history || is_of_history(options->settings[i]);
+    run->guest_path = host_find_guest(history);
+    if (!run->guest_path)
+        cmd_error("the reference guest, ebb-guest%s.elf, was not found beside this program "
+                  "or where it is installed: build it, or name it with --guest.",
+                  history ? "-history" : "");
+    return run->guest_path;
+}
+
 static bool find_guest(struct run *run)
 {
     const char *path = run->options->guest;
 
     if (run->options->linux_guest)
         return find_linux(run);
-
-    if (!path) {
-        run->guest_path = host_find_guest();
-        if (!run->guest_path)
-            cmd_error("the reference guest, ebb-guest.elf, was not found beside this program "
-                      "or where it is installed: build it, or name it with --guest.");
-        return run->guest_path;
-    }
+    if (!path)
+        return find_own_guest(run);
     if (!is_readable("--guest", path))
         return false;
     run->guest_path = cmd_format("%s", path);

@@ -31,7 +31,7 @@ struct run_options {
     bool reporting;
     const char *qemu;  /* program */
     const char *host;  /* "qemu", "ebbd", or the file of an ebbd: who has the balloon */
-    const char *guest; /* ELF file; NULL: find it */
+    const char *guest; /* ELF file; NULL: find the one for the settings */
     bool linux_guest;  /* instead: the one of lab/linux, */
     const char *kernel, *initrd, *append; /* its files, and words for its kernel or NULL */
     bool icount;                          /* guest time is counted in instructions */

@@ -58,7 +58,8 @@ static const struct argp_option argp_options[] = {
      "see below",
      1},
     {"set", KEY_SET, "KEY=VALUE", 0,
-     "A setting of its engine, e.g. report.delay_ms=2000; with --guest=linux one of its kernel, "
+     "A setting of its engine, e.g. report.window_max_ms=1000; with --guest=linux one of its "
+     "kernel, "
      "e.g. page_reporting.page_reporting_order=0; repeatable",
      1},
     {"reporting", KEY_REPORTING, "on|off", 0,
@@ -78,7 +79,8 @@ static const struct argp_option argp_options[] = {
      2},
     {"qemu", KEY_QEMU, "PATH", 0, "The QEMU to use (default qemu-system-x86_64)", 2},
     {"guest", KEY_GUEST, "PATH|linux", 0,
-     "The reference guest (default: the one that came with ebb), or a Linux guest made by "
+     "The reference guest (default: the one that came with ebb and has what --set asks for), or a "
+     "Linux guest made by "
      "lab/linux/build",
      2},
     {"kernel", KEY_KERNEL, "FILE", 0, "The Linux guest's kernel", 2},
@@ -126,7 +128,8 @@ static const char doc[] =
     "Examples:\n"
     "  ebb run\n"
     "  ebb run --memory 1G --workload 'memhog 50% x3; idle 2' --json run.json\n"
-    "  ebb run --set report.delay_ms=2000 --set report.budget=16   as Linux does\n"
+    "  ebb run --set report.pacing=delay --set report.delay_ms=2000 --set report.budget=16   as "
+    "Linux does\n"
     "  lab/linux/build guests && ebb run --guest=linux --kernel=guests/vmlinuz-6.12 "
     "--initrd=guests/initrd-6.12\n";
 
@@ -159,7 +162,7 @@ static bool is_setting(const char *arg)
 static void add_setting(struct argp_state *state, struct run_options *options, const char *arg)
 {
     if (!is_setting(arg))
-        argp_error(state, "--set is KEY=VALUE, e.g. report.delay_ms=2000, not '%s'", arg);
+        argp_error(state, "--set is KEY=VALUE, e.g. report.window_max_ms=1000, not '%s'", arg);
     if (strncmp(arg, "script=", 7) == 0 || strncmp(arg, "ebb.script=", 11) == 0)
         argp_error(state, "--set script=: use --workload");
     if (options->n_settings == RUN_SETTINGS)

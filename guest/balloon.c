@@ -154,21 +154,20 @@ static bool has_order(uint8_t report_order)
     return false;
 }
 
-static enum status init_engine(const struct settings *settings)
+enum status balloon_init_engine(const struct settings *settings)
 {
-    struct ebb_report_config config = settings->report;
+    struct ebb_settings config = settings->engine;
+    const char *problem = engine_problem(&config);
 
-    if (!has_order(config.order))
+    if (problem)
+        console_print("command line: report.*: %s\n", problem);
+    if (problem || !has_order(config.report.order))
         return STATUS_USAGE;
-    config.worker = &events_engine_worker;
-    if (ebb_report_init(&engine, &config) != 0) {
-        const char *problem = ebb_report_config_problem(&config);
-
-        console_print("command line: report.*: %s\n", problem ? problem : "no such tracker here");
-        return STATUS_USAGE;
-    }
+    config.report.worker = &events_engine_worker;
+    if (engine_init(&engine, &config) != 0)
+        ebb_port_panic("the engine refuses its settings");
     for (unsigned i = 0; i < memory_zones(); i++)
-        if (ebb_report_add_zone(&engine, memory_zone(i)) != 0)
+        if (engine_add_zone(&engine, i) != 0)
             ebb_port_panic("the engine refuses a zone");
     return STATUS_OK;
 }
@@ -202,15 +201,11 @@ static const char *reporting_text(const struct settings *settings)
                                            : "not offered by the host together with page poison";
 }
 
-enum status balloon_init(const struct settings *settings, const char *command_line, void *dma)
+void balloon_init(const struct settings *settings, const char *command_line, void *dma)
 {
-    enum status status = init_engine(settings);
-
-    if (status != STATUS_OK)
-        return status;
     if (device_find_balloon(command_line, settings->intx, &device) != 0) {
         console_print("no balloon: no memory goes back to the host\n");
-        return STATUS_OK;
+        return;
     }
     start_driver(settings, dma);
     if (started && settings->reporting && balloon_can_report()) {
@@ -221,7 +216,6 @@ enum status balloon_init(const struct settings *settings, const char *command_li
     }
     if (started)
         console_print("balloon on %s, reporting %s\n", device.where, reporting_text(settings));
-    return STATUS_OK;
 }
 
 bool balloon_present(void)

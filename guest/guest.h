@@ -6,6 +6,7 @@
 #include "arch.h"
 
 #include <ebb/balloon.h>
+#include <ebb/history.h>
 #include <ebb/report.h>
 #include <ebb/zone.h>
 #include <ebb/zonelist.h>
@@ -58,7 +59,7 @@ char console_read(void);
 
 /* ---- settings.c ---- */
 struct settings {
-    struct ebb_report_config report;
+    struct ebb_settings engine;
     bool reporting;
     bool intx;
     enum ebb_balloon_numbering numbering;
@@ -72,10 +73,13 @@ enum status settings_parse(struct settings *settings, const struct arch_boot *bo
 
 /* ---- memory.c ---- */
 #define ZONE_LIMIT 2u
-/* Before memory_init(): memory behind the kernel, fresh and zero, never given back. */
+/* Before memory_open(): memory behind the kernel, fresh and zero, never given back. */
 void memory_early(const struct arch_boot *boot);
 void *early_alloc(uint64_t size, uint64_t align);
+/* Make the zones; they have no frames yet. */
 void memory_init(unsigned cpus, enum ebb_fill fill);
+/* Hand them their frames: what is left. */
+void memory_open(void);
 unsigned memory_zones(void);
 struct ebb_zone *memory_zone(unsigned i);
 const char *memory_zone_name(unsigned i);
@@ -129,10 +133,21 @@ struct device {
 /* Find the balloon and route its interrupt. -EBB_ENODEV: there is none. */
 EBB_MUST_CHECK int device_find_balloon(const char *command_line, bool intx, struct device *device);
 
+/* ---- engine.c, or engine_history.c ---- */
+/* As ebb_settings_set(), of what this guest has. */
+EBB_MUST_CHECK int engine_set(struct ebb_settings *settings, const char *key, const char *value,
+                              const char **allowed);
+/* As ebb_history_problem(). */
+const char *engine_problem(const struct ebb_settings *settings);
+EBB_MUST_CHECK int engine_init(struct ebb_report *engine, const struct ebb_settings *settings);
+/* Before memory_open(). */
+EBB_MUST_CHECK int engine_add_zone(struct ebb_report *engine, unsigned zone);
+
 /* ---- balloon.c ---- */
-/* Engine and balloon. Reports STATUS_USAGE if the engine refuses its settings. */
-/* dma: ebb_balloon_dma_size() bytes of early memory. */
-enum status balloon_init(const struct settings *settings, const char *command_line, void *dma);
+/* The engine, before memory_open(). STATUS_USAGE: it refuses its settings. */
+enum status balloon_init_engine(const struct settings *settings);
+/* The balloon. dma: ebb_balloon_dma_size() bytes of early memory. */
+void balloon_init(const struct settings *settings, const char *command_line, void *dma);
 bool balloon_present(void);
 bool balloon_can_report(void);
 bool balloon_reporting(void);

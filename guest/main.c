@@ -45,9 +45,12 @@ _Noreturn void guest_main(const struct arch_boot *boot)
     hold_init(cpus_online(), settings.seed);
     dma = early_alloc(ebb_balloon_dma_size(), 4096);
     memory_init(cpus_online(), settings.fill);
+    if (status == STATUS_OK)
+        status = balloon_init_engine(&settings);
+    memory_open();
     say_what_is_there();
     if (status == STATUS_OK)
-        status = balloon_init(&settings, boot->command_line, dma);
+        balloon_init(&settings, boot->command_line, dma);
     telemetry_boot();
     if (status != STATUS_OK)
         leave(status);

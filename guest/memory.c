@@ -30,7 +30,7 @@ void *early_alloc(uint64_t size, uint64_t align)
     uint64_t at = round_up(early_next, align);
 
     if (early_over)
-        ebb_port_panic("early_alloc() after memory_init()");
+        ebb_port_panic("early_alloc() after memory_open()");
     if (at + size > early_end)
         ebb_port_panic("no room behind the kernel: the guest needs more memory below 4 GiB");
     early_next = at + size;
@@ -179,11 +179,16 @@ void memory_init(unsigned cpus, enum ebb_fill fill)
         .fill = fill_frames,
         .verify = verify_frames,
     };
-    struct memory_totals totals;
 
     ebb_zonelist_init(&zonelist, 0);
     make_zone("high", LOW_END, UINT64_MAX, 10, config);
     make_zone("low", FIRST_MIB, LOW_END, 20, config);
+}
+
+void memory_open(void)
+{
+    struct memory_totals totals;
+
     early_over = true;
     for (unsigned i = 0; i < zone_count; i++) {
         if (text_equal(names[i], "high"))

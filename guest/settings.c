@@ -2,9 +2,9 @@
 /* The command line: words key=value, values with blanks in double quotes. */
 #include "guest.h"
 
-static bool bad(const char *key, const char *value, const char *wanted)
+static bool bad(const char *key, const char *value, const char *allowed)
 {
-    console_print("command line: %s=%s: want %s\n", key, value, wanted);
+    console_print("command line: %s=%s: want %s\n", key, value, allowed);
     return false;
 }
 
@@ -16,13 +16,13 @@ static bool is_engine(const char *key)
 
 static bool set_engine(struct settings *settings, const char *key, const char *value)
 {
-    const char *wanted = "";
-    int err = ebb_report_config_set(&settings->report, key + sizeof("report.") - 1, value, &wanted);
+    const char *allowed = "";
+    int err = engine_set(&settings->engine, key + sizeof("report.") - 1, value, &allowed);
 
     if (err == -EBB_ENOENT)
         console_print("command line: no setting is called '%s'\n", key);
     else if (err)
-        bad(key, value, wanted);
+        bad(key, value, allowed);
     return err == 0;
 }
 

@@ -8,11 +8,12 @@
  *   ebb-passes time|holds|memory|count GIB SHAPE [KEY=VALUE...]
  *
  * Prints one JSON object; count stops itself (SIGSTOP) before and after what its parent is to
- * count the steps of. Keys are those of ebb_report_config_set(); besides,
+ * count the steps of. Keys are those of ebb_settings_set(), with pacing=delay; besides,
  * tracker=naive is a walk from the head of the list for each batch, with nothing to
  * remember where the last one ended.
  */
-#include "../src/core/tracker.h"
+#include "../cmd/engine.h"
+#include "../src/history/tracker.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -58,8 +59,8 @@ static struct {
     uint64_t blocks;
     ebb_pfn_t *pfns;
 
-    struct ebb_report_config config;
-    struct ebb_report *report; /* a new one for each round with MIXED */
+    struct ebb_settings settings;
+    struct engine *engine; /* a new one for each round with MIXED */
     struct ebb_report_device device;
     bool alternate; /* refuse every other batch */
     uint64_t batches;
@@ -179,7 +180,8 @@ static int submit(struct ebb_report_device *device, const struct ebb_range *rang
     if (bench.keep)
         bench.kept = n;
     else
-        ebb_report_complete(bench.report, bench.alternate && bench.batches % 2 == 0 ? -EBB_EIO : 0);
+        ebb_report_complete(&bench.engine->report,
+                            bench.alternate && bench.batches % 2 == 0 ? -EBB_EIO : 0);
     return 0;
 }
 
@@ -187,21 +189,21 @@ static int submit(struct ebb_report_device *device, const struct ebb_range *rang
 
 /* From the head of the list to the first unreported block; within one batch it goes on
  * where it stopped. */
-static enum ebb__found naive_next(struct ebb_report *report, unsigned *steps, uint32_t *index)
+static enum ebb__found naive_next(struct ebb_history *history, unsigned *looks, uint32_t *index)
 {
-    const struct ebb_zone *zone = report->zone;
-    const struct ebb_free_list *list = &zone->lists[report->order][report->type];
+    const struct ebb_zone *zone = history->at->zone;
+    const struct ebb_free_list *list = ebb__history_list(history);
 
     if (ebb__unreported(list) == 0)
         return EBB__NOTHING;
     if (bench.cursor == UINT32_MAX)
         bench.cursor = list->head;
-    for (; *steps > 0; (*steps)--) {
+    for (; *looks > 0; (*looks)--) {
         uint32_t at = bench.cursor;
 
-        bench.cursor = ebb__link_of(zone, report->order, at)->next;
-        if (!ebb__is_reported(zone, report->order, at)) {
-            (*steps)--;
+        bench.cursor = ebb__link_of(zone, history->order, at)->next;
+        if (!ebb__is_reported(zone, history->order, at)) {
+            (*looks)--;
             *index = at;
             return EBB__FOUND;
         }
@@ -218,26 +220,28 @@ static int naive_submit(struct ebb_report_device *device, const struct ebb_range
 
 static const struct ebb_tracker_ops naive_ops = {.name = "naive", .next = naive_next};
 
-static enum ebb__found counting_next(struct ebb_report *report, unsigned *steps, uint32_t *index)
+static enum ebb__found counting_next(struct ebb_history *history, unsigned *looks, uint32_t *index)
 {
-    unsigned before = *steps;
-    enum ebb__found found = bench.counted->next(report, steps, index);
+    unsigned before = *looks;
+    enum ebb__found found = bench.counted->next(history, looks, index);
 
-    bench.looked += before - *steps;
+    bench.looked += before - *looks;
     return found;
 }
 
 /* Put a counter before the tracker, and the naive one in its place. */
 static void instrument(bool count)
 {
+    struct ebb_history *history = &bench.engine->history;
+
     if (bench.naive)
-        bench.zone.tracker = &naive_ops;
+        history->tracker = &naive_ops;
     if (!count)
         return;
-    bench.counted = bench.zone.tracker;
+    bench.counted = history->tracker;
     bench.counting = *bench.counted;
     bench.counting.next = counting_next;
-    bench.zone.tracker = &bench.counting;
+    history->tracker = &bench.counting;
 }
 
 /* ---- set-up ---- */
@@ -266,32 +270,36 @@ static void make_zone(unsigned gib, bool shuffle, unsigned max_order, bool huge)
         die("the zone was refused");
 }
 
-static void attach(const struct ebb_report_config *config)
+static void attach(const struct ebb_settings *settings)
 {
     static const struct ebb_report_device_ops ops = {.submit = submit};
     static const struct ebb_report_device_ops naive_device_ops = {.submit = naive_submit};
 
-    bench.report = calloc(1, sizeof(*bench.report));
-    if (!bench.report)
+    bench.engine = calloc(1, sizeof(*bench.engine));
+    if (!bench.engine)
         die("no memory");
     bench.device.ops = bench.naive ? &naive_device_ops : &ops;
     bench.device.capacity = EBB_REPORT_CAPACITY_LIMIT;
     bench.cursor = UINT32_MAX;
-    if (ebb_report_init(bench.report, config) || ebb_report_add_zone(bench.report, &bench.zone) ||
-        ebb_report_register(bench.report, &bench.device))
+    if (engine_init(bench.engine, settings, &bench.zone) ||
+        ebb_report_register(&bench.engine->report, &bench.device))
         die("the engine was refused: %s",
-            ebb_report_config_problem(config) ? ebb_report_config_problem(config) : "?");
+            ebb_history_problem(settings) ? ebb_history_problem(settings) : "?");
 }
 
-/* The zone goes on with its marks and another engine: nobody but this program does that. */
+/* The zone goes on with its marks and another engine: nobody but this program does that. Until
+ * then nothing is kept of its lists, unless they are sorted. */
 static void detach(void)
 {
-    if (ebb_report_unregister(bench.report))
+    if (ebb_report_unregister(&bench.engine->report))
         die("unregister failed");
-    bench.zone.report = NULL;
-    bench.zone.report_next = NULL;
-    free(bench.report);
-    bench.report = NULL;
+    bench.zone.source.report = NULL;
+    bench.zone.history = NULL;
+    if (bench.zone.hooks)
+        bench.zone.hooks = ebb__tracker_rotation.hooks;
+    engine_release(bench.engine);
+    free(bench.engine);
+    bench.engine = NULL;
 }
 
 /* ---- passes ---- */
@@ -304,7 +312,7 @@ static uint64_t unreported(void)
 /* The next thing that the engine wants to do, now. */
 static void step(void)
 {
-    uint64_t due = ebb_report_run(bench.report);
+    uint64_t due = ebb_report_run(&bench.engine->report);
 
     if (due != EBB_NEVER && due > bench.now)
         bench.now = due;
@@ -313,8 +321,8 @@ static void step(void)
 /* Passes until nothing is left. */
 static void drive(void)
 {
-    ebb_report_now(bench.report);
-    while (ebb_report_phase(bench.report) != EBB_REPORT_IDLE)
+    ebb_report_now(&bench.engine->report);
+    while (ebb_report_phase(&bench.engine->report) != EBB_REPORT_IDLE)
         step();
     if (unreported() != 0)
         die("%" PRIu64 " blocks were left", unreported());
@@ -344,11 +352,17 @@ static void make_unreported(uint64_t n)
     give(n);
 }
 
-/* Every second block: by an engine with batches of one whose device refuses every
- * second one, which then goes to the tail like the others. */
+/* Every second block: by an engine with batches of one whose device refuses every second one,
+ * which then goes to the tail like the others. Sorted lists are never mixed: there it is half
+ * of the list. */
 static void make_mixed(void)
 {
-    const struct ebb_report_config config = {.capacity = 1, .tracker = EBB_TRACKER_ROTATION};
+    const bool sorted = ebb_history_tracker(&bench.settings.history) == EBB_TRACKER_SORTED;
+    const struct ebb_settings settings = {
+        .report.capacity = 1,
+        .history = {.pacing = EBB_PACING_DELAY,
+                    .tracker = sorted ? EBB_TRACKER_SORTED : EBB_TRACKER_ROTATION},
+    };
     bool naive = bench.naive;
 
     detach();
@@ -356,13 +370,13 @@ static void make_mixed(void)
     bench.alternate = true;
     bench.batches = 0;
     make_unreported(bench.blocks);
-    attach(&config);
+    attach(&settings);
     while (bench.batches < bench.blocks)
         step();
     bench.alternate = false;
     detach();
     bench.naive = naive;
-    attach(&bench.config);
+    attach(&bench.settings);
 }
 
 static void prepare(enum shape shape)
@@ -455,7 +469,7 @@ static void measure_holds(enum shape shape)
         bench.watching = true;
         drive();
         bench.watching = false;
-        bench.zone.tracker = bench.counted;
+        bench.engine->history.tracker = bench.counted;
     }
     qsort(bench.holds_ns, bench.holds, sizeof(*bench.holds_ns), by_ns);
     printf("{\"blocks\": %" PRIu64 ", \"holds\": %zu, \"clock_ns\": %" PRIu64
@@ -496,14 +510,14 @@ static void measure_count(enum shape shape)
     for (unsigned i = 0; i < 4; i++)
         raise(SIGSTOP); /* twice nothing: what the marks themselves cost */
     raise(SIGSTOP);
-    ebb_report_now(bench.report);
-    while (reported < COUNT_BLOCKS && ebb_report_phase(bench.report) != EBB_REPORT_IDLE) {
+    ebb_report_now(&bench.engine->report);
+    while (reported < COUNT_BLOCKS && ebb_report_phase(&bench.engine->report) != EBB_REPORT_IDLE) {
         step();
         if (bench.kept == 0)
             continue;
         reported += bench.kept;
         bench.kept = 0;
-        ebb_report_complete(bench.report, 0);
+        ebb_report_complete(&bench.engine->report, 0);
     }
     raise(SIGSTOP);
     printf("{\"reported\": %" PRIu64 "}\n", reported);
@@ -512,28 +526,27 @@ static void measure_count(enum shape shape)
 /* Of an untouched zone, all of it reported: what is free was never used. */
 static void measure_memory(void)
 {
-    uint64_t frames = bench.zone.span, bitmap = ((frames - 1) / 64 + 1) * sizeof(uint64_t);
+    uint64_t frames = bench.zone.span;
     uint64_t state = 0, state_resident = 0;
-    enum ebb_tracker tracker = ebb_report_config_tracker(&bench.config);
+    enum ebb_tracker tracker = ebb_history_tracker(&bench.settings.history);
 
     drive();
     if (tracker == EBB_TRACKER_MEMBRANE)
-        state = state_resident = sizeof(bench.zone.membrane);
+        state = state_resident = sizeof(bench.engine->history_zone.membrane);
     if (tracker == EBB_TRACKER_SORTED)
         state = sizeof(bench.zone.sorted);
     if (tracker == EBB_TRACKER_BOUNDARY)
-        state = state_resident = sizeof(bench.report->boundary);
+        state = state_resident = sizeof(bench.engine->history.boundary);
     if (tracker == EBB_TRACKER_BITMAP) {
-        state = bitmap + bitmap / 64;
-        state_resident =
-            resident(bench.zone.bits, bitmap) + resident(bench.zone.bit_words, bitmap / 64);
+        state = ebb_history_metadata_size(&bench.engine->history, &bench.zone);
+        state_resident = resident(bench.engine->memory, state);
     }
     printf("{\"frames\": %" PRIu64 ", \"metadata_bytes\": %zu, \"bytes_per_frame\": %.3f, "
            "\"metadata_resident\": %" PRIu64 ", \"zone_bytes\": %zu, \"engine_bytes\": %zu, "
            "\"tracker_bytes\": %" PRIu64 ", \"tracker_resident\": %" PRIu64 "}\n",
            frames, bench.bytes, (double)bench.bytes / (double)frames,
-           resident(bench.metadata, bench.bytes), sizeof(bench.zone), sizeof(*bench.report), state,
-           state_resident);
+           resident(bench.metadata, bench.bytes), sizeof(bench.zone), sizeof(bench.engine->report),
+           state, state_resident);
 }
 
 /* ---- the command line ---- */
@@ -549,7 +562,7 @@ static unsigned choice(const char *const *names, const char *text)
 
 static void set(const char *text)
 {
-    const char *equals = strchr(text, '='), *wanted = NULL;
+    const char *equals = strchr(text, '='), *allowed = NULL;
     char key[32];
 
     if (strcmp(text, "tracker=naive") == 0) {
@@ -560,8 +573,8 @@ static void set(const char *text)
         die("'%s' is no KEY=VALUE", text);
     memcpy(key, text, (size_t)(equals - text));
     key[equals - text] = '\0';
-    if (ebb_report_config_set(&bench.config, key, equals + 1, &wanted))
-        die("'%s': wanted is %s", text, wanted ? wanted : "another key");
+    if (ebb_settings_set(&bench.settings, key, equals + 1, &allowed))
+        die("'%s': it takes %s", text, allowed ? allowed : "another key");
 }
 
 /* On the CPU where it is: a move to another one in the middle would cost it its caches. */
@@ -589,13 +602,13 @@ int main(int argc, char **argv)
     shape = (enum shape)choice(shape_names, argv[3]);
     if (gib < 1 || gib > GIB_LIMIT)
         die("GIB is 1 to %u", GIB_LIMIT);
-    bench.config.pacing = EBB_PACING_DELAY; /* a pass is to report everything */
+    bench.settings.history.pacing = EBB_PACING_DELAY; /* a pass is to report everything */
     for (int i = 4; i < argc; i++)
         set(argv[i]);
 
     stay();
     make_zone(gib, shape == SHUFFLED, mode == MEMORY ? 10 : ORDER, mode != MEMORY);
-    attach(&bench.config);
+    attach(&bench.settings);
     if (mode == MEMORY) {
         measure_memory();
         return 0;

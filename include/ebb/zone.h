@@ -20,7 +20,6 @@
 #ifndef EBB_ZONE_H
 #define EBB_ZONE_H
 
-#include <ebb/port.h>
 #include <ebb/types.h>
 
 /* What can be done with the memory later. MOVABLE is zero, so that metadata
@@ -114,15 +113,6 @@ struct ebb_zone_config {
     void *clear_ctx;
 };
 
-/* Free blocks of one order and migratetype: a ring of descriptors, entered at
- * the head (warm, next to be allocated); the tail (cold) is before the head. */
-struct ebb_free_list {
-    uint32_t head; /* index of a block, meaningful while blocks > 0 */
-    uint32_t pad;
-    uint64_t blocks;   /* blocks on the list */
-    uint64_t reported; /* of these, marked reported */
-};
-
 /* Frames, unless it says otherwise. managed == free + cached + in_flight + allocated, always. */
 struct ebb_zone_stats {
     uint64_t managed;     /* frames handed to the zone */
@@ -145,135 +135,7 @@ struct ebb_zone_stats {
     } lists[EBB_ORDERS][EBB_MIGRATETYPES]; /* what is not merged yet counts as of order 0 */
 };
 
-struct ebb_report;
-struct ebb_pcp;
-struct ebb_tracker_ops;
-
-/* On a free list: reported blocks from this one to the tail. */
-struct ebb_divider {
-    uint32_t block; /* index */
-    bool set;       /* no: nothing is known of the list */
-    uint8_t type;   /* membrane: of the list that it is on */
-    bool settled;   /* membrane: it may move to another type's list */
-};
-
-/* Of 2^large_order frames: the free blocks in it that are smaller, and when one came or went
- * last. For surplus pacing, which takes such blocks unit by unit (core/pacing.c), and for loose
- * frames, which are of no list but of their unit (core/loose.c). */
-struct ebb_unit {
-    uint32_t frames;     /* free and unreported */
-    uint32_t blocks;     /* that these are */
-    uint32_t reported;   /* frames that are free and reported */
-    uint32_t touched;    /* on pace.clock */
-    uint32_t loose;      /* of `frames` */
-    uint32_t next, prev; /* units with about as many, if it has any */
-    uint32_t pad;
-};
-
-/* Surplus pacing: what a zone remembers. */
-#define EBB_PACE_SLOTS 4u
-struct ebb_pace {
-    uint32_t clock;                /* about ms; runs only while the engine looks */
-    uint64_t low;                  /* least large_unreported in this slot of time */
-    uint64_t lows[EBB_PACE_SLOTS]; /* and in the slots before, newest first */
-    uint64_t half;      /* what half the window would have reported, and is still there */
-    uint64_t refaulted; /* zone.refaulted when the engine looked last */
-    bool refault_news;  /* a reported block went into use, and nobody has asked for a pass */
-};
-
-/* Caller-owned; to be treated as opaque. Zero-fill before ebb_zone_init(). */
-struct ebb_zone {
-    ebb_pfn_t base;  /* config.base rounded down to a block of the largest order */
-    ebb_pfn_t first; /* config.base */
-    uint64_t span;   /* frames from base to the end: descriptors */
-    uint8_t max_order;
-    uint8_t pageblock_order;
-    uint8_t large_order; /* see core/core.h */
-    uint16_t cpus;
-    uint16_t pcp_high;
-    uint16_t pcp_batch;
-    uint8_t pcp_blocks;
-    uint8_t pcp_most; /* atomic: pageblocks in a cache, as things are; written under the lock */
-    uint64_t watermark_min;
-    uint64_t watermark_low;
-    uint8_t plain_orders; /* frees below this order need no filling; 0 if the zone fills */
-    uint8_t fill_policy;
-    uint8_t alloc_flags; /* for every allocation */
-    bool added_filled;
-    uint32_t fill_value;
-
-    /* Metadata, in the caller's memory. */
-    uint16_t *state;              /* per frame */
-    struct ebb_link *links;       /* per two frames: of a block that begins there */
-    struct ebb_link *large_links; /* per 2^large_order frames: of larger blocks */
-    bool *large_marks;            /* and whether such a block, if free, is reported */
-    uint8_t *pageblocks;          /* per pageblock: migratetype */
-    struct ebb_unit *units;       /* per 2^large_order frames */
-    uint64_t *unit_bits;          /* of these: has unreported frames */
-    uint64_t *loose_bits;         /* per frame: is loose */
-    uint32_t *present;            /* per block of the largest order: frames managed in it */
-    struct ebb_pcp *pcps;         /* per CPU */
-
-    /* See struct ebb_zone_config. */
-    void (*clear)(void *ctx, ebb_pfn_t pfn, uint64_t frames);
-    void (*fill)(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value);
-    bool (*verify)(void *ctx, ebb_pfn_t pfn, uint64_t frames, uint32_t value);
-    void *clear_ctx;
-    uint16_t node;
-
-    /* All above is constant (pcp_most nearly), and read by every CPU on the cached path; what is
-     * below is on other cache lines, wherever the zone begins. */
-    uint8_t apart[64];
-    struct ebb_lock lock;
-
-    /* Under the lock. */
-    struct ebb_free_list lists[EBB_ORDERS][EBB_MIGRATETYPES];
-    uint32_t nonempty[EBB_MIGRATETYPES];           /* bit per order: list has blocks */
-    uint32_t warm[EBB_MIGRATETYPES];               /* bit per order: list has unreported blocks */
-    uint64_t loose[EBB_ISOLATE];                   /* frames; see core/loose.c */
-    uint32_t loose_classes[EBB_ISOLATE];           /* bit per class: some unit has loose frames */
-    uint32_t loose_units[EBB_ISOLATE][EBB_ORDERS]; /* by class: the first of these units */
-    bool loosens;                                  /* freed frames may be loose */
-    uint64_t large_unreported; /* frames in unreported large blocks, ISOLATE left out */
-    struct ebb_pace pace;
-    uint64_t managed;
-    uint64_t free;
-    uint64_t isolated;
-    uint64_t in_flight;
-    uint64_t reported;
-    uint64_t refaulted, allocs, frees, failures, steals, conversions;
-    uint64_t misuses; /* atomic */
-    void *gathers;    /* ranges that are being allocated; see core/range.c */
-
-    /* Links that need more than linking: see core/buddy.c. Orders; 0xff: none. */
-    uint8_t track_order;        /* unreported blocks from here on are told to the tracker */
-    uint8_t shuffle_order;      /* freed blocks from here on go to head or tail at random */
-    uint8_t split, merge, move; /* policies, enums in report.h */
-    uint64_t shuffle_state;     /* of the random numbers; never 0 */
-    uint64_t shuffle_bits;      /* not used up yet, above a 1 that marks their end */
-
-    /* What the tracker keeps; see core/tracker.h. */
-    const struct ebb_tracker_ops *tracker;
-    bool tracker_ready; /* ebb_zone_check() may look at it */
-    struct ebb_divider membrane[EBB_ORDERS];
-    struct ebb_divider sorted[EBB_ORDERS][EBB_MIGRATETYPES];
-    bool boundary_active; /* the engine's boundaries are this zone's */
-    uint64_t *bits;       /* per block of report_min_order: might be free and unreported */
-    uint64_t *bit_words;  /* per word of these: is not zero */
-    uint64_t bit_cursor;
-
-    /* Reporting; see report.h. */
-    struct ebb_report *report; /* engine that this zone belongs to */
-    struct ebb_zone *report_next;
-    uint32_t report_threshold; /* unreported blocks of an order before a request */
-    bool report_caches;        /* a cache that comes into use asks for a pass */
-    bool marks_zero;           /* what is marked reported reads as zero */
-    bool report_surplus;       /* surplus pacing: allocate warm before reported, tell of refaults */
-    bool report_gated;         /* only a watermark keeps what is unreported from the host */
-    uint8_t report_order; /* a freed block of this order or above may ask for a pass; 0xff: off */
-    uint8_t report_min_order; /* smallest order reported (report_order is lower behind a gate) */
-    uint8_t report_requested; /* atomic: a pass over this zone is due */
-};
+struct ebb_zone;
 
 enum ebb_alloc_flags {
     EBB_ALLOC_ZERO = 1u << 0,     /* frames read as zero */
@@ -408,5 +270,7 @@ struct ebb_violation {
  */
 EBB_MUST_CHECK int ebb_zone_check(struct ebb_zone *zone, enum ebb_check_level level,
                                   struct ebb_violation *violation);
+
+#include <ebb/impl/zone.h>
 
 #endif

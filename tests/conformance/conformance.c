@@ -74,13 +74,15 @@ static void run_row(void **state)
 static void refused_with_a_reason(void **state)
 {
     const struct test *test = *state;
-    struct ebb_report_config config = {0};
+    struct ebb_settings settings = {0};
     struct ebb_report *report = calloc(1, sizeof(*report));
+    struct ebb_history *history = calloc(1, sizeof(*history));
 
-    setting_apply(&test->setting, &config);
-    assert_non_null(ebb_report_config_problem(&config));
-    assert_true(strlen(ebb_report_config_problem(&config)) > 10);
-    assert_int_equal(ebb_report_init(report, &config), -EBB_EINVAL);
+    setting_apply(&test->setting, &settings.history);
+    assert_non_null(ebb_history_problem(&settings));
+    assert_true(strlen(ebb_history_problem(&settings)) > 10);
+    assert_int_equal(ebb_history_init(history, report, &settings), -EBB_EINVAL);
+    free(history);
     free(report);
 }
 
@@ -124,11 +126,11 @@ static bool is_legal(const struct setting *setting)
 
 int main(int argc, char **argv)
 {
-    struct ebb_report_config config = {0};
+    struct ebb_history_config config = {0};
     const char *wanted = "tracker and execution";
 
-    if (argc < 3 || ebb_report_config_set(&config, "tracker", argv[1], &wanted) ||
-        ebb_report_config_set(&config, "execution", argv[2], &wanted)) {
+    if (argc < 3 || ebb_history_config_set(&config, "tracker", argv[1], &wanted) ||
+        ebb_history_config_set(&config, "execution", argv[2], &wanted)) {
         fprintf(stderr, "usage: conformance TRACKER EXECUTION [name*]; wanted: %s\n", wanted);
         return 2;
     }

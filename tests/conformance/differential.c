@@ -17,7 +17,7 @@
 #include "../prop/prop.h"
 #include "setting.h"
 
-#include "core.h"
+#include "zone_private.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ static struct world worlds[WORLDS];
 
 static struct {
     uint64_t seed, random;
-    struct ebb_report_config policy;
+    struct ebb_settings policy;
     unsigned smallest; /* order */
     bool model;        /* exact: no policy by which the model would not know */
     struct {
@@ -104,9 +104,9 @@ static bool block_told(const struct world *world, const struct ebb_block *block)
         merged |= !is_block(frame->state) || frame->order < block->order;
         split |= is_block(frame->state) && frame->order > block->order;
     }
-    if (split && run.model && run.policy.split == EBB_SPLIT_CLEAR)
+    if (split && run.model && run.policy.history.split == EBB_SPLIT_CLEAR)
         return false;
-    if (merged && run.model && run.policy.merge == EBB_MERGE_NEVER)
+    if (merged && run.model && run.policy.history.merge == EBB_MERGE_NEVER)
         return false;
     return told;
 }
@@ -340,25 +340,24 @@ static void op_rest(void)
 static void choose_policy(void)
 {
     memset(&run.policy, 0, sizeof(run.policy));
-    run.policy.split = (uint8_t)(below(3) ? EBB_SPLIT_INHERIT : EBB_SPLIT_CLEAR);
-    run.policy.merge = (uint8_t)(below(3) ? EBB_MERGE_BOTH : EBB_MERGE_NEVER);
-    run.policy.move = (uint8_t)(below(3) ? EBB_MOVE_KEEP : EBB_MOVE_DEMOTE);
-    run.policy.threshold = below(3) ? 1 : (uint32_t)(1 + below(10));
-    run.policy.capacity = (uint32_t)(1 + below(12));
+    run.policy.history.split = (uint8_t)(below(3) ? EBB_SPLIT_INHERIT : EBB_SPLIT_CLEAR);
+    run.policy.history.merge = (uint8_t)(below(3) ? EBB_MERGE_BOTH : EBB_MERGE_NEVER);
+    run.policy.history.move = (uint8_t)(below(3) ? EBB_MOVE_KEEP : EBB_MOVE_DEMOTE);
+    run.policy.history.threshold = below(3) ? 1 : (uint32_t)(1 + below(10));
+    run.policy.report.capacity = (uint32_t)(1 + below(12));
     run.smallest = (unsigned)below(C_ORDER + 1);
-    run.policy.order = (uint8_t)EBB_REPORT_ORDER(run.smallest);
+    run.policy.report.order = (uint8_t)EBB_REPORT_ORDER(run.smallest);
 }
 
 static void open_world(unsigned i, bool later)
 {
     struct world *world = &worlds[i];
-    struct ebb_report_config config = run.policy;
 
     memset(world, 0, sizeof(*world));
     world->setting.tracker = (enum ebb_tracker)(EBB_TRACKER_ROTATION + i % TRACKERS);
     world->setting.execution = i < TRACKERS ? EBB_EXECUTION_WORKER : EBB_EXECUTION_INLINE;
     world->setting.pacing = PACING_ALL;
-    world->rig = rig_with(&world->setting, &(struct rig_config){.capacity = 12, .report = config});
+    world->rig = rig_with(&world->setting, &(struct rig_config){.capacity = 12, .report = run.policy.report, .history = run.policy.history});
     world->rig->on_submit = at_submit;
     world->rig->later = later;
     look(world);
@@ -375,8 +374,8 @@ static void run_seed(uint64_t seed)
     /* A move or an isolation can split and merge in one go, of which the policies that
      * clear marks leave no trace to tell. */
     run.model =
-        !isolates || (run.policy.split == EBB_SPLIT_INHERIT && run.policy.merge == EBB_MERGE_BOTH &&
-                      run.policy.move == EBB_MOVE_KEEP);
+        !isolates || (run.policy.history.split == EBB_SPLIT_INHERIT && run.policy.history.merge == EBB_MERGE_BOTH &&
+                      run.policy.history.move == EBB_MOVE_KEEP);
     for (unsigned i = 0; i < WORLDS; i++)
         open_world(i, true);
     for (unsigned i = 0; i < WORLDS; i++)

@@ -3,7 +3,7 @@
  * isolation; blocks that are with the host; shuffled lists. */
 #include "rows.h"
 
-#include "core.h"
+#include "zone_private.h"
 
 #include <ebb/range.h>
 
@@ -16,11 +16,7 @@ static struct rig *rig_of_policy(const struct setting *setting, unsigned split, 
                                  unsigned move, unsigned direction)
 {
     struct rig *rig = rig_with(setting, &(struct rig_config){
-                                            .report = {.order = EBB_REPORT_ORDER(0),
-                                                       .split = (uint8_t)split,
-                                                       .merge = (uint8_t)merge,
-                                                       .move = (uint8_t)move,
-                                                       .direction = (uint8_t)direction},
+                                            .report = {.order = EBB_REPORT_ORDER(0)}, .history = {.split = (uint8_t)split, .merge = (uint8_t)merge, .move = (uint8_t)move, .direction = (uint8_t)direction},
                                         });
 
     check_every_step(rig);
@@ -281,13 +277,13 @@ static void f35_steals_behind_the_pass(const struct setting *setting)
 
 static void f35_follow_needs_a_divider(const struct setting *setting)
 {
-    struct ebb_report_config config = {.move = EBB_MOVE_FOLLOW};
+    struct ebb_settings settings = {.history.move = EBB_MOVE_FOLLOW};
 
-    setting_apply(setting, &config);
-    assert_int_equal(ebb_report_config_problem(&config) != NULL, !has_dividers(setting));
-    config.move = 0;
-    config.direction = EBB_DIRECTION_DESCENDING;
-    assert_int_equal(ebb_report_config_problem(&config) != NULL, !has_direction(setting));
+    setting_apply(setting, &settings.history);
+    assert_int_equal(ebb_history_problem(&settings) != NULL, !has_dividers(setting));
+    settings.history.move = 0;
+    settings.history.direction = EBB_DIRECTION_DESCENDING;
+    assert_int_equal(ebb_history_problem(&settings) != NULL, !has_direction(setting));
 }
 
 /* ---- isolation, in flight ---- */

@@ -2,7 +2,7 @@
 /* Rows of the engine: marks and counts, batches, phases, registration. */
 #include "rows.h"
 
-#include "core.h"
+#include "zone_private.h"
 
 #include <stdlib.h>
 
@@ -447,7 +447,8 @@ static void assert_idle_is_idle(struct rig *rig)
     bool asked = false;
 
     for (unsigned i = 0; i < rig->zone_count; i++)
-        asked |= rig->zones[i].report_requested || rig->zones[i].in_flight > 0;
+        asked |= (rig->zones[i].source.active && rig->zones[i].source.requested) ||
+                 rig->zones[i].in_flight > 0;
     assert_int_equal(idle, !asked);
 }
 

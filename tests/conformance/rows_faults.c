@@ -19,12 +19,11 @@ static struct rig *small_rig(const struct setting *setting, unsigned zones)
         .zones = zones,
         .frames = BLOCKS * C_FRAMES,
         .capacity = PER_BATCH,
-        .report.threshold = is_threshold(setting) ? 8 : 0,
+        .history.threshold = is_threshold(setting) ? 8 : 0,
     };
 
     if (is_worker(setting)) {
         config.report.backoff_ms = BACKOFF;
-        config.report.backoff_max_ms = 1000;
     }
     return rig_with(setting, &config);
 }
@@ -176,14 +175,15 @@ static void f46_one_bad_block_keeps_nothing_waiting(const struct setting *settin
 
 static void the_back_off_doubles_up_to_its_limit(const struct setting *setting)
 {
-    static const unsigned waits[] = {300, 600, 1000, 1000, 1000};
+    static const unsigned waits[] = {300,  600,   1200,  2400,  4800,
+                                     9600, 19200, 38400, 60000, 60000};
     struct rig *rig = small_rig(setting, 1);
     ebb_pfn_t pfns[BLOCKS];
     unsigned n = need(rig);
 
     rig_register(rig);
     port_virtual.now += C_DELAY;
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
         rig->refuse_at = rig->submits + 1;
         assert_int_equal(rig_run(rig), port_virtual.now + waits[i] * MS);
         port_virtual.now += waits[i] * MS;
@@ -662,7 +662,7 @@ static void walk_end(struct walk *walk)
     if (!rig->registered)
         rig_register(rig);
     rig_settle(rig);
-    if (rig->report.config.execution == EBB_EXECUTION_INLINE || need(rig) > 1) {
+    if (rig->history.config.execution == EBB_EXECUTION_INLINE || need(rig) > 1) {
         /* Nobody comes for what is in a cache, or below the threshold. */
         for (unsigned i = 0; i < 2; i++)
             ebb_zone_drain(&rig->zones[i]);

@@ -2,7 +2,7 @@
 /* Rows of the pacing: when a pass begins, what it costs the others, how much it takes. */
 #include "rows.h"
 
-#include "core.h"
+#include "zone_private.h"
 
 /* ---- threshold, order, delay ---- */
 
@@ -158,8 +158,8 @@ static void f23_a_pass_comes_after_the_delay(const struct setting *setting)
     static const uint32_t delays[] = {0, 1, 200, 2000, 3600000};
 
     for (unsigned i = 0; i < sizeof(delays) / sizeof(delays[0]); i++) {
-        struct rig *rig = rig_with(setting, &(struct rig_config){.report.delay_ms = delays[i]});
-        uint64_t delay = (delays[i] ? delays[i] : EBB_REPORT_DELAY_MS) * MS;
+        struct rig *rig = rig_with(setting, &(struct rig_config){.history.delay_ms = delays[i]});
+        uint64_t delay = (delays[i] ? delays[i] : EBB_HISTORY_DELAY_MS) * MS;
         uint64_t due = port_virtual.now + delay;
         ebb_pfn_t pfns[C_BLOCKS];
         unsigned n = need(rig);
@@ -310,7 +310,7 @@ static void f44_a_sixteenth_of_a_list_in_a_pass(const struct setting *setting)
     struct rig *rig = rig_with(setting, &(struct rig_config){.capacity = 32,
                                                              .frames = 32768,
                                                              .max_order = 2,
-                                                             .report = {.delay_ms = 2000}});
+                                                             .history = {.delay_ms = 2000}});
     uint64_t passes = 0, batches = 0;
 
     rig_register(rig);
@@ -331,7 +331,7 @@ static void f44_a_sixteenth_of_a_list_in_a_pass(const struct setting *setting)
 
 static void f44_a_list_gives_at_least_two_batches(const struct setting *setting)
 {
-    struct rig *rig = rig_with(setting, &(struct rig_config){.capacity = 8, .report.budget = 1024});
+    struct rig *rig = rig_with(setting, &(struct rig_config){.capacity = 8, .history.budget = 1024});
 
     rig_register(rig);
     for (unsigned i = 1; i <= 3; i++) {
@@ -663,7 +663,7 @@ static void what_is_split_off_behind_the_pass_is_reported_too(const struct setti
         struct rig *rig = rig_with(
             setting,
             &(struct rig_config){.capacity = 1,
-                                 .report = {.budget = budget, .order = EBB_REPORT_ORDER(1)}});
+                                 .report = {.order = EBB_REPORT_ORDER(1)}, .history = {.budget = budget}});
         ebb_pfn_t pfn = 0;
 
         rig->on_submit = split_something;

@@ -42,7 +42,7 @@ static struct rig *life_rig(const struct setting *setting)
                                  .frames = BLOCKS * FRAMES,
                                  .max_order = ORDER,
                                  .capacity = 4,
-                                 .report.threshold = is_threshold(setting) ? LENT : 0,
+                                 .history.threshold = is_threshold(setting) ? LENT : 0,
                              });
 }
 

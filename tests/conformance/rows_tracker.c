@@ -57,7 +57,7 @@ static void relink_free(struct rig *rig)
         return;
     rig->marked_by_hand = true;
     ebb_port_lock(&zone->lock);
-    ebb__tracker_reset(zone, ORDER, EBB_MOVABLE);
+    ebb__reset_list(zone, ORDER, EBB_MOVABLE);
     for (uint32_t i = 0; i < BLOCKS; i++) {
         if (ebb__state_of(ebb__load_state(zone, i << ORDER)) != EBB__FREE)
             continue;
@@ -177,15 +177,14 @@ static struct rig *boundary_rig;
 
 static void look_at_boundaries(void)
 {
-    const struct ebb_report *report = &boundary_rig->report;
     unsigned active = 0;
 
     for (unsigned i = 0; i < boundary_rig->zone_count; i++) {
-        if (!boundary_rig->zones[i].boundary_active)
+        if (!boundary_rig->history_zones[i].boundary_active)
             continue;
         active++;
-        assert_true(report->in_pass);
-        assert_ptr_equal(report->zone, &boundary_rig->zones[i]);
+        assert_true(boundary_rig->report.in_pass);
+        assert_ptr_equal(boundary_rig->report.source, &boundary_rig->zones[i].source);
     }
     assert_in_range(active, 0, 1);
 }
@@ -205,8 +204,8 @@ static void f7_a_boundary_is_valid_only_while_its_zone_is_at_work(const struct s
             uint64_t addr = rig->batch->ranges[0].addr;
             unsigned zone = addr >> EBB_FRAME_SHIFT >= rig->zones[1].base;
 
-            assert_true(rig->zones[zone].boundary_active);
-            assert_false(rig->zones[!zone].boundary_active);
+            assert_true(rig->history_zones[zone].boundary_active);
+            assert_false(rig->history_zones[!zone].boundary_active);
             seen |= 1u << zone;
             rig_complete(rig, 0);
         }
@@ -215,7 +214,7 @@ static void f7_a_boundary_is_valid_only_while_its_zone_is_at_work(const struct s
     assert_int_equal(seen, 3);
     rig_settle(rig);
     for (unsigned i = 0; i < 2; i++)
-        assert_false(rig->zones[i].boundary_active);
+        assert_false(rig->history_zones[i].boundary_active);
     /* Nor after a device that went in the middle of a batch. */
     rig->complete_on_poll = true;
     rig_unregister(rig);
@@ -225,7 +224,7 @@ static void f7_a_boundary_is_valid_only_while_its_zone_is_at_work(const struct s
     assert_true(rig->in_flight);
     rig_unregister(rig);
     for (unsigned i = 0; i < 2; i++)
-        assert_false(rig->zones[i].boundary_active);
+        assert_false(rig->history_zones[i].boundary_active);
     port_virtual.on_step = NULL;
     rig_free(rig);
 }
@@ -241,10 +240,10 @@ struct leaving {
 
 static const struct ebb_divider *divider_of(const struct rig *rig)
 {
-    if (rig->report.config.tracker == EBB_TRACKER_SORTED)
+    if (rig->history.config.tracker == EBB_TRACKER_SORTED)
         return &rig->zones[0].sorted[ORDER][0];
-    return rig->report.config.tracker == EBB_TRACKER_MEMBRANE ? &rig->zones[0].membrane[ORDER]
-                                                              : &rig->report.boundary[ORDER][0];
+    return rig->history.config.tracker == EBB_TRACKER_MEMBRANE ? &rig->history_zones[0].membrane[ORDER]
+                                                              : &rig->history.boundary[ORDER][0];
 }
 
 static void leave(struct rig *rig)
@@ -317,7 +316,7 @@ static void reset_list(struct rig *rig)
     if (rig->submits != *(const unsigned *)rig->ctx)
         return;
     ebb_port_lock(&zone->lock);
-    ebb__tracker_reset(zone, ORDER, EBB_MOVABLE);
+    ebb__reset_list(zone, ORDER, EBB_MOVABLE);
     ebb_port_unlock(&zone->lock);
 }
 
@@ -328,8 +327,8 @@ static void clear_active(struct rig *rig)
     if (rig->submits != *(const unsigned *)rig->ctx)
         return;
     ebb_port_lock(&zone->lock);
-    assert_true(zone->boundary_active);
-    zone->boundary_active = false;
+    assert_true(rig->history_zones[0].boundary_active);
+    rig->history_zones[0].boundary_active = false;
     ebb_port_unlock(&zone->lock);
 }
 

@@ -83,7 +83,7 @@ const char *setting_name(const struct setting *setting, char *text, size_t size)
     return text;
 }
 
-void setting_apply(const struct setting *setting, struct ebb_report_config *config)
+void setting_apply(const struct setting *setting, struct ebb_history_config *config)
 {
     config->tracker = (uint8_t)setting->tracker;
     config->pacing = EBB_PACING_DELAY; /* surplus pacing: tests/unit/test_pacing.c */
@@ -100,7 +100,7 @@ struct rig *rig_with(const struct setting *setting, const struct rig_config *con
 {
     struct rig_config c = *config;
 
-    setting_apply(setting, &c.report);
+    setting_apply(setting, &c.history);
     if (!c.max_order) {
         c.max_order = C_ORDER;
         c.pageblock_order = C_PAGEBLOCK;
@@ -123,7 +123,7 @@ static unsigned capacity_in_use(const struct rig *rig)
 
 unsigned need(const struct rig *rig)
 {
-    uint32_t threshold = rig->report.config.threshold;
+    uint32_t threshold = rig->history.config.threshold;
 
     return threshold == EBB_REPORT_TWICE_CAPACITY ? 2 * capacity_in_use(rig) : threshold;
 }
@@ -139,9 +139,9 @@ unsigned take_need(struct rig *rig, unsigned zone, ebb_pfn_t *pfns)
 
 void begin(struct rig *rig)
 {
-    if (rig->report.config.execution == EBB_EXECUTION_INLINE)
+    if (rig->history.config.execution == EBB_EXECUTION_INLINE)
         return;
-    rig_run_after(rig, (uint64_t)rig->report.config.delay_ms * MS);
+    rig_run_after(rig, (uint64_t)rig->history.config.delay_ms * MS);
 }
 
 void flush(struct rig *rig)

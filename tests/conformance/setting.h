@@ -36,7 +36,7 @@ struct row {
 #define C_PAGEBLOCK 3u
 #define C_FRAMES    ((uint64_t)1 << C_ORDER)
 #define C_CAPACITY  8u
-#define C_DELAY     (EBB_REPORT_DELAY_MS * MS)
+#define C_DELAY     (EBB_HISTORY_DELAY_MS * MS)
 
 bool is_worker(const struct setting *setting);
 bool is_inline(const struct setting *setting);
@@ -58,7 +58,7 @@ bool has_direction(const struct setting *setting);
 /* "rotation/worker/all" */
 const char *setting_name(const struct setting *setting, char *text, size_t size);
 /* Write the setting into a configuration. */
-void setting_apply(const struct setting *setting, struct ebb_report_config *config);
+void setting_apply(const struct setting *setting, struct ebb_history_config *config);
 
 /* A rig with that setting. What is zero in the configuration is the suite's zone. */
 struct rig *rig_with(const struct setting *setting, const struct rig_config *config);

@@ -10,6 +10,8 @@
  *
  * EBB_SEED replays the choices (not the interleaving).
  */
+#include "delay_engine.h"
+
 #include <ebb_hosted.h>
 
 #include <pthread.h>
@@ -39,13 +41,14 @@
 #define SMALLEST    3u
 #define PATIENCE_MS 60000u
 
-static struct ebb_report_config setting; /* of all tests */
+static struct ebb_history_config setting; /* of all tests */
 
 struct world {
     struct ebb_hosted_memory memory;
     struct ebb_hosted_worker worker;
     struct ebb_hosted_device device;
     struct ebb_report report;
+    struct delay_engine engine;
     bool inlined;
     uint32_t lost;   /* atomic: frames whose stamp was gone */
     uint32_t errors; /* atomic: what an assert would stop for, in a thread that must not */
@@ -222,28 +225,26 @@ static void *meddle(void *arg)
 
 /* ---- set-up ---- */
 
-static struct world *new_world(unsigned device_flags, const struct ebb_report_config *pacing)
+static struct world *new_world(unsigned device_flags, const struct ebb_settings *pacing)
 {
     const struct ebb_zone_config zone = {
         .base = BASE, .cpus = 4, .pageblock_order = PAGEBLOCK, .max_order = 9};
     struct world *world = calloc(1, sizeof(*world));
-    struct ebb_report_config config = setting;
+    struct ebb_settings settings = *pacing;
 
     assert_non_null(world);
-    world->inlined = config.execution == EBB_EXECUTION_INLINE;
-    config.pacing = pacing->pacing;
-    config.window_min_ms = pacing->window_min_ms;
-    config.window_max_ms = pacing->window_max_ms;
-    if (!world->inlined && config.pacing == EBB_PACING_DELAY)
-        config.delay_ms = 1;
-    config.capacity = 8;
-    config.order = EBB_REPORT_ORDER(SMALLEST);
-    config.threshold = pacing->threshold;
-    config.budget = pacing->budget;
-    config.worker = &world->worker;
+    if (settings.history.pacing == EBB_PACING_DELAY) {
+        settings.history.tracker = setting.tracker;
+        settings.history.execution = setting.execution;
+        world->inlined = setting.execution == EBB_EXECUTION_INLINE;
+        settings.history.delay_ms = world->inlined ? 0 : 1;
+    }
+    settings.report.capacity = 8;
+    settings.report.order = EBB_REPORT_ORDER(SMALLEST);
+    settings.report.worker = &world->worker;
     assert_int_equal(ebb_hosted_memory_create(&world->memory, BYTES, &zone), 0);
-    assert_int_equal(ebb_report_init(&world->report, &config), 0);
-    assert_int_equal(ebb_report_add_zone(&world->report, &world->memory.zone), 0);
+    assert_int_equal(
+        delay_engine_init(&world->engine, &world->report, &settings, &world->memory.zone), 0);
     if (!world->inlined)
         assert_int_equal(ebb_hosted_worker_start(&world->worker, &world->report), 0);
     assert_int_equal(
@@ -296,6 +297,7 @@ static void free_world(struct world *world)
     ebb_hosted_device_destroy(&world->device);
     if (!world->inlined)
         ebb_hosted_worker_stop(&world->worker);
+    delay_engine_free(&world->engine);
     ebb_hosted_memory_destroy(&world->memory);
     free(world);
 }
@@ -327,7 +329,7 @@ static void run_phase(struct world *world, struct mutator *mutators, bool toggle
 }
 
 /* With the device coming and going, or staying. */
-static void stress(const struct ebb_report_config *pacing, unsigned device_flags, bool toggles)
+static void stress(const struct ebb_settings *pacing, unsigned device_flags, bool toggles)
 {
     struct world *world = new_world(device_flags, pacing);
     struct mutator mutators[MUTATORS];
@@ -348,20 +350,20 @@ static void stress(const struct ebb_report_config *pacing, unsigned device_flags
     }
     if (toggles)
         assert_int_equal(ebb_report_register(&world->report, &world->device.device), 0);
-    wait_until_all_is_back(world, !world->inlined && pacing->threshold <= 1);
+    wait_until_all_is_back(world, !world->inlined && pacing->history.threshold <= 1);
     ebb_report_get_stats(&world->report, &stats);
     assert_int_equal(stats.stray_completes, 0);
     assert_int_equal(stats.failed_batches, 0);
     free_world(world);
 }
 
-static const struct ebb_report_config all = {.pacing = EBB_PACING_DELAY};
-static const struct ebb_report_config twice = {.pacing = EBB_PACING_DELAY,
-                                               .threshold = EBB_REPORT_TWICE_CAPACITY};
-static const struct ebb_report_config sixteenth = {.pacing = EBB_PACING_DELAY, .budget = 16};
-/* A unit of which little is free waits for more than a hundred windows. */
-static const struct ebb_report_config surplus = {
-    .pacing = EBB_PACING_SURPLUS, .window_min_ms = 1, .window_max_ms = 20};
+static const struct ebb_settings all = {.history = {.pacing = EBB_PACING_DELAY}};
+static const struct ebb_settings twice = {
+    .history = {.pacing = EBB_PACING_DELAY, .threshold = EBB_REPORT_TWICE_CAPACITY}};
+static const struct ebb_settings sixteenth = {
+    .history = {.pacing = EBB_PACING_DELAY, .budget = 16}};
+/* A pageblock of which little is free waits for more than a hundred windows. */
+static const struct ebb_settings surplus = {.report = {.window_min_ms = 1, .window_max_ms = 20}};
 
 static void test_f31_all(void **state)
 {
@@ -436,8 +438,8 @@ int main(int argc, char **argv)
     };
     const char *wanted = "tracker and execution";
 
-    if (argc != 3 || ebb_report_config_set(&setting, "tracker", argv[1], &wanted) ||
-        ebb_report_config_set(&setting, "execution", argv[2], &wanted)) {
+    if (argc != 3 || ebb_history_config_set(&setting, "tracker", argv[1], &wanted) ||
+        ebb_history_config_set(&setting, "execution", argv[2], &wanted)) {
         fprintf(stderr, "usage: threads TRACKER EXECUTION; wanted: %s\n", wanted);
         return 2;
     }

@@ -4,6 +4,7 @@
  * The device drops what it is told of, by a map of all frames that the test
  * keeps: a frame that is dropped while it is in use is found at once.
  */
+#include "delay_engine.h"
 #include "device_model.h"
 #include "port_virtual.h"
 #include "rng.h"
@@ -26,6 +27,7 @@
 static struct {
     struct ebb_zone zone;
     struct ebb_report report;
+    struct delay_engine engine;
     struct ebb_balloon balloon;
     struct ebb_balloon_config config;
     struct model model;
@@ -126,7 +128,8 @@ static void start(void)
 static int setup(void **state)
 {
     const struct ebb_zone_config zone_config = {.base = BASE, .frames = FRAMES};
-    const struct ebb_report_config report_config = {.delay_ms = 10};
+    const struct ebb_settings settings = {
+        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
     const size_t size = ebb_zone_metadata_size(&zone_config);
 
     (void)state;
@@ -138,8 +141,7 @@ static int setup(void **state)
     memset(path.metadata, 0, size);
     assert_int_equal(ebb_zone_init(&path.zone, &zone_config, path.metadata), 0);
     assert_int_equal(ebb_zone_add(&path.zone, BASE, FRAMES), 0);
-    assert_int_equal(ebb_report_init(&path.report, &report_config), 0);
-    assert_int_equal(ebb_report_add_zone(&path.report, &path.zone), 0);
+    assert_int_equal(delay_engine_init(&path.engine, &path.report, &settings, &path.zone), 0);
     model_init(&path.model, EBB_F_STATS_VQ | EBB_F_PAGE_REPORTING);
     path.model.on_range = drop;
     path.config = (struct ebb_balloon_config){

@@ -5,6 +5,7 @@
  * device that respects it, and that it then finds what it counts on. The frames are
  * really there, and the device really drops them.
  */
+#include "delay_engine.h"
 #include "device_model.h"
 #include "port_virtual.h"
 
@@ -37,6 +38,7 @@ enum act {
 static struct {
     struct ebb_zone zone;
     struct ebb_report report;
+    struct delay_engine engine;
     struct ebb_balloon balloon;
     struct ebb_balloon_config config;
     struct model model;
@@ -122,7 +124,8 @@ static void make(enum ebb_fill policy, uint32_t poison_value, uint64_t offered)
         .fill = fill_cb,
         .verify = verify_cb,
     };
-    const struct ebb_report_config report_config = {.delay_ms = 10};
+    const struct ebb_settings settings = {
+        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
     const size_t size = (ebb_zone_metadata_size(&zone_config) + 63) & ~(size_t)63;
 
     port_virtual_reset();
@@ -134,8 +137,7 @@ static void make(enum ebb_fill policy, uint32_t poison_value, uint64_t offered)
     memset(path.metadata, 0, size);
     assert_int_equal(ebb_zone_init(&path.zone, &zone_config, path.metadata), 0);
     assert_int_equal(ebb_zone_add(&path.zone, BASE, FRAMES), 0);
-    assert_int_equal(ebb_report_init(&path.report, &report_config), 0);
-    assert_int_equal(ebb_report_add_zone(&path.report, &path.zone), 0);
+    assert_int_equal(delay_engine_init(&path.engine, &path.report, &settings, &path.zone), 0);
     model_init(&path.model, offered);
     path.model.on_range = drop;
     path.config = (struct ebb_balloon_config){

@@ -13,6 +13,8 @@
 #include "pcp.h"
 #include "prop.h"
 
+#include <ebb/history.h>
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -48,6 +50,8 @@ struct frame {
 struct site {
     struct ebb_zone zone;
     void *metadata;
+    struct ebb_history_zone history_zone;
+    void *history_memory;
     struct frame *frames; /* by index, holes included */
     uint64_t managed;
     uint64_t used; /* frames of CALLER */
@@ -84,6 +88,7 @@ static struct {
 
     /* The device. */
     struct ebb_report report;
+    struct ebb_history history;
     struct ebb_report_device device;
     bool attached;
     enum completion completion;
@@ -243,7 +248,7 @@ static void now_held(struct site *site, ebb_pfn_t pfn, unsigned order)
 
 static bool is_paced(void)
 {
-    return run.report.config.pacing == EBB_PACING_SURPLUS;
+    return !run.report.unpaced;
 }
 
 /* The engine's view of a range that comes or goes: one block in flight, or with surplus pacing
@@ -270,8 +275,7 @@ static void check_range(struct site *site, const struct ebb_range *range)
         return;
     total.joined++;
     CHECK(is_paced());
-    CHECK((first - site->zone.base) >> site->zone.large_order ==
-          (pfn - 1 - site->zone.base) >> site->zone.large_order);
+    CHECK(first >> site->zone.large_order == (pfn - 1) >> site->zone.large_order);
 }
 
 static void pass_batch(const struct ebb_range *ranges, unsigned n, enum owner from, enum owner to)
@@ -443,11 +447,11 @@ static void do_putback(struct site *site)
     uint64_t first = below(pageblocks);
     uint64_t n = 1;
 
-    while (first < pageblocks && zone->pageblocks[first] != EBB_ISOLATE)
+    while (first < pageblocks && zone->types[first] != EBB_ISOLATE)
         first++;
     if (first == pageblocks)
         return;
-    while (first + n < pageblocks && zone->pageblocks[first + n] == EBB_ISOLATE && !one_in(4))
+    while (first + n < pageblocks && zone->types[first + n] == EBB_ISOLATE && !one_in(4))
         n++;
     CHECK(ebb_putback_range(zone, zone->base + (first << zone->pageblock_order),
                             n << zone->pageblock_order, (enum ebb_migratetype)below(3)) == 0);
@@ -605,7 +609,7 @@ static void check_left(const struct ebb_zone *zone, bool fitting)
 {
     uint64_t available = zone->free - zone->isolated;
 
-    CHECK(zone->report_gated || !ebb__loose_may_be(zone));
+    CHECK(zone->report_gated || !ebb__lazy_may_be(zone));
     for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
         if (unreported(zone, order) == 0)
             continue;
@@ -621,7 +625,7 @@ static void check_left(const struct ebb_zone *zone, bool fitting)
  * stealing its pageblock, where policy clears marks then. */
 static bool is_lazy(void)
 {
-    const struct ebb_report_config *config = &run.report.config;
+    const struct ebb_history_config *config = &run.history.config;
 
     return config->execution == EBB_EXECUTION_INLINE || config->split == EBB_SPLIT_CLEAR ||
            config->move == EBB_MOVE_DEMOTE;
@@ -632,7 +636,7 @@ static void check_zone_at_rest(const struct ebb_zone *zone, bool fitting)
     uint64_t cached = 0;
 
     CHECK(zone->in_flight == 0);
-    CHECK(!zone->report_requested);
+    CHECK(!zone->source.active || !zone->source.requested);
     /* With a threshold a pass comes for enough blocks, not for each one. */
     if (!reports(zone) || zone->report_threshold > 1 || is_lazy())
         return;
@@ -763,17 +767,15 @@ static void open_site(struct site *site, const struct ebb_zone_config *config)
         if (!one_in(4))
             add_frames(site, config->base + at, n);
     }
-    CHECK(ebb_report_add_zone(&run.report, &site->zone) == 0);
+    size = ebb_history_metadata_size(&run.history, &site->zone);
+    site->history_memory = calloc(1, size + 1);
+    CHECK(site->history_memory);
+    CHECK(ebb_history_add_zone(&run.history, &site->history_zone, &site->zone,
+                               site->history_memory) == 0);
 }
 
 static void surplus_policies(struct ebb_report_config *config)
 {
-    config->pacing = (uint8_t)(one_in(2) ? EBB_PACING_SURPLUS : EBB_PACING_DEFAULT);
-    config->tracker = (uint8_t)(one_in(2) ? EBB_TRACKER_SORTED : EBB_TRACKER_DEFAULT);
-    config->threshold = 0;
-    config->split = (uint8_t)(one_in(4) ? EBB_SPLIT_CLEAR : EBB_SPLIT_DEFAULT);
-    config->merge = (uint8_t)(one_in(4) ? EBB_MERGE_NEVER : EBB_MERGE_DEFAULT);
-    config->move = (uint8_t)below(EBB_MOVE_FOLLOW + 1u);
     if (one_in(2))
         config->window_min_ms = (uint32_t)(1 + below(200));
     if (one_in(2))
@@ -783,18 +785,21 @@ static void surplus_policies(struct ebb_report_config *config)
     if (one_in(2))
         config->refault_ns = (uint32_t)(1 + below(2000));
     config->backoff_ms = (uint32_t)(1 + below(50));
-    config->backoff_max_ms = 100;
 }
 
 /* Any that go together. */
-static void some_policies(struct ebb_report_config *config)
+static void delay_policies(struct ebb_settings *settings)
 {
+    struct ebb_history_config *config = &settings->history;
     bool dividers;
 
+    config->pacing = EBB_PACING_DELAY;
+    config->threshold = one_in(4) ? (uint32_t)below(6) : 0;
+    if (one_in(16))
+        config->threshold = EBB_REPORT_TWICE_CAPACITY;
     config->tracker = (uint8_t)below(EBB_TRACKERS);
     config->split = (uint8_t)below(EBB_SPLIT_CLEAR + 1u);
     config->merge = (uint8_t)below(EBB_MERGE_NEVER + 1u);
-    config->pacing = EBB_PACING_DELAY;
     dividers = config->tracker == EBB_TRACKER_MEMBRANE || config->tracker == EBB_TRACKER_BOUNDARY ||
                config->tracker == EBB_TRACKER_SORTED;
     config->move = (uint8_t)below(dividers ? EBB_MOVE_FOLLOW + 1u : EBB_MOVE_DEMOTE + 1u);
@@ -805,25 +810,21 @@ static void some_policies(struct ebb_report_config *config)
         return;
     config->delay_ms = one_in(2) ? 0 : (uint32_t)(1 + below(100));
     config->budget = one_in(2) ? 0 : (uint32_t)(1 + below(16));
-    config->backoff_ms = (uint32_t)(1 + below(50));
-    config->backoff_max_ms = 100;
+    settings->report.backoff_ms = (uint32_t)(1 + below(50));
 }
 
 static void open_engine(void)
 {
     static const struct ebb_report_device_ops ops = {.submit = submit, .poll = poll_device};
-    struct ebb_report_config config = {.worker = &run};
+    struct ebb_settings settings = {.report.worker = &run};
 
-    config.capacity = (uint32_t)(1 + below(8));
-    config.threshold = one_in(4) ? (uint32_t)below(6) : 0;
-    if (one_in(16))
-        config.threshold = EBB_REPORT_TWICE_CAPACITY;
+    settings.report.capacity = (uint32_t)(1 + below(8));
     if (one_in(2))
-        surplus_policies(&config);
+        surplus_policies(&settings.report);
     else
-        some_policies(&config);
-    CHECK(!ebb_report_config_problem(&config));
-    CHECK(ebb_report_init(&run.report, &config) == 0);
+        delay_policies(&settings);
+    CHECK(!ebb_history_problem(&settings));
+    CHECK(ebb_history_init(&run.history, &run.report, &settings) == 0);
     run.device.ops = &ops;
     run.device.capacity = (unsigned)(1 + below(10));
     run.device.min_order = one_in(5) ? 0 : EBB_REPORT_ORDER(below(5));
@@ -907,6 +908,7 @@ static void close_run(void)
     for (unsigned i = 0; i < run.nr_sites; i++) {
         CHECK(run.sites[i].used == 0);
         free(run.sites[i].metadata);
+        free(run.sites[i].history_memory);
         free(run.sites[i].frames);
     }
 }

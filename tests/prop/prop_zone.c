@@ -9,7 +9,7 @@
  *                              the last steps
  *   EBB_PROP_OPS=n             operations in all
  */
-#include "core.h"
+#include "zone_private.h"
 #include "port_virtual.h"
 #include "prop.h"
 

@@ -11,7 +11,7 @@
  */
 #define _POSIX_C_SOURCE 200809L /* barriers */
 
-#include "core.h"
+#include "zone_private.h"
 #include "prop.h"
 
 #include <inttypes.h>

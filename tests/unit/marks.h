@@ -23,7 +23,7 @@ static inline void mark(struct rig *rig, uint64_t marks)
     struct ebb_zone *zone = &rig->zones[0];
 
     ebb_port_lock(&zone->lock);
-    ebb__tracker_reset(zone, ORDER, EBB_MOVABLE);
+    ebb__reset_list(zone, ORDER, EBB_MOVABLE);
     for (uint32_t i = 0; i < BLOCKS; i++) {
         ebb__unlink(zone, i << ORDER);
         if (marks >> i & 1)

@@ -55,7 +55,7 @@ static void check_range(struct rig *rig, const struct ebb_range *range)
     }
     assert_int_equal(pfn, first + frames);
     if (blocks > 1) {
-        assert_true(zone->report_surplus);
+        assert_true(zone->prefers_warm);
         assert_int_equal((first - zone->base) >> zone->large_order,
                          (pfn - 1 - zone->base) >> zone->large_order);
         /* Neighbours come as one range, whatever comes next. */
@@ -194,9 +194,26 @@ static void make_zone(struct rig *rig, unsigned i, const struct rig_config *conf
     memset(rig->metadata[i], 0, ebb_zone_metadata_size(&c));
     assert_int_equal(ebb_zone_init(&rig->zones[i], &c, rig->metadata[i]), 0);
     assert_int_equal(ebb_zone_add(&rig->zones[i], c.base + hole, c.frames - hole), 0);
-    assert_int_equal(ebb_report_add_zone(&rig->report, &rig->zones[i]), 0);
+    size_t size = ebb_history_metadata_size(&rig->history, &rig->zones[i]);
+
+    rig->history_memory[i] = calloc(1, size + 1);
+    assert_non_null(rig->history_memory[i]);
+    assert_int_equal(ebb_history_add_zone(&rig->history, &rig->history_zones[i], &rig->zones[i],
+                                          rig->history_memory[i]),
+                     0);
     rig->told[i] = calloc(rig->zones[i].span, 1);
     assert_non_null(rig->told[i]);
+}
+
+static void init_engine(struct rig *rig, const struct rig_config *config)
+{
+    static const struct ebb_history_config unset;
+    struct ebb_settings settings = {.report = config->report, .history = config->history};
+
+    if (memcmp(&unset, &config->history, sizeof(unset)) != 0 &&
+        settings.history.pacing == EBB_PACING_DEFAULT)
+        settings.history.pacing = EBB_PACING_DELAY;
+    assert_int_equal(ebb_history_init(&rig->history, &rig->report, &settings), 0);
 }
 
 struct rig *rig_new(const struct rig_config *config)
@@ -209,7 +226,7 @@ struct rig *rig_new(const struct rig_config *config)
     rig->device.ops = &ops;
     rig->device.capacity = config->capacity ? config->capacity : CAPACITY;
     rig->device.min_order = (uint8_t)config->min_order;
-    assert_int_equal(ebb_report_init(&rig->report, &config->report), 0);
+    init_engine(rig, config);
     port_virtual_alone(&rig->report.lock);
     rig->zone_count = config->zones ? config->zones : 1;
     assert_in_range(rig->zone_count, 1, RIG_ZONES);
@@ -232,6 +249,7 @@ void rig_free(struct rig *rig)
         assert_int_equal(stats.in_flight, 0);
         assert_int_equal(stats.misuses, 0);
         free(rig->metadata[i]);
+        free(rig->history_memory[i]);
         free(rig->told[i]);
     }
     assert_int_equal(port_virtual.misuses, 0);

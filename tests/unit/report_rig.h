@@ -9,6 +9,7 @@
 
 #include "port_virtual.h"
 
+#include <ebb/history.h>
 #include <ebb/report.h>
 #include <ebb/zone.h>
 
@@ -37,6 +38,9 @@ struct rig_batch {
 
 struct rig {
     struct ebb_report report;
+    struct ebb_history history;
+    struct ebb_history_zone history_zones[RIG_ZONES];
+    void *history_memory[RIG_ZONES];
     struct ebb_zone zones[RIG_ZONES];
     void *metadata[RIG_ZONES];
     uint8_t *told[RIG_ZONES]; /* by frame: the host was told, and nobody was seen to use it since */
@@ -82,6 +86,8 @@ struct rig_config {
     unsigned capacity;  /* of the device: 16, as many as the default zone has blocks */
     unsigned min_order; /* of the device, as EBB_REPORT_ORDER(n) */
     struct ebb_report_config report;
+    /* If any of it is set: reporting as in 2019. */
+    struct ebb_history_config history;
 };
 
 /* Make all of it, without registering the device. */

@@ -123,18 +123,18 @@ static void pacing_counters(void **state)
     BROKEN(zone->warm[EBB_ISOLATE], 0, 21, EBB_CHECK_COUNTERS, 0);
     BROKEN(zone->warm[EBB_UNMOVABLE], 1u << 31, 21, EBB_CHECK_COUNTERS, 0);
     /* The only large block is reported; then it is not. */
-    assert_int_equal(zone->large_unreported, 0);
-    BROKEN(zone->large_unreported, 16, 22, EBB_CHECK_COUNTERS, 0);
-    BROKEN(zone->pace.low, 1, 22, EBB_CHECK_COUNTERS, 0);
+    assert_int_equal(zone->level.now, 0);
+    BROKEN(zone->level.now, 16, 22, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->level.low, 1, 22, EBB_CHECK_COUNTERS, 0);
     assert_int_equal(ebb_alloc_at(zone, BASE + 16, 4, 0), 0);
     assert_int_equal(ebb_free(zone, BASE + 16, 4), 0);
-    assert_int_equal(zone->large_unreported, 16);
-    BROKEN(zone->large_unreported, 0, 22, EBB_CHECK_COUNTERS, 0);
-    BROKEN(zone->pace.low, 17, 22, EBB_CHECK_COUNTERS, 0);
+    assert_int_equal(zone->level.now, 16);
+    BROKEN(zone->level.now, 0, 22, EBB_CHECK_COUNTERS, 0);
+    BROKEN(zone->level.low, 17, 22, EBB_CHECK_COUNTERS, 0);
     /* Isolated it does not count. */
     assert_int_equal(ebb_isolate_range(zone, BASE + 16, 16), 0);
-    assert_int_equal(zone->large_unreported, 0);
-    BROKEN(zone->large_unreported, 16, 22, EBB_CHECK_COUNTERS, 0);
+    assert_int_equal(zone->level.now, 0);
+    BROKEN(zone->level.now, 16, 22, EBB_CHECK_COUNTERS, 0);
     assert_int_equal(ebb_putback_range(zone, BASE + 16, 16, EBB_MOVABLE), 0);
     rig_report(BASE + 16);
 }
@@ -234,6 +234,7 @@ static void unmerged_buddies(void **state)
     /* 40 comes back behind the allocator's back: 32 and 40 both free. */
     ebb_port_lock(&zone->lock);
     zone->in_flight -= 8;
+    zone->state[40] = EBB__NONE;
     ebb__link(zone, 40, 3, EBB_MOVABLE, false, EBB__TAIL);
     ebb_port_unlock(&zone->lock);
     expect(15, EBB_CHECK_LISTS, BASE + 32);
@@ -247,11 +248,11 @@ static void unmerged_buddies(void **state)
 static void types_of_pageblocks(void **state)
 {
     (void)state;
-    BROKEN(zone->pageblocks[4], EBB_UNMOVABLE, 17, EBB_CHECK_LISTS, BASE + 32);
-    BROKEN(zone->pageblocks[4], EBB_ISOLATE, 17, EBB_CHECK_LISTS, BASE + 32);
-    BROKEN(zone->pageblocks[6], EBB_MOVABLE, 17, EBB_CHECK_LISTS, BASE + 48);
-    BROKEN(zone->pageblocks[3], EBB_ISOLATE, 17, EBB_CHECK_LISTS, BASE + 16); /* second half */
-    BROKEN(zone->pageblocks[1], 4, 17, EBB_CHECK_FRAMES, BASE + 8);
+    BROKEN(zone->types[4], EBB_UNMOVABLE, 17, EBB_CHECK_LISTS, BASE + 32);
+    BROKEN(zone->types[4], EBB_ISOLATE, 17, EBB_CHECK_LISTS, BASE + 32);
+    BROKEN(zone->types[6], EBB_MOVABLE, 17, EBB_CHECK_LISTS, BASE + 48);
+    BROKEN(zone->types[3], EBB_ISOLATE, 17, EBB_CHECK_LISTS, BASE + 16); /* second half */
+    BROKEN(zone->types[1], 4, 17, EBB_CHECK_FRAMES, BASE + 8);
 }
 
 static void caches(void **state)
@@ -295,28 +296,28 @@ static void states(void **state)
     BROKEN(zone->state[40], word(EBB__ALLOCATED, 3, 0), 3, EBB_CHECK_FRAMES, 0);
 }
 
-/* Units are of 16 frames: 32 to 47 has 8 in one block, 48 to 63 has an isolated block of 8, and
+/* Pageblocks are counted by 16 frames: 32 to 47 has 8 in one block, 48 to 63 has an isolated block of 8, and
  * one of 4. */
-static void units(void **state)
+static void pageblocks(void **state)
 {
     (void)state;
     assert_int_equal(zone->large_order, 4);
-    assert_int_equal(zone->units[2].frames, 8);
-    assert_int_equal(zone->units[2].blocks, 1);
-    assert_int_equal(zone->units[3].frames, 12);
-    assert_int_equal(zone->units[3].blocks, 2);
-    assert_int_equal(zone->unit_bits[0], 0xc);
-    BROKEN(zone->units[2].frames, 9, 23, EBB_CHECK_FRAMES, BASE + 32);
-    BROKEN(zone->units[2].frames, 0, 23, EBB_CHECK_FRAMES, BASE + 32);
-    BROKEN(zone->units[3].blocks, 1, 23, EBB_CHECK_FRAMES, BASE + 48);
-    BROKEN(zone->units[0].blocks, 1, 23, EBB_CHECK_FRAMES, BASE);
-    BROKEN(zone->units[1].frames, 16, 23, EBB_CHECK_FRAMES, BASE + 16); /* reported, and large */
-    BROKEN(zone->unit_bits[0], 0x8, 24, EBB_CHECK_LISTS, BASE + 32);
-    BROKEN(zone->unit_bits[0], 0x4, 24, EBB_CHECK_LISTS, BASE + 60);
+    assert_int_equal(zone->pageblocks[2].frames, 8);
+    assert_int_equal(zone->pageblocks[2].blocks, 1);
+    assert_int_equal(zone->pageblocks[3].frames, 12);
+    assert_int_equal(zone->pageblocks[3].blocks, 2);
+    assert_int_equal(zone->pageblock_bits[0], 0xc);
+    BROKEN(zone->pageblocks[2].frames, 9, 23, EBB_CHECK_FRAMES, BASE + 32);
+    BROKEN(zone->pageblocks[2].frames, 0, 23, EBB_CHECK_FRAMES, BASE + 32);
+    BROKEN(zone->pageblocks[3].blocks, 1, 23, EBB_CHECK_FRAMES, BASE + 48);
+    BROKEN(zone->pageblocks[0].blocks, 1, 23, EBB_CHECK_FRAMES, BASE);
+    BROKEN(zone->pageblocks[1].frames, 16, 23, EBB_CHECK_FRAMES, BASE + 16); /* reported, and large */
+    BROKEN(zone->pageblock_bits[0], 0x8, 24, EBB_CHECK_LISTS, BASE + 32);
+    BROKEN(zone->pageblock_bits[0], 0x4, 24, EBB_CHECK_LISTS, BASE + 60);
     /* A bit too many is cleared by the next pass. */
-    zone->unit_bits[0] |= 1;
+    zone->pageblock_bits[0] |= 1;
     rig_check();
-    zone->unit_bits[0] &= ~(uint64_t)1;
+    zone->pageblock_bits[0] &= ~(uint64_t)1;
 }
 
 static void present_counts(void **state)
@@ -344,7 +345,7 @@ int main(void)
         TEST(types_of_pageblocks),
         TEST(caches),
         TEST(states),
-        TEST(units),
+        TEST(pageblocks),
         TEST(present_counts),
     };
 

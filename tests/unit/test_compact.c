@@ -38,8 +38,8 @@ static struct scene *new_scene(struct rig_config config, uint64_t seed)
     struct scene *scene = calloc(1, sizeof(*scene));
 
     assert_non_null(scene);
-    config.report.tracker = (uint8_t)tracker;
-    config.report.pacing = EBB_PACING_DELAY;
+    config.history.tracker = (uint8_t)tracker;
+    config.history.pacing = EBB_PACING_DELAY;
     scene->rig = rig_new(&config);
     scene->zone = &scene->rig->zones[0];
     owner_init(&scene->owner, scene->zone, seed);
@@ -467,8 +467,8 @@ static void run_random(uint64_t seed, bool quiet)
         .min_order = EBB_REPORT_ORDER((unsigned)(seed % 6)),
         .capacity = 7,
         .cpus = 2,
-        .report.split = seed % 2 ? EBB_SPLIT_INHERIT : EBB_SPLIT_CLEAR,
-        .report.merge = seed % 3 ? EBB_MERGE_BOTH : EBB_MERGE_NEVER,
+        .history.split = seed % 2 ? EBB_SPLIT_INHERIT : EBB_SPLIT_CLEAR,
+        .history.merge = seed % 3 ? EBB_MERGE_BOTH : EBB_MERGE_NEVER,
     };
     struct scene *scene = new_scene(config, seed);
     uint64_t gained = 0;

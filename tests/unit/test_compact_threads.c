@@ -9,6 +9,8 @@
  */
 #include <ebb/compact.h>
 #include <ebb/range.h>
+#include "delay_engine.h"
+
 #include <ebb_hosted.h>
 
 #include <pthread.h>
@@ -51,6 +53,7 @@ struct world {
     struct ebb_hosted_worker worker;
     struct ebb_hosted_device device;
     struct ebb_report report;
+    struct delay_engine engine;
     struct owner owners[OWNERS];
     /* Atomic: */
     uint32_t lost;   /* frames whose stamp was gone */
@@ -311,18 +314,15 @@ static struct world *new_world(unsigned device_flags, enum ebb_tracker tracker)
     const struct ebb_zone_config zone = {
         .base = BASE, .max_order = 7, .pageblock_order = PAGEBLOCK, .cpus = 4};
     struct world *world = calloc(1, sizeof(*world));
-    const struct ebb_report_config config = {
-        .delay_ms = 1,
-        .capacity = 8,
-        .order = EBB_REPORT_ORDER(2),
-        .tracker = (uint8_t)tracker,
-        .worker = &world->worker,
+    const struct ebb_settings settings = {
+        .report = {.capacity = 8, .order = EBB_REPORT_ORDER(2), .worker = &world->worker},
+        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 1, .tracker = (uint8_t)tracker},
     };
 
     assert_non_null(world);
     assert_int_equal(ebb_hosted_memory_create(&world->memory, FRAMES * EBB_FRAME_SIZE, &zone), 0);
-    assert_int_equal(ebb_report_init(&world->report, &config), 0);
-    assert_int_equal(ebb_report_add_zone(&world->report, &world->memory.zone), 0);
+    assert_int_equal(
+        delay_engine_init(&world->engine, &world->report, &settings, &world->memory.zone), 0);
     assert_int_equal(ebb_hosted_worker_start(&world->worker, &world->report), 0);
     assert_int_equal(
         ebb_hosted_device_create(&world->device, &world->memory, &world->report, device_flags), 0);
@@ -347,6 +347,7 @@ static void free_world(struct world *world)
                  violation.what);
     ebb_hosted_device_destroy(&world->device);
     ebb_hosted_worker_stop(&world->worker);
+    delay_engine_free(&world->engine);
     ebb_hosted_memory_destroy(&world->memory);
     free(world);
 }

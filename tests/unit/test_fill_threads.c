@@ -7,6 +7,8 @@
 #define _GNU_SOURCE
 #include "loop/rng.h"
 
+#include "delay_engine.h"
+
 #include <ebb_hosted.h>
 
 #include <fcntl.h>
@@ -28,6 +30,7 @@ static struct {
     struct ebb_hosted_worker worker;
     struct ebb_hosted_device device;
     struct ebb_report report;
+    struct delay_engine engine;
     uint32_t dirty, lost, errors; /* atomic */
 } world;
 
@@ -47,11 +50,13 @@ static void make(enum ebb_fill policy)
 
 static void start_reporting(unsigned flags)
 {
-    const struct ebb_report_config config = {
-        .delay_ms = 1, .order = EBB_REPORT_ORDER(2), .worker = &world.worker};
+    const struct ebb_settings settings = {
+        .report = {.order = EBB_REPORT_ORDER(2), .worker = &world.worker},
+        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 1},
+    };
 
-    assert_int_equal(ebb_report_init(&world.report, &config), 0);
-    assert_int_equal(ebb_report_add_zone(&world.report, &world.memory.zone), 0);
+    assert_int_equal(
+        delay_engine_init(&world.engine, &world.report, &settings, &world.memory.zone), 0);
     assert_int_equal(ebb_hosted_worker_start(&world.worker, &world.report), 0);
     assert_int_equal(ebb_hosted_device_create(&world.device, &world.memory, &world.report, flags),
                      0);
@@ -71,6 +76,7 @@ static void done(uint64_t misuses)
     ebb_zone_stats(&world.memory.zone, &stats);
     assert_int_equal(stats.allocated, 0);
     assert_int_equal(stats.misuses, misuses);
+    delay_engine_free(&world.engine);
     ebb_hosted_memory_destroy(&world.memory);
 }
 

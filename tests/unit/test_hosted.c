@@ -3,6 +3,8 @@
  * The hosted port: memory on a memfd, the device that punches holes into it. The engine on it
  * with many threads is tests/conformance/threads.c.
  */
+#include "delay_engine.h"
+
 #include <ebb_hosted.h>
 
 #include <setjmp.h>
@@ -20,6 +22,7 @@ struct world {
     struct ebb_hosted_worker worker;
     struct ebb_hosted_device device;
     struct ebb_report report;
+    struct delay_engine engine;
 };
 
 static void nap(long ns)
@@ -33,17 +36,15 @@ static struct world *new_world(void)
 {
     const struct ebb_zone_config zone = {.base = 0x1000, .cpus = 4};
     struct world *world = calloc(1, sizeof(*world));
-    const struct ebb_report_config config = {
-        .delay_ms = 1,
-        .capacity = 8,
-        .order = EBB_REPORT_ORDER(3),
-        .worker = &world->worker,
+    const struct ebb_settings settings = {
+        .report = {.capacity = 8, .order = EBB_REPORT_ORDER(3), .worker = &world->worker},
+        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 1},
     };
 
     assert_non_null(world);
     assert_int_equal(ebb_hosted_memory_create(&world->memory, BYTES, &zone), 0);
-    assert_int_equal(ebb_report_init(&world->report, &config), 0);
-    assert_int_equal(ebb_report_add_zone(&world->report, &world->memory.zone), 0);
+    assert_int_equal(
+        delay_engine_init(&world->engine, &world->report, &settings, &world->memory.zone), 0);
     assert_int_equal(ebb_hosted_worker_start(&world->worker, &world->report), 0);
     assert_int_equal(ebb_hosted_device_create(&world->device, &world->memory, &world->report, 0),
                      0);
@@ -81,6 +82,7 @@ static void free_world(struct world *world)
                  violation.what);
     ebb_hosted_device_destroy(&world->device);
     ebb_hosted_worker_stop(&world->worker);
+    delay_engine_free(&world->engine);
     ebb_hosted_memory_destroy(&world->memory);
     free(world);
 }

@@ -6,7 +6,7 @@
  */
 #include "report_rig.h"
 
-#include "core.h"
+#include "zone_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,8 +35,7 @@ static struct rig *new_rig(struct rig_config config)
         config.frames = P_FRAMES;
     if (!config.capacity)
         config.capacity = 32;
-    if (!config.report.window_start_ms &&
-        ebb_report_config_pacing(&config.report) == EBB_PACING_SURPLUS)
+    if (!config.report.window_start_ms && config.history.pacing != EBB_PACING_DELAY)
         config.report.window_start_ms = 1; /* the shortest */
     return rig_new(&config);
 }
@@ -47,7 +46,7 @@ static struct rig *new_quiet(struct rig_config config)
     struct rig *rig = new_rig(config);
 
     rig_register(rig);
-    rig_pass(rig, 2 * rig->report.pace.first);
+    rig_pass(rig, 2 * rig->report.pace.config.window_start);
     assert_int_equal(rig->due, EBB_NEVER);
     assert_int_equal(rig_unreported_frames(rig, 0, rig->zones[0].report_min_order), 0);
     rig_forget(rig);
@@ -358,7 +357,7 @@ static struct rig *new_used(struct rig_config config)
     rig_pass(rig, 10 * LONGEST);
     rig_release_all(rig, 0, P_ORDER, pfns, n);
     rig_pass(rig, 10 * LONGEST);
-    assert_int_equal(rig_stats(rig).window_ns, rig->report.pace.shortest);
+    assert_int_equal(rig_stats(rig).window_ns, rig->report.pace.config.window_min);
     assert_int_equal(rig_stats(rig).refaulted_soon, 0);
     return rig;
 }
@@ -911,10 +910,9 @@ static void fragment(struct rig *rig, bool (*is_free)(unsigned frame))
 }
 
 /* The same; what is freed is loose. */
-static void fragment_loosely(struct rig *rig, bool (*is_free)(unsigned frame))
+static void fragment_lazily(struct rig *rig, bool (*is_free)(unsigned frame))
 {
     struct ebb_zone *zone = &rig->zones[0];
-    bool wanted = false;
 
     for (unsigned i = 0; i < 1u << P_UNIT; i++)
         take_at(rig, zone->base + i, 0);
@@ -922,10 +920,8 @@ static void fragment_loosely(struct rig *rig, bool (*is_free)(unsigned frame))
         if (is_free(i))
             assert_int_equal(ebb_free(zone, zone->base + i, 0), 0);
     }
-    ebb__drain(zone, false, &wanted);
-    assert_true(ebb__loose(zone) > 0);
-    if (wanted)
-        ebb__report_request(zone);
+    (void)ebb__drain_caches(zone, false, false);
+    assert_true(ebb__lazy(zone) > 0);
 }
 
 static void defragment(struct rig *rig, bool (*is_free)(unsigned frame))
@@ -990,12 +986,12 @@ static void test_a_unit_waits_for_what_it_costs(void **state)
         uint64_t took, wanted = RIPE(patterns[i].frames, patterns[i].blocks);
 
         if (n & 1) {
-            fragment_loosely(rig, patterns[i].is_free);
+            fragment_lazily(rig, patterns[i].is_free);
         } else {
             fragment(rig, patterns[i].is_free);
-            assert_int_equal(rig->zones[0].units[0].blocks, patterns[i].blocks);
+            assert_int_equal(rig->zones[0].pageblocks[0].blocks, patterns[i].blocks);
         }
-        assert_int_equal(rig->zones[0].units[0].frames, patterns[i].frames);
+        assert_int_equal(rig->zones[0].pageblocks[0].frames, patterns[i].frames);
         rig_forget(rig);
         rig->joined = 0;
         took = wait_until(rig, 0, 2 * wanted + COARSE);
@@ -1082,9 +1078,9 @@ static void test_units_wait_each_for_itself(void **state)
         rig_release(rig, 0, zone->base + 1, 0);
         rig_pass(rig, 10 * MS);
     }
-    assert_int_equal(zone->units[0].frames, 448);
-    assert_int_equal(zone->units[1].frames, 0);
-    assert_int_equal(zone->unit_bits[0], 1); /* the other is not looked at any more */
+    assert_int_equal(zone->pageblocks[0].frames, 448);
+    assert_int_equal(zone->pageblocks[1].frames, 0);
+    assert_int_equal(zone->pageblock_bits[0], 1); /* the other is not looked at any more */
     defragment(rig, but_every_eighth);
     rig_release(rig, 0, second, 0);
     rig_free(rig);
@@ -1102,7 +1098,7 @@ static void test_smaller_than_the_smallest_order(void **state)
 
         rig_register(rig);
         if (n & 1)
-            fragment_loosely(rig, all_but_one);
+            fragment_lazily(rig, all_but_one);
         else
             fragment(rig, all_but_one);
         rig_pass(rig, 30000 * MS);
@@ -1124,7 +1120,7 @@ static void test_smaller_than_the_smallest_order(void **state)
     }
 }
 
-/* Of loose frames each may complete a block with one on a list; and what is too small alone is
+/* Of lazy frames each may complete a block with one on a list; and what is too small alone is
  * nothing to wait for. */
 static bool first_of_four(unsigned frame)
 {
@@ -1135,29 +1131,28 @@ static bool second_of_four(unsigned frame)
     return frame % 4 == 1;
 }
 
-static void test_loose_frames_complete_blocks(void **state)
+static void test_lazy_frames_complete_blocks(void **state)
 {
     struct rig *rig = new_quiet(
         (struct rig_config){.report.order = (uint8_t)EBB_REPORT_ORDER(1), .capacity = 32});
     struct ebb_zone *zone = &rig->zones[0];
-    bool wanted = false;
 
     (void)state;
-    fragment_loosely(rig, first_of_four);
+    fragment_lazily(rig, first_of_four);
     rig_pass(rig, 3 * WINDOW);
-    assert_int_equal(ebb__loose(zone), 0);
+    assert_int_equal(ebb__lazy(zone), 0);
     assert_int_equal(rig->due, EBB_NEVER);
     for (unsigned i = 0; i < 1u << P_UNIT; i++) {
         if (second_of_four(i))
             assert_int_equal(ebb_free(zone, zone->base + i, 0), 0);
     }
-    ebb__drain(zone, false, &wanted);
-    assert_true(wanted || ebb__report_requested(zone));
-    assert_int_equal(ebb__loose(zone), 1u << (P_UNIT - 2));
+    (void)ebb__drain_caches(zone, false, false);
+    assert_true(zone->source.requested);
+    assert_int_equal(ebb__lazy(zone), 1u << (P_UNIT - 2));
     ebb_report_now(&rig->report);
     rig_pass(rig, 0);
     assert_int_equal(rig_unreported_frames(rig, 0, 1), 0);
-    assert_int_equal(ebb__loose(zone), 0);
+    assert_int_equal(ebb__lazy(zone), 0);
     for (unsigned i = 0; i < 1u << P_UNIT; i++) {
         if (i % 4 > 1)
             rig_release(rig, 0, zone->base + i, 0);
@@ -1165,47 +1160,47 @@ static void test_loose_frames_complete_blocks(void **state)
     rig_free(rig);
 }
 
-/* Loose frames are for surplus pacing, and for those who report whole pageblocks. */
-static void test_who_has_loose_frames(void **state)
+/* Lazy frames are for surplus pacing, and for those who report whole pageblocks. */
+static void test_who_has_lazy_frames(void **state)
 {
     static const struct {
-        struct ebb_report_config config;
-        bool loosens;
+        struct rig_config config;
+        bool coalesces_late;
     } rows[] = {
-        {{.order = EBB_REPORT_ORDER(3)}, true},
-        {{.order = EBB_REPORT_ORDER(9), .pacing = EBB_PACING_DELAY}, true},
-        {{.order = EBB_REPORT_ORDER(3), .pacing = EBB_PACING_DELAY}, false},
+        {{.report.order = EBB_REPORT_ORDER(3)}, true},
+        {{.report.order = EBB_REPORT_ORDER(9), .history.pacing = EBB_PACING_DELAY}, true},
+        {{.report.order = EBB_REPORT_ORDER(3), .history.pacing = EBB_PACING_DELAY}, false},
     };
 
     (void)state;
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct rig *rig = new_rig((struct rig_config){.report = rows[i].config});
+        struct rig *rig = new_rig(rows[i].config);
         struct ebb_zone *zone = &rig->zones[0];
 
-        fragment_loosely(rig, every_second);
+        fragment_lazily(rig, every_second);
         rig_register(rig);
-        assert_int_equal(zone->loosens, rows[i].loosens);
-        assert_int_equal(ebb__loose(zone), rows[i].loosens ? 1u << (P_UNIT - 1) : 0);
+        assert_int_equal(zone->coalesces_late, rows[i].coalesces_late);
+        assert_int_equal(ebb__lazy(zone), rows[i].coalesces_late ? 1u << (P_UNIT - 1) : 0);
         rig_unregister(rig);
-        assert_true(zone->loosens);
+        assert_true(zone->coalesces_late);
         defragment(rig, every_second);
         rig_free(rig);
     }
 }
 
-/* With surplus pacing nothing reported is used while there are loose frames, of whatever type. */
-static void test_loose_before_reported(void **state)
+/* With surplus pacing nothing reported is used while there are lazy frames, of whatever type. */
+static void test_lazy_before_reported(void **state)
 {
     struct rig *rig = new_quiet((struct rig_config){0});
     struct ebb_zone *zone = &rig->zones[0];
     ebb_pfn_t pfn;
 
     (void)state;
-    fragment_loosely(rig, one_run);
+    fragment_lazily(rig, one_run);
     assert_int_equal(ebb_alloc(zone, 0, EBB_UNMOVABLE, EBB_ALLOC_NO_CACHE, &pfn), 0);
     assert_true(pfn < zone->base + (1u << P_UNIT));
     rig_release(rig, 0, pfn, 0);
-    assert_int_equal(rig_zone_stats(rig, 0).refaulted, 1u << P_UNIT); /* by fragment_loosely() */
+    assert_int_equal(rig_zone_stats(rig, 0).refaulted, 1u << P_UNIT); /* by fragment_lazily() */
     defragment(rig, one_run);
     rig_free(rig);
 }
@@ -1594,9 +1589,9 @@ int main(void)
         rig_test(test_a_change_restarts_a_unit),
         rig_test(test_units_wait_each_for_itself),
         rig_test(test_smaller_than_the_smallest_order),
-        rig_test(test_loose_frames_complete_blocks),
-        rig_test(test_who_has_loose_frames),
-        rig_test(test_loose_before_reported),
+        rig_test(test_lazy_frames_complete_blocks),
+        rig_test(test_who_has_lazy_frames),
+        rig_test(test_lazy_before_reported),
         rig_test(test_watermarks),
         rig_test(test_watermarks_and_orders),
         rig_test(test_a_failed_batch),

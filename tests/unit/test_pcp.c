@@ -2,6 +2,8 @@
 /* Per-CPU caches (pcp.c). */
 #include "zone_rig.h"
 
+#include <ebb/report.h>
+
 #include <ebb/range.h>
 
 #define BASE  0x1000u
@@ -215,24 +217,33 @@ static void only_idle_caches_are_drained_as_idle(void **state)
 
 static void a_drain_for_the_engine_asks_for_no_pass(void **state)
 {
-    bool wanted = false;
+    static struct ebb_report nobody; /* an engine that has no device, and does nothing */
 
     (void)state;
     put(get());
-    assert_int_equal(ebb__drain(zone, false, &wanted), 0);
-    assert_false(wanted);
+    assert_int_equal(ebb__drain_caches(zone, false, false), 0);
+    assert_false(zone->wish);
     /* With reporting on, it says that one is due. */
     zone->report_order = zone->report_min_order = 6;
     zone->report_threshold = 1;
-    zone->report_requested = 1; /* there is no engine that the cache could ask */
+    zone->source.requested = 1; /* there is no engine that the cache could ask */
     put(get());
-    zone->report_requested = 0;
-    assert_int_equal(ebb__drain(zone, true, &wanted), BATCH);
-    assert_false(wanted);
-    assert_int_equal(ebb__drain(zone, true, &wanted), 0);
-    assert_true(wanted);
-    assert_int_equal(zone->report_requested, 1);
+    zone->source.requested = 0;
+    zone->source.report = &nobody;
+    assert_int_equal(ebb__drain_caches(zone, true, true), BATCH);
+    assert_int_equal(ebb__drain_caches(zone, true, true), 0);
+    assert_int_equal(zone->source.requested, 0);
+    /* Not quiet, it says so, and passes the wish on. */
+    zone->source.requested = 1;
+    put(get());
+    zone->source.requested = 0;
+    assert_int_equal(ebb__drain_caches(zone, true, false), BATCH);
+    assert_int_equal(zone->source.requested, 0);
+    assert_int_equal(ebb__drain_caches(zone, true, false), 0);
+    assert_int_equal(zone->source.requested, 1);
+    assert_false(zone->wish);
     assert_int_equal(port_virtual.wakes, 0);
+    zone->source.report = NULL;
     zone->report_order = zone->report_min_order = 0xff;
 }
 
@@ -578,8 +589,8 @@ static void how_many_pageblocks(void **state)
         {1 << 20, {.pcp_blocks = 3}, 3},
         {4096, {.pcp_blocks = 4}, 4},
         {1 << 20, {.fill_policy = EBB_FILL_ZERO, .clear = no_clearing}, 0},
-        {1 << 20, {.shuffle_order = EBB_REPORT_ORDER(9)}, 0},
-        {1 << 20, {.shuffle_order = EBB_REPORT_ORDER(10)}, EBB_PCP_BLOCKS},
+        {1 << 20, {.shuffle_order = 9 + 1}, 0},
+        {1 << 20, {.shuffle_order = 10 + 1}, EBB_PCP_BLOCKS},
     };
 
     (void)state;

@@ -32,8 +32,8 @@ static int with_tracker(void **state)
 
 static struct rig *new_rig(struct rig_config config)
 {
-    config.report.tracker = (uint8_t)tracker;
-    config.report.pacing = EBB_PACING_DELAY;
+    config.history.tracker = (uint8_t)tracker;
+    config.history.pacing = EBB_PACING_DELAY;
     return rig_new(&config);
 }
 
@@ -1180,10 +1180,10 @@ static void run_chaos(uint64_t seed)
         .min_order = EBB_REPORT_ORDER(2),
         .cpus = 2,
         .report.backoff_ms = seed % 5 ? 1 : 0,
-        .report.split = seed % 2 ? EBB_SPLIT_INHERIT : EBB_SPLIT_CLEAR,
-        .report.merge = seed % 3 ? EBB_MERGE_BOTH : EBB_MERGE_NEVER,
-        .report.move = seed % 4 ? EBB_MOVE_KEEP : EBB_MOVE_DEMOTE,
-        .report.execution = seed % 5 ? EBB_EXECUTION_WORKER : EBB_EXECUTION_INLINE,
+        .history.split = seed % 2 ? EBB_SPLIT_INHERIT : EBB_SPLIT_CLEAR,
+        .history.merge = seed % 3 ? EBB_MERGE_BOTH : EBB_MERGE_NEVER,
+        .history.move = seed % 4 ? EBB_MOVE_KEEP : EBB_MOVE_DEMOTE,
+        .history.execution = seed % 5 ? EBB_EXECUTION_WORKER : EBB_EXECUTION_INLINE,
     };
     struct chaos chaos = {.scene = new_scene(config, seed)};
 

@@ -230,7 +230,7 @@ static void test_refused(void **state)
     (void)state;
     make_waves();
     refused(&options);
-    options = (struct replay_options){.reporting = true, .report.tracker = EBB_TRACKERS};
+    options = (struct replay_options){.reporting = true, .history.tracker = EBB_TRACKERS};
     refused(&options);
     options = (struct replay_options){.memory = replay_memory_min(&trace) - 4096};
     refused(&options);

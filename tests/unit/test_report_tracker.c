@@ -20,26 +20,27 @@ static struct rig *new_rig(uint8_t tracker, unsigned capacity)
                                         .max_order = ORDER,
                                         .pageblock_order = ORDER,
                                         .capacity = capacity,
-                                        .report.tracker = tracker,
-                                        .report.pacing = EBB_PACING_DELAY});
+                                        .history.tracker = tracker,
+                                        .history.pacing = EBB_PACING_DELAY});
 }
 
 /* As in the middle of a pass, without an engine that runs one. */
 static const struct ebb_tracker_ops *begin_pass(struct rig *rig)
 {
     struct ebb_zone *zone = &rig->zones[0];
-    const struct ebb_tracker_ops *tracker = ebb__tracker(zone);
+    struct ebb_history *history = &rig->history;
+    const struct ebb_tracker_ops *tracker = history->tracker;
 
     zone->report_min_order = ORDER;
-    zone->track_order = tracker->mark ? ORDER : 0xff;
+    zone->track_order = zone->hooks && zone->hooks->mark ? ORDER : 0xff;
+    history->at = &rig->history_zones[0];
     if (tracker->attach)
-        tracker->attach(zone);
-    zone->tracker_ready = true;
-    rig->report.zone = zone;
-    rig->report.order = ORDER;
-    rig->report.type = EBB_MOVABLE;
+        tracker->attach(history->at);
+    history->at->ready = true;
+    history->order = ORDER;
+    history->type = EBB_MOVABLE;
     if (tracker->open)
-        tracker->open(&rig->report);
+        tracker->open(history);
     return tracker;
 }
 
@@ -47,8 +48,8 @@ static void end_pass(struct rig *rig)
 {
     struct ebb_zone *zone = &rig->zones[0];
 
-    if (ebb__tracker(zone)->close)
-        ebb__tracker(zone)->close(&rig->report);
+    if (rig->history.tracker->close)
+        rig->history.tracker->close(&rig->history);
     zone->report_min_order = 0xff;
     zone->track_order = 0xff;
 }
@@ -68,7 +69,7 @@ static uint64_t collect(struct rig *rig, unsigned steps, unsigned *looked_at)
 
         assert_true(calls <= 3 * BLOCKS);
         ebb_port_lock(&zone->lock);
-        found = tracker->next(&rig->report, &left, &index);
+        found = tracker->next(&rig->history, &left, &index);
         assert_true(left <= steps);
         *looked_at += steps - left;
         if (found == EBB__FOUND) {
@@ -171,7 +172,7 @@ static void test_lists_that_change_under_the_tracker(void **state)
             else if (n > 0)
                 rig_release(rig, 0, held[--n], ORDER);
             ebb_port_lock(&zone->lock);
-            if (tracker->next(&rig->report, &left, &index) == EBB__FOUND) {
+            if (tracker->next(&rig->history, &left, &index) == EBB__FOUND) {
                 assert_int_equal(ebb__state_of(ebb__load_state(zone, index)), EBB__FREE);
                 assert_false(ebb__is_reported(zone, ORDER, index));
                 assert_true(ebb__isolate_block(zone, index));
@@ -184,7 +185,7 @@ static void test_lists_that_change_under_the_tracker(void **state)
                 rig_check(rig);
             /* A pass over a bitmap ends; the next one begins. */
             if (left > 0 && tracker->by_address)
-                tracker->open(&rig->report);
+                tracker->open(&rig->history);
         }
         assert_true(yielded > 1000);
         end_pass(rig);

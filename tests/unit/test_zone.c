@@ -3,6 +3,8 @@
 #define _GNU_SOURCE
 #include "zone_rig.h"
 
+#include <ebb/report.h>
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -221,15 +223,15 @@ static void what_is_added_at_once_is_counted_for_a_pass(void **state)
     (void)state;
     rig_done();
     rig_make(&small, false);
-    zone->report = &nobody;
+    zone->source.report = &nobody;
     zone->report_order = zone->report_min_order = 4;
     zone->report_threshold = 3;
     assert_int_equal(ebb_zone_add(zone, BASE, 16), 0);
-    assert_int_equal(zone->report_requested, 0);
+    assert_int_equal(zone->source.requested, 0);
     assert_int_equal(ebb_zone_add(zone, BASE + 16, 32), 0);
-    assert_int_equal(zone->report_requested, 1);
+    assert_int_equal(zone->source.requested, 1);
     zone->report_order = zone->report_min_order = 0xff;
-    zone->report = NULL;
+    zone->source.report = NULL;
 }
 
 static void frames_in_use_cannot_be_added_again(void **state)

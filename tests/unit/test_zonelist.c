@@ -17,7 +17,7 @@ static struct ebb_zonelist lists[2];
 static struct rig *make_with(uint8_t pacing)
 {
     struct rig *rig = rig_new(&(struct rig_config){
-        .zones = 2, .watermark_min = MIN, .watermark_low = LOW, .report.pacing = pacing});
+        .zones = 2, .watermark_min = MIN, .watermark_low = LOW, .history.pacing = pacing});
 
     for (uint16_t node = 0; node < 2; node++) {
         ebb_zonelist_init(&lists[node], node);

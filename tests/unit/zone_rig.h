@@ -4,7 +4,7 @@
 #define EBB_TESTS_ZONE_RIG_H
 
 /* What a test may look into. */
-#include "core.h"
+#include "zone_private.h"
 #include "pcp.h"
 #include "port_virtual.h"
 

@@ -4,6 +4,7 @@
  * is the guest's memory. What the guest frees leaves the memfd; what it uses, and stamps, never
  * does.
  */
+#include "delay_engine.h"
 #include "port_virtual.h"
 #include "rng.h"
 
@@ -45,6 +46,7 @@ struct link {
 static struct {
     struct ebb_zone zone;
     struct ebb_report report;
+    struct delay_engine engine;
     struct ebb_balloon balloon;
     struct ebb_balloon_config config;
     void *metadata;
@@ -331,7 +333,8 @@ static void pass_time(void)
 static void make_guest(void)
 {
     const struct ebb_zone_config zone_config = {.base = BASE, .frames = FRAMES};
-    const struct ebb_report_config report_config = {.delay_ms = 10};
+    const struct ebb_settings settings = {
+        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
     const size_t size = ebb_zone_metadata_size(&zone_config);
 
     port_virtual_reset();
@@ -341,8 +344,7 @@ static void make_guest(void)
     memset(loop.metadata, 0, size);
     assert_int_equal(ebb_zone_init(&loop.zone, &zone_config, loop.metadata), 0);
     assert_int_equal(ebb_zone_add(&loop.zone, BASE, FRAMES), 0);
-    assert_int_equal(ebb_report_init(&loop.report, &report_config), 0);
-    assert_int_equal(ebb_report_add_zone(&loop.report, &loop.zone), 0);
+    assert_int_equal(delay_engine_init(&loop.engine, &loop.report, &settings, &loop.zone), 0);
     loop.link.transport.ops = &transport_ops;
     loop.config.transport = &loop.link.transport;
     loop.config.dma = loop.ram + BYTES;

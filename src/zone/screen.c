@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The screener: is what was freed worth a pass?
+ *
+ * While a zone is reported, a freed block of report_order or above asks for a pass, if nobody
+ * has. If a watermark keeps all that is unreported, a pass would change nothing: the zone gets
+ * a gate instead, and the first free that lets something go asks.
+ */
+#include "zone_private.h"
+
+#include <ebb/report.h>
+
+uint64_t ebb__unreported_of_order(const struct ebb_zone *zone, unsigned order)
+{
+    uint64_t blocks = 0;
+
+    for (unsigned type = 0; type < EBB_ISOLATE; type++)
+        blocks += ebb__unreported(&zone->lists[order][type]);
+    /* What lazy frames merge to, and with what, is not known yet: each may complete one of this. */
+    if (order == zone->report_min_order && ebb__lazy_may_be(zone))
+        blocks += ebb__lazy(zone);
+    return blocks;
+}
+
+static bool anything_unreported(const struct ebb_zone *zone)
+{
+    for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
+        if (ebb__unreported_of_order(zone, order) > 0)
+            return true;
+    }
+    return false;
+}
+
+bool ebb__something_fits(const struct ebb_zone *zone)
+{
+    for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
+        if (!ebb__above_low(zone, order))
+            return false;
+        if (ebb__unreported_of_order(zone, order) > 0)
+            return true;
+    }
+    return false;
+}
+
+void ebb__set_gate(struct ebb_zone *zone, bool fits)
+{
+    zone->report_gated = !fits && anything_unreported(zone);
+    zone->report_order = zone->report_gated ? 0 : zone->report_min_order;
+}
+
+void ebb__screen_slow(struct ebb_zone *zone, unsigned order)
+{
+    if (__atomic_load_n(&zone->source.requested, __ATOMIC_RELAXED))
+        return;
+    if (zone->report_gated ? ebb__something_fits(zone)
+                           : ebb__unreported_of_order(zone, order) >= zone->report_threshold)
+        ebb__wish(zone);
+}
+
+EBB_RARE __attribute__((noinline)) void ebb__pass_on(struct ebb_zone *zone)
+{
+    if (__atomic_exchange_n(&zone->wish, false, __ATOMIC_RELAXED))
+        ebb_source_request(&zone->source);
+}
+
+/* ---- reporting begins and ends ---- */
+
+static void set_min_order(struct ebb_zone *zone, unsigned order)
+{
+    zone->report_min_order = order <= zone->max_order ? (uint8_t)order : EBB__SCREEN_OFF;
+    ebb__limit_blocks(zone);
+    ebb__set_gate(zone, true);
+}
+
+EBB_RARE void ebb__screen_begin(struct ebb_zone *zone, unsigned order,
+                                const struct ebb_report_device *device)
+{
+    ebb__lock(zone);
+    /* Marks outlive their device: once some say less, they all do. */
+    zone->marks_zero = device->content == EBB_CONTENT_VALUE && device->value == 0 &&
+                       (zone->marks_zero || zone->reported == 0);
+    zone->report_caches = order <= zone->max_order && zone->report_threshold == 1;
+    set_min_order(zone, order);
+    ebb__unlock(zone);
+}
+
+EBB_RARE void ebb__screen_end(struct ebb_zone *zone)
+{
+    ebb__lock(zone);
+    zone->report_caches = false;
+    zone->track_order = EBB__SCREEN_OFF;
+    zone->coalesces_late = ebb__can_coalesce_late(zone);
+    set_min_order(zone, EBB__SCREEN_OFF);
+    ebb__unlock(zone);
+}

@@ -1,0 +1,848 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Zones: making one, adding frames, allocating and freeing, isolating ranges,
+ * statistics. What callers pass is checked here; what they got wrong is told
+ * to the port.
+ */
+#include "pcp.h"
+
+/* An allocation's flag: see whether the block is as it was filled. */
+#define ALLOC_VERIFY 0x80u
+
+/* ---- making a zone ---- */
+
+/* A configuration with the defaults filled in, and what follows from it. */
+struct geometry {
+    struct ebb_zone_config config;
+    ebb_pfn_t base;
+    uint64_t span;
+    /* Metadata: offsets of the arrays, and the end. */
+    uint64_t links;
+    uint64_t large_links;
+    uint64_t large_marks;
+    uint64_t present;
+    uint64_t state;
+    uint64_t types;
+    uint64_t pageblocks;
+    uint64_t pageblock_bits;
+    uint64_t lazy_bits;
+    uint64_t size;
+};
+
+/* Has it the callback that its fill policy needs? */
+static bool fill_possible(const struct ebb_zone_config *config)
+{
+    switch (config->fill_policy) {
+    case EBB_FILL_NONE:
+        return true;
+    case EBB_FILL_POISON:
+        return config->fill;
+    case EBB_FILL_ZERO:
+        return config->clear;
+    default:
+        return false;
+    }
+}
+
+static bool fill_defaults(struct ebb_zone_config *config)
+{
+    if (!config->max_order)
+        config->max_order = 10;
+    if (!config->pageblock_order)
+        config->pageblock_order = config->max_order < 9 ? config->max_order : 9;
+    if (!config->cpus)
+        config->cpus = 1;
+    if (!config->pcp_high)
+        config->pcp_high = 192;
+    if (!config->pcp_batch)
+        config->pcp_batch = config->pcp_high < 64 ? config->pcp_high : 64;
+    if (!config->watermark_low)
+        config->watermark_low = config->watermark_min;
+    if (!config->poison_value)
+        config->poison_value = EBB_POISON_VALUE;
+    if (!config->shuffle_seed)
+        config->shuffle_seed = 1;
+
+    return config->max_order <= EBB_ORDER_LIMIT && config->pageblock_order <= config->max_order &&
+           config->cpus <= EBB_CPU_LIMIT && config->pcp_high <= EBB_PCP_LIMIT &&
+           config->pcp_batch <= config->pcp_high &&
+           (config->pcp_blocks <= EBB_PCP_BLOCKS || config->pcp_blocks == EBB_PCP_NONE) &&
+           fill_possible(config) && config->shuffle_order <= config->max_order + 1u &&
+           config->watermark_low >= config->watermark_min &&
+           config->watermark_low <= (uint64_t)1 << 32;
+}
+
+static bool fill_span(struct geometry *geometry)
+{
+    const struct ebb_zone_config *config = &geometry->config;
+    const ebb_pfn_t pfn_limit = (ebb_pfn_t)1 << 52;
+    const uint64_t span_limit = (uint64_t)1 << 32;
+    uint64_t below = config->base & (((uint64_t)1 << config->max_order) - 1);
+
+    if (config->frames == 0 || config->frames > span_limit - below || config->base > pfn_limit ||
+        config->frames > pfn_limit - config->base)
+        return false;
+    geometry->base = config->base - below;
+    geometry->span = config->frames + below;
+    return true;
+}
+
+/* From here on blocks are large (core.h). Not much smaller, to bound their memory. */
+static uint8_t large_order(const struct ebb_zone_config *config)
+{
+    return config->pageblock_order > 4 ? config->pageblock_order : 4;
+}
+
+static uint64_t place(uint64_t *offset, uint64_t count, unsigned shift, size_t size)
+{
+    uint64_t at = *offset;
+    uint64_t elements = (count + (((uint64_t)1 << shift) - 1)) >> shift;
+
+    *offset = (at + elements * size + 63) & ~(uint64_t)63;
+    return at;
+}
+
+EBB_RARE static bool measure(const struct ebb_zone_config *config, struct geometry *geometry)
+{
+    uint64_t pageblock;
+    uint64_t offset;
+
+    geometry->config = *config;
+    if (!fill_defaults(&geometry->config) || !fill_span(geometry))
+        return false;
+    config = &geometry->config;
+    pageblock = (uint64_t)1 << config->pageblock_order;
+    offset = config->cpus * sizeof(struct ebb_pcp);
+    geometry->links = place(&offset, geometry->span, EBB__LINK_SHIFT, sizeof(struct ebb_link));
+    geometry->large_links =
+        place(&offset, geometry->span, large_order(config), sizeof(struct ebb_link));
+    geometry->large_marks = place(&offset, geometry->span, large_order(config), sizeof(bool));
+    geometry->present = place(&offset, geometry->span, config->max_order, sizeof(uint32_t));
+    /* In whole pageblocks, so that whoever looks for a buddy below that need not look
+     * where the span ends. */
+    geometry->state =
+        place(&offset, (geometry->span + pageblock - 1) & ~(pageblock - 1), 0, sizeof(uint16_t));
+    geometry->types = place(&offset, geometry->span, config->pageblock_order, sizeof(uint8_t));
+    geometry->pageblocks =
+        place(&offset, geometry->span, large_order(config), sizeof(struct ebb_pageblock));
+    geometry->pageblock_bits =
+        place(&offset, geometry->span, large_order(config) + 6u, sizeof(uint64_t));
+    geometry->lazy_bits =
+        place(&offset, (geometry->span + pageblock - 1) & ~(pageblock - 1), 6, sizeof(uint64_t));
+    geometry->size = offset;
+    return geometry->size <= SIZE_MAX;
+}
+
+size_t ebb_zone_metadata_size(const struct ebb_zone_config *config)
+{
+    struct geometry geometry;
+
+    return measure(config, &geometry) ? (size_t)geometry.size : 0;
+}
+
+static uint8_t plain_orders(const struct ebb_zone_config *config)
+{
+    return config->fill_policy == EBB_FILL_NONE ? (uint8_t)(config->max_order + 1u) : 0;
+}
+
+EBB_RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *config,
+                           void *memory)
+{
+    struct geometry geometry;
+    unsigned char *metadata = memory;
+
+    if (!metadata || (uintptr_t)metadata % 64 != 0 || !measure(config, &geometry))
+        return -EBB_EINVAL;
+
+    config = &geometry.config;
+    *zone = (struct ebb_zone){
+        .base = geometry.base,
+        .first = config->base,
+        .span = geometry.span,
+        .max_order = config->max_order,
+        .pageblock_order = config->pageblock_order,
+        .large_order = large_order(config),
+        .cpus = config->cpus,
+        .pcp_high = config->pcp_high,
+        .pcp_batch = config->pcp_batch,
+        .pcp_blocks = config->pcp_blocks,
+        .watermark_min = config->watermark_min,
+        .watermark_low = config->watermark_low,
+        .plain_orders = plain_orders(config),
+        .fill_policy = config->fill_policy,
+        .alloc_flags = config->fill_policy != EBB_FILL_NONE && config->verify ? ALLOC_VERIFY : 0,
+        .added_filled = config->added_filled,
+        .fill_value = config->fill_policy == EBB_FILL_POISON ? config->poison_value : 0,
+        .clear = config->clear,
+        .fill = config->fill,
+        .verify = config->verify,
+        .clear_ctx = config->clear_ctx,
+        .node = config->node,
+        .pcps = (struct ebb_pcp *)(void *)metadata,
+        .links = (struct ebb_link *)(void *)(metadata + geometry.links),
+        .large_marks = (bool *)(void *)(metadata + geometry.large_marks),
+        .large_links = (struct ebb_link *)(void *)(metadata + geometry.large_links),
+        .present = (uint32_t *)(void *)(metadata + geometry.present),
+        .state = (uint16_t *)(void *)(metadata + geometry.state),
+        .types = metadata + geometry.types,
+        .pageblocks = (struct ebb_pageblock *)(void *)(metadata + geometry.pageblocks),
+        .pageblock_bits = (uint64_t *)(void *)(metadata + geometry.pageblock_bits),
+        .lazy_bits = (uint64_t *)(void *)(metadata + geometry.lazy_bits),
+        .track_order = EBB__SCREEN_OFF,
+        .shuffle_order = config->shuffle_order > 0 ? (uint8_t)(config->shuffle_order - 1u) : 0xff,
+        .shuffle_state = config->shuffle_seed,
+        .report_order = EBB__SCREEN_OFF,
+        .report_min_order = EBB__SCREEN_OFF,
+        .report_threshold = 1,
+    };
+    zone->coalesces_late = ebb__can_coalesce_late(zone);
+    return 0;
+}
+
+/* ---- adding frames ---- */
+
+/* Is a frame of [from, to), within one block of the largest order, managed? */
+static bool any_managed(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    uint32_t present = zone->present[from >> zone->max_order];
+    uint32_t head;
+    uint16_t state;
+
+    if (present == 0)
+        return false;
+    if (present == 1u << zone->max_order || ebb__find_block(zone, (uint32_t)from, &head, &state))
+        return true;
+    for (uint64_t at = from; at < to; at++) {
+        if (ebb__load_state(zone, (uint32_t)at) != EBB__NONE)
+            return true;
+    }
+    return false;
+}
+
+static uint64_t next_largest(const struct ebb_zone *zone, uint64_t at, uint64_t limit)
+{
+    uint64_t next = ((at >> zone->max_order) + 1) << zone->max_order;
+
+    return next < limit ? next : limit;
+}
+
+/* A block of frames is the zone's from now on. */
+static void admit(struct ebb_zone *zone, uint64_t index, unsigned order)
+{
+    zone->present[index >> zone->max_order] += 1u << order;
+    zone->managed += (uint64_t)1 << order;
+}
+
+/* Blocks go to the tail, so that low frames are allocated first. */
+static void add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        unsigned order = ebb__largest_order(zone, from, to);
+
+        admit(zone, from, order);
+        unsigned merged = ebb__free_block(zone, (uint32_t)from, order, false, EBB__COLD);
+
+        from += (uint64_t)1 << order;
+        if (order == zone->max_order)
+            from = ebb__add_row(zone, from, to); /* most of what there is, at boot */
+        ebb__screen(zone, merged);
+    }
+}
+
+/* Frames that have to be filled first, which may take long. They are set aside
+ * under the lock, and freed block by block. */
+static void set_aside(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        unsigned order = ebb__largest_order(zone, from, to);
+
+        admit(zone, from, order);
+        ebb__store_state(zone, (uint32_t)from, ebb__state_word(EBB__FILLING, order, 0));
+        from += (uint64_t)1 << order;
+    }
+}
+
+static void add_filled(struct ebb_zone *zone, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        unsigned order = ebb__largest_order(zone, from, to);
+
+        ebb__fill(zone, (uint32_t)from, order);
+        ebb__lock(zone);
+        ebb__screen(zone, ebb__free_block(zone, (uint32_t)from, order, false, EBB__COLD));
+        ebb__unlock(zone);
+        from += (uint64_t)1 << order;
+    }
+}
+
+int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
+{
+    uint64_t from = pfn - zone->base;
+    uint64_t to = from + frames;
+    bool as_they_are = zone->fill_policy == EBB_FILL_NONE || zone->added_filled;
+
+    if (pfn < zone->first || from >= zone->span || frames == 0 || frames > zone->span - from)
+        return -EBB_EINVAL;
+
+    ebb__lock(zone);
+    for (uint64_t at = from, next; at < to; at = next) {
+        next = next_largest(zone, at, to);
+        if (any_managed(zone, at, next)) {
+            ebb__unlock(zone);
+            return -EBB_EEXIST;
+        }
+    }
+    if (as_they_are)
+        add_as_they_are(zone, from, to);
+    else
+        set_aside(zone, from, to);
+    ebb__limit_blocks(zone);
+    ebb__unlock(zone);
+    if (!as_they_are)
+        add_filled(zone, from, to);
+    return 0;
+}
+
+/* ---- allocating ---- */
+
+static bool flags_valid(const struct ebb_zone *zone, unsigned flags)
+{
+    const unsigned known = EBB_ALLOC_ZERO | EBB_ALLOC_NO_CACHE | EBB_ALLOC_RESERVE | EBB_ALLOC_LOW;
+    const unsigned contrary = EBB_ALLOC_RESERVE | EBB_ALLOC_LOW;
+
+    return !(flags & ~known) && (zone->clear || !(flags & EBB_ALLOC_ZERO)) &&
+           (flags & contrary) != contrary;
+}
+
+/* Frames that an allocation must leave free. */
+static uint64_t to_leave(const struct ebb_zone *zone, unsigned flags)
+{
+    if (flags & EBB_ALLOC_RESERVE)
+        return 0;
+    return flags & EBB_ALLOC_LOW ? zone->watermark_low : zone->watermark_min;
+}
+
+static bool watermark_ok(const struct ebb_zone *zone, unsigned order, unsigned flags)
+{
+    return ebb__available(zone) >= to_leave(zone, flags) + ((uint64_t)1 << order);
+}
+
+/* Would there be a block if the host answered now? Generous: what is with the
+ * host may merge with what is free, so its orders say little. */
+static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned flags)
+{
+    uint64_t available = ebb__available(zone) + zone->in_flight;
+
+    return zone->in_flight > 0 && available >= to_leave(zone, flags) + ((uint64_t)1 << order);
+}
+
+/* One attempt at the free lists. EBB_ALLOC_ZERO is taken out of *flags if that is done. */
+ALWAYS_INLINE int take_from_lists(struct ebb_zone *zone, unsigned order, unsigned type,
+                                  unsigned *flags, bool last, uint32_t *index)
+{
+    int err = 0;
+
+    ebb__lock(zone);
+    if (watermark_ok(zone, order, *flags) && ebb__take_block(zone, order, type, index)) {
+        if ((*flags & EBB_ALLOC_ZERO) && ebb__load_state(zone, *index) == EBB__REPORTED)
+            *flags &= ~(unsigned)EBB_ALLOC_ZERO;
+        ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, order, type));
+        zone->allocs++;
+    } else {
+        err = worth_waiting(zone, order, *flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
+        zone->failures += last;
+    }
+    ebb__unlock(zone);
+    return err;
+}
+
+/* The lists had no such block: would merging what is lazy make one? Not if it is the watermark that
+ * refuses. */
+static bool could_coalesce(struct ebb_zone *zone, unsigned order, unsigned flags)
+{
+    bool could;
+
+    ebb__lock(zone);
+    could = watermark_ok(zone, order, flags) && ebb__lazy(zone) > 0;
+    ebb__unlock(zone);
+    return could;
+}
+
+/* From the lists, with the frames in caches as the last resort. */
+__attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsigned order,
+                                                    unsigned type, unsigned *flags, uint64_t *index)
+{
+    bool last = false;
+    uint32_t taken;
+    int err;
+
+    for (;;) {
+        err = take_from_lists(zone, order, type, flags, last && !(*flags & EBB_ALLOC_LOW), &taken);
+        if (EBB_LIKELY(!err) || last)
+            break;
+        if (!(*flags & EBB_ALLOC_LOW))
+            ebb_zone_drain(zone);
+        else if (could_coalesce(zone, order, *flags))
+            ebb__coalesce_all(zone);
+        else
+            break;
+        last = true;
+    }
+    if (EBB_LIKELY(!err))
+        *index = taken;
+    return err;
+}
+
+/* What an allocated block is to hold. With no lock held. */
+static void prepare(struct ebb_zone *zone, uint64_t index, unsigned order, unsigned flags)
+{
+    if (flags & ALLOC_VERIFY)
+        ebb__verify_fill(zone, (uint32_t)index, order);
+    if ((flags & EBB_ALLOC_ZERO) && zone->fill_policy != EBB_FILL_ZERO)
+        zone->clear(zone->clear_ctx, zone->base + index, (uint64_t)1 << order);
+}
+
+__attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned order,
+                                                enum ebb_migratetype type, unsigned flags,
+                                                ebb_pfn_t *pfn)
+{
+    uint64_t index = EBB__NO_FRAME;
+    int err = 0;
+
+    if (EBB_UNLIKELY(order > zone->max_order || (unsigned)type >= EBB_ISOLATE ||
+                     !flags_valid(zone, flags)))
+        return -EBB_EINVAL;
+
+    if (!(flags & EBB_ALLOC_NO_CACHE)) {
+        if (order == 0)
+            index = ebb__pcp_alloc(zone, (unsigned)type, &flags);
+        else if (order == zone->pageblock_order)
+            index = ebb__pcp_alloc_block(zone, (unsigned)type);
+    }
+    if (index == EBB__NO_FRAME)
+        err = alloc_uncached(zone, order, (unsigned)type, &flags, &index);
+    if (EBB_UNLIKELY(err))
+        return err;
+    *pfn = zone->base + index;
+    flags |= zone->alloc_flags;
+    if (EBB_UNLIKELY(flags & (EBB_ALLOC_ZERO | ALLOC_VERIFY)))
+        prepare(zone, index, order, flags);
+    return 0;
+}
+
+/* A block from the lists, if that is all there is to it; else ask alloc_slow(). */
+__attribute__((noinline)) static int alloc_block(struct ebb_zone *zone, unsigned order,
+                                                 enum ebb_migratetype type, ebb_pfn_t *pfn)
+{
+    unsigned flags = 0;
+    uint32_t index;
+
+    if (order == zone->pageblock_order) {
+        uint64_t cached = ebb__pcp_alloc_block(zone, (unsigned)type);
+
+        if (EBB_LIKELY(cached != EBB__NO_FRAME)) {
+            *pfn = zone->base + cached;
+            return 0;
+        }
+    }
+    if (EBB_UNLIKELY(order > zone->max_order ||
+                     take_from_lists(zone, order, (unsigned)type, &flags, false, &index)))
+        return alloc_slow(zone, order, type, 0, pfn);
+    *pfn = zone->base + index;
+    return 0;
+}
+
+int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, unsigned flags,
+              ebb_pfn_t *pfn)
+{
+    uint32_t index;
+
+    if (EBB_UNLIKELY((flags | zone->alloc_flags) != 0 || (unsigned)type >= EBB_ISOLATE))
+        return alloc_slow(zone, order, type, flags, pfn);
+    if (order > 0)
+        return alloc_block(zone, order, type, pfn);
+    if (EBB_UNLIKELY(!ebb__pcp_pop(zone, (unsigned)type, &index)))
+        return alloc_slow(zone, order, type, flags, pfn);
+    *pfn = zone->base + index;
+    return 0;
+}
+
+/* Why the block at index cannot be had. */
+static int why_not(const struct ebb_zone *zone, uint32_t index, unsigned order)
+{
+    uint32_t end = index + ((1u << order) - 1); /* the last frame: no overflow */
+    int why = -EBB_EBUSY;
+
+    for (uint32_t at = index;;) {
+        uint32_t head;
+        uint16_t state;
+
+        if (!ebb__find_block(zone, at, &head, &state))
+            return -EBB_EBUSY;
+        if (ebb__state_of(state) == EBB__IN_FLIGHT)
+            why = -EBB_EAGAIN;
+        else if (ebb__state_of(state) != EBB__FREE || ebb__type_of(state) == EBB_ISOLATE)
+            return -EBB_EBUSY;
+        uint32_t last = head + ((1u << ebb__order_of(state)) - 1);
+
+        if (last >= end)
+            return why;
+        at = last + 1;
+    }
+}
+
+/* As take_from_lists(), of one block. */
+static int take_exactly(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned *flags)
+{
+    uint32_t head;
+    uint16_t state;
+
+    if (order > 0)
+        ebb__coalesce_at(zone, index);
+    if (!ebb__find_block(zone, index, &head, &state) || ebb__state_of(state) != EBB__FREE ||
+        ebb__order_of(state) < order || ebb__type_of(state) == EBB_ISOLATE)
+        return why_not(zone, index, order);
+    if (!watermark_ok(zone, order, *flags))
+        return worth_waiting(zone, order, *flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
+    if (ebb__take_at(zone, head, index, order)) {
+        ebb__count_refault(zone, (uint64_t)1 << order);
+        if (zone->marks_zero)
+            *flags &= ~(unsigned)EBB_ALLOC_ZERO;
+    }
+    ebb__store_state(zone, index,
+                     ebb__state_word(EBB__ALLOCATED, order, ebb__pageblock_type(zone, index)));
+    zone->allocs++;
+    return 0;
+}
+
+int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned flags)
+{
+    uint64_t index = pfn - zone->base;
+    uint64_t frames = (uint64_t)1 << (order & 63);
+
+    if (order > zone->max_order || !flags_valid(zone, flags) || pfn < zone->base ||
+        (index & (frames - 1)) || index >= zone->span || frames > zone->span - index)
+        return -EBB_EINVAL;
+
+    ebb__lock(zone);
+    int err = take_exactly(zone, (uint32_t)index, order, &flags);
+    ebb__unlock(zone);
+    if (err && !(flags & EBB_ALLOC_LOW)) {
+        /* Part of it, or what the watermark lacks, may rest in a cache. */
+        ebb_zone_drain(zone);
+        ebb__lock(zone);
+        err = take_exactly(zone, (uint32_t)index, order, &flags);
+        zone->failures += err == -EBB_ENOMEM;
+        ebb__unlock(zone);
+    }
+    if (!err)
+        prepare(zone, index, order, flags | zone->alloc_flags);
+    return err;
+}
+
+/* ---- freeing ---- */
+
+static void set_misuse(struct ebb_misuse *misuse, enum ebb_misuse_kind kind, const char *what)
+{
+    misuse->kind = kind;
+    misuse->what = what;
+}
+
+/* Find out what was wrong with a free that was refused. */
+static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
+{
+    uint64_t index = misuse->pfn - zone->base;
+    uint32_t head;
+    uint16_t state;
+
+    if (misuse->pfn < zone->base || index >= zone->span) {
+        set_misuse(misuse, EBB_MISUSE_FOREIGN_PFN, "the pfn is outside the zone");
+        return;
+    }
+    if (!ebb__find_block(zone, (uint32_t)index, &head, &state)) {
+        set_misuse(misuse, EBB_MISUSE_FOREIGN_PFN, "the pfn is in a hole of the zone");
+        return;
+    }
+    misuse->found_pfn = zone->base + head;
+    misuse->found = ebb__order_of(state);
+    if (misuse->order > zone->max_order)
+        set_misuse(misuse, EBB_MISUSE_WRONG_ORDER, "the order is above the zone's largest");
+    else if (index & (((uint64_t)1 << misuse->order) - 1))
+        set_misuse(misuse, EBB_MISUSE_MISALIGNED, "the pfn is not a multiple of the block's size");
+    else if (ebb__state_of(state) == EBB__FREE)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free already");
+    else if (ebb__state_of(state) == EBB__IN_FLIGHT)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free, and with the host");
+    else if (ebb__state_of(state) == EBB__CACHED)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is free, in a per-CPU cache");
+    else if (ebb__state_of(state) == EBB__FILLING)
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block is being freed");
+    else if (head != index)
+        set_misuse(misuse, EBB_MISUSE_INSIDE_BLOCK, "the pfn is inside an allocated block");
+    else if (misuse->found != misuse->order)
+        set_misuse(misuse, EBB_MISUSE_WRONG_ORDER, "the block was allocated with another order");
+    else /* allocated again since it was refused */
+        set_misuse(misuse, EBB_MISUSE_DOUBLE_FREE, "the block was free a moment ago");
+}
+
+EBB_RARE __attribute__((noinline)) static int refuse(struct ebb_zone *zone, ebb_pfn_t pfn,
+                                                     unsigned order)
+{
+    struct ebb_misuse misuse = {.pfn = pfn, .order = order};
+
+    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
+    ebb__lock(zone);
+    classify(zone, &misuse);
+    ebb__unlock(zone);
+    ebb_port_misuse(&misuse);
+    return -EBB_EINVAL;
+}
+
+/* `filled`: the caller has claimed it, and nobody else can free it. */
+ALWAYS_INLINE int free_to_lists(struct ebb_zone *zone, uint32_t index, unsigned order, bool filled)
+{
+    int err = 0;
+
+    /* On their way while the lock is taken. */
+    __builtin_prefetch(&zone->state[index], 1);
+    __builtin_prefetch(ebb__link_of(zone, order, index), 1);
+    ebb__lock(zone);
+    if (EBB_LIKELY(filled || ebb__release(zone, index, order, EBB__NONE))) {
+        zone->frees++;
+        ebb__screen(zone, ebb__free_warm(zone, index, order));
+    } else {
+        err = -EBB_EINVAL;
+    }
+    ebb__unlock(zone);
+    return err;
+}
+
+/* To the cache, or the free lists. Twice in the program, so that a zone that does
+ * not fill pays nothing for those that do. */
+ALWAYS_INLINE int free_block(struct ebb_zone *zone, uint64_t index, unsigned order, bool filled)
+{
+    enum ebb__pcp_free cached = EBB__PCP_BYPASS;
+
+    if (order == 0)
+        cached = ebb__pcp_free(zone, (uint32_t)index, filled);
+    else if (order == zone->pageblock_order)
+        cached = ebb__pcp_free_block(zone, (uint32_t)index); /* never, where it fills */
+    if (EBB_UNLIKELY(cached == EBB__PCP_REFUSED))
+        return refuse(zone, zone->base + index, order);
+    if (cached == EBB__PCP_BYPASS &&
+        EBB_UNLIKELY(free_to_lists(zone, (uint32_t)index, order, filled)))
+        return refuse(zone, zone->base + index, order);
+    return 0;
+}
+
+/* Fill, then free. The block is claimed first, lest a double free overwrite what
+ * somebody else holds by now. */
+__attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pfn_t pfn,
+                                                   unsigned order)
+{
+    uint64_t index = pfn - zone->base;
+    uint16_t claimed = ebb__state_word(EBB__FILLING, order, 0);
+
+    if (index >= zone->span || order > zone->max_order ||
+        !ebb__release(zone, (uint32_t)index, order, claimed))
+        return refuse(zone, pfn, order);
+    ebb__fill(zone, (uint32_t)index, order);
+    return free_block(zone, index, order, true);
+}
+
+/* A block, or a frame whose cache has to be looked at, or whose pageblock is isolated. */
+__attribute__((noinline)) static int free_slow(struct ebb_zone *zone, uint32_t index,
+                                               unsigned order)
+{
+    return free_block(zone, index, order, false);
+}
+
+int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
+{
+    uint64_t index = pfn - zone->base;
+    enum ebb__pcp_free freed;
+
+    /* A pfn below the base wraps round to an index far above the span. Above the
+     * plain orders is what is to be filled, or no order of this zone. */
+    if (EBB_UNLIKELY(index >= zone->span || order >= zone->plain_orders))
+        return fill_and_free(zone, pfn, order);
+    if (order > 0)
+        return free_slow(zone, (uint32_t)index, order);
+    freed = ebb__pcp_push(zone, (uint32_t)index);
+    if (EBB_LIKELY(freed == EBB__PCP_FREED))
+        return 0;
+    if (freed == EBB__PCP_REFUSED)
+        return refuse(zone, pfn, order);
+    return free_slow(zone, (uint32_t)index, 0);
+}
+
+/* ---- isolating ranges ---- */
+
+/* The pageblocks [*from, *to) of a range; false if it is not made of such. */
+static bool pageblock_range(const struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                            uint64_t *from, uint64_t *to)
+{
+    uint64_t mask = ((uint64_t)1 << zone->pageblock_order) - 1;
+    uint64_t end = (zone->span + mask) & ~mask;
+    uint64_t index = pfn - zone->base;
+
+    if (pfn < zone->base || ((index | frames) & mask) || frames == 0 || index >= end ||
+        frames > end - index)
+        return false;
+    *from = index;
+    *to = index + frames;
+    return true;
+}
+
+static bool all_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to, bool isolated)
+{
+    uint64_t step = (uint64_t)1 << zone->pageblock_order;
+
+    for (uint64_t at = from; at < to; at += step) {
+        if ((ebb__pageblock_type(zone, (uint32_t)at) == EBB_ISOLATE) != isolated)
+            return false;
+    }
+    return true;
+}
+
+/* Change the type of pageblocks and free their free blocks anew: they move to the
+ * lists of that type, merge with neighbours that are now of a kind, and are split
+ * where they lie across the end of the range. Marks are kept. */
+static void retype(struct ebb_zone *zone, uint64_t from, uint64_t to, unsigned type)
+{
+    uint64_t step = (uint64_t)1 << zone->pageblock_order;
+    uint64_t before = zone->level.now;
+    uint32_t head;
+    uint16_t state;
+
+    /* One by one lazy buddies would be linked while they are of different types, and they
+     * have one link between them. */
+    for (uint64_t at = from; at < to; at += step)
+        ebb__coalesce_at(zone, (uint32_t)at);
+    for (uint64_t at = from; at < to; at += step)
+        ebb__set_pageblock_type(zone, (uint32_t)at, type);
+
+    /* The first one may begin before the range. */
+    if (ebb__find_block(zone, (uint32_t)from, &head, &state) && ebb__state_of(state) == EBB__FREE)
+        from = head;
+    for (uint64_t at = from; at < to && at < zone->span;
+         at += (uint64_t)1 << ebb__order_of(state)) {
+        state = ebb__load_state(zone, (uint32_t)at);
+        if (ebb__state_of(state) != EBB__FREE || ebb__type_of(state) == type)
+            continue;
+        bool reported = ebb__unlink(zone, (uint32_t)at);
+        unsigned order =
+            ebb__free_block(zone, (uint32_t)at, ebb__order_of(state),
+                            ebb__moved_mark(zone, reported), ebb__moved_where(zone, reported));
+
+        if (type != EBB_ISOLATE)
+            ebb__screen(zone, order);
+    }
+    /* What is isolated has left the reach of allocation, but nobody needed it. */
+    ebb__withdraw_level(zone, before);
+}
+
+int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
+{
+    uint64_t from;
+    uint64_t to;
+    int err = 0;
+
+    if (!pageblock_range(zone, pfn, frames, &from, &to))
+        return -EBB_EINVAL;
+    ebb__lock(zone);
+    if (all_isolated(zone, from, to, false))
+        retype(zone, from, to, EBB_ISOLATE);
+    else
+        err = -EBB_EBUSY;
+    ebb__unlock(zone);
+    /* After the types have changed, so that no frame enters a cache again. */
+    if (!err)
+        ebb_zone_drain(zone);
+    return err;
+}
+
+int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                      enum ebb_migratetype type)
+{
+    unsigned list_type = (unsigned)type;
+    uint64_t from;
+    uint64_t to;
+    int err = 0;
+
+    if (list_type >= EBB_ISOLATE || !pageblock_range(zone, pfn, frames, &from, &to))
+        return -EBB_EINVAL;
+    ebb__lock(zone);
+    if (all_isolated(zone, from, to, true))
+        retype(zone, from, to, list_type);
+    else
+        err = -EBB_EINVAL;
+    ebb__unlock(zone);
+    return err;
+}
+
+/* ---- looking ---- */
+
+void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
+{
+    ebb__lock_all(zone);
+    *stats = (struct ebb_zone_stats){
+        .managed = zone->managed,
+        .free = zone->free,
+        .isolated = zone->isolated,
+        .in_flight = zone->in_flight,
+        .reported = zone->reported,
+        .refaulted = zone->refaulted,
+        .allocs = zone->allocs,
+        .frees = zone->frees,
+        .failures = zone->failures,
+        .steals = zone->steals,
+        .conversions = zone->conversions,
+        .misuses = __atomic_load_n(&zone->misuses, __ATOMIC_RELAXED),
+    };
+    for (unsigned cpu = 0; cpu < zone->cpus; cpu++) {
+        stats->cached += ebb__pcp_held(zone, &zone->pcps[cpu]);
+        stats->allocs += zone->pcps[cpu].allocs;
+        stats->frees += zone->pcps[cpu].frees;
+    }
+    stats->allocated = stats->managed - stats->free - stats->cached - stats->in_flight;
+    for (unsigned order = 0; order < EBB_ORDERS; order++) {
+        for (unsigned type = 0; type < EBB_MIGRATETYPES; type++) {
+            stats->lists[order][type].blocks = zone->lists[order][type].blocks;
+            stats->lists[order][type].reported = zone->lists[order][type].reported;
+        }
+    }
+    for (unsigned type = 0; type < EBB_ISOLATE; type++)
+        stats->lists[0][type].blocks += zone->lazy[type];
+    ebb__unlock_all(zone);
+}
+
+void ebb_zone_lookup(struct ebb_zone *zone, ebb_pfn_t pfn, struct ebb_block *block)
+{
+    static const uint8_t states[] = {
+        [EBB__FREE] = EBB_BLOCK_FREE,           [EBB__CACHED] = EBB_BLOCK_CACHED,
+        [EBB__ALLOCATED] = EBB_BLOCK_ALLOCATED, [EBB__IN_FLIGHT] = EBB_BLOCK_IN_FLIGHT,
+        [EBB__FILLING] = EBB_BLOCK_ALLOCATED,
+    };
+    uint64_t index = pfn - zone->base;
+    uint32_t head;
+    uint16_t state;
+
+    *block = (struct ebb_block){.pfn = pfn, .state = EBB_BLOCK_NONE};
+    if (index >= zone->span)
+        return;
+    ebb__lock(zone);
+    if (ebb__find_block(zone, (uint32_t)index, &head, &state)) {
+        bool is_free = ebb__state_of(state) == EBB__FREE;
+        unsigned type = is_free ? ebb__type_of(state) : ebb__pageblock_type(zone, head);
+
+        *block = (struct ebb_block){
+            .pfn = zone->base + head,
+            .order = (uint8_t)ebb__order_of(state),
+            .state = states[ebb__state_of(state)],
+            .type = (uint8_t)type,
+            .reported = is_free && (state & EBB__REPORTED),
+        };
+    }
+    ebb__unlock(zone);
+}
