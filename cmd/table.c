@@ -7,20 +7,16 @@
 
 void table_row(struct table *table)
 {
-    if (table->rows == TABLE_ROWS) {
-        table->columns = TABLE_COLUMNS; /* no room: what is put is left out */
-        return;
-    }
-    table->rows++;
-    table->columns = 0;
+    table->row = cmd_realloc(table->row, (table->rows + 1) * sizeof(*table->row));
+    table->row[table->rows++] = (struct table_row){.columns = 0};
 }
 
 void table_put(struct table *table, char *text)
 {
-    if (table->columns < TABLE_COLUMNS)
-        table->cells[table->rows - 1][table->columns++] = text;
-    else
-        free(text);
+    struct table_row *row = &table->row[table->rows - 1];
+
+    row->cells = cmd_realloc(row->cells, (row->columns + 1) * sizeof(*row->cells));
+    row->cells[row->columns++] = text;
 }
 
 void table_put_text(struct table *table, const char *text)
@@ -30,16 +26,12 @@ void table_put_text(struct table *table, const char *text)
 
 static unsigned columns_of(const struct table *table)
 {
-    unsigned columns = 0;
-
-    while (columns < TABLE_COLUMNS && table->cells[0][columns])
-        columns++;
-    return columns;
+    return table->rows > 0 ? table->row[0].columns : 0;
 }
 
 static const char *cell(const struct table *table, unsigned row, unsigned column)
 {
-    return table->cells[row][column] ? table->cells[row][column] : "";
+    return column < table->row[row].columns ? table->row[row].cells[column] : "";
 }
 
 static int width_of(const struct table *table, unsigned column)
@@ -63,10 +55,12 @@ static void print_rule(const struct table *table, FILE *out)
 
 void table_clear(struct table *table)
 {
-    for (unsigned row = 0; row < TABLE_ROWS; row++) {
-        for (unsigned column = 0; column < TABLE_COLUMNS; column++)
-            free(table->cells[row][column]);
+    for (unsigned row = 0; row < table->rows; row++) {
+        for (unsigned column = 0; column < table->row[row].columns; column++)
+            free(table->row[row].cells[column]);
+        free(table->row[row].cells);
     }
+    free(table->row);
     *table = (struct table){.rows = 0};
 }
 

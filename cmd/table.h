@@ -6,17 +6,19 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#define TABLE_COLUMNS 12u
-#define TABLE_ROWS    32u
+struct table_row {
+    char **cells;
+    unsigned columns;
+};
 
 /* Zero is an empty table. */
 struct table {
-    char *cells[TABLE_ROWS][TABLE_COLUMNS];
-    unsigned columns, rows; /* the first row holds the heads */
+    struct table_row *row; /* the first holds the heads, and says how many columns are shown */
+    unsigned rows;
 };
 
 void table_row(struct table *table);
-/* Into the next column. Takes the text. */
+/* Into the next column of the last row. Takes the text. */
 void table_put(struct table *table, char *text);
 void table_put_text(struct table *table, const char *text);
 void table_clear(struct table *table);
