@@ -79,6 +79,11 @@ unsigned args_choice(struct argp_state *state, const char *option, const char *c
     return 0;
 }
 
+void args_none(struct argp_state *state, const char *arg)
+{
+    argp_error(state, "unexpected argument '%s'", arg);
+}
+
 const char *args_picture(struct argp_state *state, const char *option, const char *arg)
 {
     const char *dot = strrchr(arg, '.');

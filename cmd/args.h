@@ -20,6 +20,9 @@ uint64_t args_size(struct argp_state *state, const char *option, const char *arg
 unsigned args_choice(struct argp_state *state, const char *option, const char *const *names,
                      const char *arg);
 
+/* An argument where none is taken: ends the program. */
+void args_none(struct argp_state *state, const char *arg);
+
 /* The name of a picture: it ends in .svg or .png. */
 const char *args_picture(struct argp_state *state, const char *option, const char *arg);
 

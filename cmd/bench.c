@@ -451,7 +451,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->quick = true;
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "what is '%s'?", arg);
+        args_none(state, arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -5,6 +5,7 @@
  * ratios are of neighbours.
  */
 #include "bench_alloc.h"
+#include "args.h"
 #include "cmd.h"
 #include "host.h"
 #include "result.h"
@@ -326,7 +327,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->quick = true;
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "what is '%s'?", arg);
+        args_none(state, arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

@@ -68,7 +68,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->budget = args_count(state, "budget", arg, 1, 1024);
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "what is '%s'?", arg);
+        args_none(state, arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

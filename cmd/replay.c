@@ -176,7 +176,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case ARGP_KEY_ARG:
         if (report->path)
-            argp_error(state, "one trace at a time: what is '%s'?", arg);
+            argp_error(state, "unexpected argument '%s' (one trace at a time)", arg);
         report->path = arg;
         return 0;
     case ARGP_KEY_END:

@@ -328,7 +328,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->interactive = true;
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "what is '%s'? (A workload with spaces needs quotes.)", arg);
+        argp_error(state, "unexpected argument '%s' (a workload with spaces needs quotes)", arg);
         return 0;
     case ARGP_KEY_END:
         check_together(state, options);

@@ -132,7 +132,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         top->sort = parse_sort(state, arg);
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "'%s' is too much; see --help", arg);
+        args_none(state, arg);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;

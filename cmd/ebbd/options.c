@@ -283,7 +283,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         options->no_sandbox = true;
         return 0;
     case ARGP_KEY_ARG:
-        argp_error(state, "what is '%s'?", arg);
+        args_none(state, arg);
         return 0;
     case ARGP_KEY_END:
         check_together(state, options);
