@@ -28,9 +28,6 @@ struct ebb_zone;
 /* ebb_report_run(): nothing to do until the worker is woken. */
 #define EBB_NEVER UINT64_MAX
 
-/* Orders in configurations: 0 is "unspecified", EBB_REPORT_ORDER(0) is order 0. */
-#define EBB_REPORT_ORDER(n) ((uint8_t)((n) + 1u))
-
 /* ---- configuration ---- */
 
 /* Zero means default for every field. */

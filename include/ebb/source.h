@@ -43,6 +43,9 @@
 /* Blocks to look at in one hold of a source's lock. */
 #define EBB_TAKE_LOOKS 64u
 
+/* Orders in configurations: 0 is "unspecified", EBB_REPORT_ORDER(0) is order 0. */
+#define EBB_REPORT_ORDER(n) ((uint8_t)((n) + 1u))
+
 struct ebb_report;
 struct ebb_report_device;
 struct ebb_source;
@@ -127,7 +130,8 @@ struct ebb_pass {
      * by itself as blocks are held. */
     uint64_t quota;
     /* Frames that may still join this batch, UINT64_MAX when it is empty. A source may lower it,
-     * so that a batch does not take all that allocations could need meanwhile. */
+     * so that a batch does not take all that allocations could need meanwhile. 0: the batch is
+     * sent as it is, unless it is empty. */
     uint64_t room;
     /* ebb_report_now(): whatever is free, in use recently or not. The quota is all there is. */
     bool everything;
@@ -150,6 +154,15 @@ static inline bool ebb_pass_has_room(const struct ebb_pass *pass)
 {
     return pass->n_ranges == 0 || (pass->n_ranges < pass->capacity && pass->room > 0 &&
                                    pass->n_blocks < EBB_REPORT_CAPACITY_LIMIT);
+}
+
+/* May a block of this order join? If it is more than there is room for, it waits for the next
+ * batch, and this one takes no more. */
+static inline bool ebb_pass_fits(struct ebb_pass *pass, unsigned order)
+{
+    if (pass->n_blocks > 0 && (uint64_t)1 << order > pass->room)
+        pass->room = 0;
+    return ebb_pass_has_room(pass);
 }
 
 /*

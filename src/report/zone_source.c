@@ -95,10 +95,8 @@ bool ebb__zone_hold(struct ebb_zone *zone, struct ebb_pass *pass, uint32_t index
     const unsigned order = ebb__order_of(ebb__load_state(zone, index));
 
     EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) == EBB__FREE);
-    if (pass->n_blocks > 0 && (uint64_t)1 << order > pass->room) {
-        pass->room = 0;
+    if (!ebb_pass_fits(pass, order))
         return false;
-    }
     EBB_ASSERT(ebb__isolate_block(zone, index));
     ebb_pass_hold(pass, zone->base + index, order);
     return true;
