@@ -5,7 +5,7 @@
  * A source is an allocator, or a part of one, seen from the engine: it counts what is free,
  * isolates free blocks for a batch, and takes them back once the host has been told. ebb's
  * zone is one (ebb_report_add_zone()). An allocator of your own becomes one by a struct
- * ebb_source and three functions; examples/own_allocator.c is a whole one.
+ * ebb_source and three functions; examples/own_source.c is a whole one.
  *
  * What a source owes the engine:
  *
