@@ -75,9 +75,10 @@ static uint64_t words(const struct ebb_zone *zone)
 
 static void bitmap_open(struct ebb_history *history)
 {
-    /* The word where it begins is visited again at the end. */
+    /* Behind the block where the last pass stopped, which may have come back from a failed batch.
+     * The word where it begins is visited again at the end. */
     history->scan_left = words(history->at->zone) + 1;
-    if (history->at->bit_cursor >= n_bits(history->at->zone))
+    if (++history->at->bit_cursor >= n_bits(history->at->zone))
         history->at->bit_cursor = 0;
 }
 
