@@ -47,6 +47,17 @@ static void bitmap_mark(struct ebb_zone *zone, uint32_t index)
     set_bit(zone, index >> zone->report_min_order);
 }
 
+/* Bits behind the last block, of a device that wanted smaller ones: nobody may look there. */
+static void clear_tail(struct ebb_zone *zone)
+{
+    const uint64_t end = n_bits(zone);
+
+    ebb__lock(zone);
+    if (end % WORD_BITS > 0)
+        ebb__history_of(zone)->bits[end / WORD_BITS] &= ((uint64_t)1 << end % WORD_BITS) - 1;
+    ebb__unlock(zone);
+}
+
 /* Whatever there is might be free. */
 static void bitmap_attach(struct ebb_history_zone *history_zone)
 {
@@ -54,6 +65,7 @@ static void bitmap_attach(struct ebb_history_zone *history_zone)
     unsigned shift = zone->max_order - zone->report_min_order;
     uint64_t largest = ((zone->span - 1) >> zone->max_order) + 1;
 
+    clear_tail(zone);
     for (uint64_t at = 0; at < largest;) {
         ebb__lock(zone);
         for (unsigned held = 0; held < ATTACH_PER_HOLD && at < largest; held++, at++) {
