@@ -292,7 +292,8 @@ uint64_t ebb_pace_quota(const struct ebb_pace *pace, const struct ebb_pace_sourc
 
 void ebb_pace_isolated(struct ebb_pace *pace, struct ebb_pace_source *source, uint64_t frames)
 {
-    (void)forget_if_stale(pace, source);
+    if (source->generation != pace->generation)
+        return;
     source->half = less(source->half, frames);
     for (unsigned i = 0; i < EBB_PACE_SLOTS; i++)
         source->lows[i] = less(source->lows[i], frames);
