@@ -42,7 +42,7 @@
  * at rest. */
 #define REST_WINDOWS_SMALL 3u
 
-/* Of frames x time, so that any number of frames for any time fits: 65 us. */
+/* Of frames x time: 65 us. */
 #define SAVED_SHIFT 16u
 
 /* Longest windows without anything freed, until the window is the first again. */
@@ -66,6 +66,20 @@ static uint64_t least(uint64_t a, uint64_t b)
 static uint64_t less(uint64_t a, uint64_t b)
 {
     return a > b ? a - b : 0;
+}
+
+/* a * b, or the most there is: 2^40 frames for an hour are more than fits. */
+static uint64_t product(uint64_t a, uint64_t b)
+{
+    uint64_t result;
+
+    return __builtin_mul_overflow(a, b, &result) ? ~(uint64_t)0 : result;
+}
+
+/* a + b, or the most there is. */
+static uint64_t sum(uint64_t a, uint64_t b)
+{
+    return a + b < a ? ~(uint64_t)0 : a + b;
 }
 
 /* The time in which so many refaults are tolerable. */
@@ -122,12 +136,13 @@ static void shrink_if_it_pays(struct ebb_pace *pace)
     uint64_t elapsed = least(pace->elapsed, 2 * ebb_pace_slot(pace));
 
     pace->missed += pace->slot_missed;
-    pace->saved += pace->slot_saved * (elapsed >> SAVED_SHIFT);
+    pace->saved = sum(pace->saved, product(pace->slot_saved, elapsed >> SAVED_SHIFT));
     if (pace->slot_saved > 0)
         pace->calm += elapsed;
     if (pace->window == pace->config.window_min || pace->calm < CALM_WINDOWS * pace->window)
         return;
-    if (pace->missed * (pace->config.window_max >> SAVED_SHIFT) <= pace->saved && is_paid(pace)) {
+    if (product(pace->missed, pace->config.window_max >> SAVED_SHIFT) <= pace->saved &&
+        is_paid(pace)) {
         uint64_t half = pace->window / 2;
 
         set_window(pace, half > pace->config.window_min ? half : pace->config.window_min);
