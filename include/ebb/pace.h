@@ -114,7 +114,9 @@ static inline uint64_t ebb_pace_slot(const struct ebb_pace *pace)
  * follow. False: nothing happened. */
 bool ebb_pace_look(struct ebb_pace *pace, uint64_t now);
 
-/* `low`: the least number of unreported frames in large blocks since the last look.
+/* `low`: the least number of unreported frames in large blocks since the last look. Frames
+ * that were isolated or withdrawn since then count as absent all along: whoever keeps
+ * the low-water mark subtracts them from it when they leave.
  * `withdrawn`: frames that left these since then without being needed. `reported`,
  * `refaulted`: as above. */
 void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *source, uint64_t low,
