@@ -118,6 +118,8 @@ static const char doc[] =
     "  churn SIZE SECONDS  take and free blocks of all sizes, SIZE at most\n"
     "  fragment SIZE K     take SIZE, free all frames but every K-th\n"
     "  release             free what fragment left\n"
+    "  unplug SIZE         empty SIZE and take it out of the guest's memory\n"
+    "  hotplug SIZE        bring back SIZE of what was unplugged\n"
     "  idle SECONDS        do nothing: time for the host to get its memory back\n"
     "  report on|off|now   free page reporting\n"
     "  cycle SIZE PAUSE_MS SECONDS\n"

@@ -7,6 +7,7 @@
 
 #include <ebb/balloon.h>
 #include <ebb/history.h>
+#include <ebb/range.h>
 #include <ebb/report.h>
 #include <ebb/zone.h>
 #include <ebb/zonelist.h>
@@ -91,6 +92,11 @@ EBB_MUST_CHECK int memory_alloc(unsigned order, enum ebb_migratetype type, unsig
 EBB_MUST_CHECK int memory_take(unsigned order, enum ebb_migratetype type, unsigned flags,
                                ebb_pfn_t *pfn);
 void memory_free(ebb_pfn_t pfn, unsigned order);
+/* The same patience for others. True: err is -EBB_EAGAIN, a millisecond has passed, and it is
+ * worth another try. *deadline: 0 at first. On CPU 0. */
+bool memory_again(int err, uint64_t *deadline);
+/* The zone that has this frame in its span; NULL: none. */
+struct ebb_zone *memory_zone_of(ebb_pfn_t pfn);
 /* As EBB_ALLOC_ZERO does. */
 void memory_clear(ebb_pfn_t pfn, uint64_t frames);
 /* Sums over all zones, in frames. */
@@ -195,6 +201,8 @@ EBB_MUST_CHECK int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to,
 uint64_t hold_frames(unsigned cpu, enum hold_set set);
 uint64_t hold_total(enum hold_set set);
 uint64_t hold_random(unsigned cpu, uint64_t below);
+/* While no workload runs: how to move what is held, until one runs again. Counts moved frames. */
+struct ebb_migrate_ops hold_begin_moves(uint64_t *moved);
 /* Overwrite a held frame's stamp; false: none is held. */
 bool hold_corrupt(void);
 uint64_t hold_checks(void);
@@ -216,6 +224,13 @@ enum status workload_release(void);
 enum status workload_end(void);
 enum status workload_verify(bool quiet);
 enum status workload_corrupt(void);
+
+/* ---- hotplug.c: memory that comes and goes ---- */
+#define HOTPLUG_RECORD sizeof(uint64_t)
+/* `records`: HOTPLUG_RECORD bytes for each pageblock that there may be. */
+void hotplug_init(void *records);
+enum status hotplug_unplug(uint64_t frames);
+enum status hotplug_plug(uint64_t frames);
 
 /* ---- faults.c: workloads of page faults ---- */
 #define FAULTS_TASKS 16u

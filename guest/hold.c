@@ -9,6 +9,9 @@
  *
  * One set per CPU and purpose; a set is an array of entries, grown by frames of
  * the same memory: two levels of record frames below a root.
+ *
+ * Blocks can be moved while no workload runs. Their entries are not sorted by pfn, so
+ * each block then says itself where its entry is, and the entry has to agree.
  */
 #include "guest.h"
 
@@ -18,6 +21,7 @@
 #define DIRS       128u /* 128 x 2^18 blocks: 128 GiB in single frames, for each CPU */
 
 #define STAMP_WORD (EBB_FRAME_SIZE / 8 - 1) /* the second place in a frame */
+#define PLACE_WORD 1u                       /* of a block's first frame, for moving it */
 
 #define FAULTS_SHOWN 16u
 #define SAMPLE       64u /* of so many light frames one is checked before they are freed */
@@ -396,6 +400,78 @@ int hold_thin(unsigned cpu, enum hold_set from, enum hold_set to, uint64_t k)
         remove(source, last, entry);
     }
     return 0;
+}
+
+/* ---- moving ---- */
+
+/* Where an entry is. Never 0. */
+static uint64_t make_place(unsigned cpu, unsigned which, uint64_t i)
+{
+    return (uint64_t)1 << 63 | (uint64_t)cpu << 48 | (uint64_t)which << 40 | i;
+}
+
+/* The entry that a place names, if it is that of this block; NULL: it is not. */
+static uint64_t *find_entry(uint64_t place, ebb_pfn_t pfn, unsigned order, bool *light)
+{
+    unsigned cpu = place >> 48 & 0x7fff;
+    unsigned which = place >> 40 & 0xff;
+    uint64_t i = place & 0xffffffffff;
+    struct set *set;
+    uint64_t *entry;
+
+    if (!(place >> 63) || cpu >= cpus_online() || which >= HOLD_SETS)
+        return NULL;
+    set = &owners[cpu].sets[which];
+    if (i >= set->count)
+        return NULL;
+    entry = entry_at(set, i);
+    *light = is_light(&owners[cpu], set);
+    return entry_pfn(*entry) == pfn && entry_order(*entry) == order ? entry : NULL;
+}
+
+static void note_places(unsigned cpu, unsigned which)
+{
+    struct set *set = &owners[cpu].sets[which];
+
+    for (uint64_t i = 0; i < set->count; i++) {
+        uint64_t entry = read_entry(set, i);
+        volatile uint64_t *words = memory_pointer(entry_pfn(entry));
+
+        if (entry)
+            words[PLACE_WORD] = make_place(cpu, which, i);
+    }
+}
+
+/* The stamps are those that were copied, made to fit their new frames: what was damaged
+ * before, or by the move, stays so. */
+static int migrate(void *ctx, ebb_pfn_t from, ebb_pfn_t to, unsigned order)
+{
+    uint64_t *words = memory_pointer(from);
+    uint64_t *moved = ctx;
+    bool light;
+    uint64_t *entry = find_entry(words[PLACE_WORD], from, order, &light);
+
+    if (!entry)
+        return -EBB_ENOENT;
+    memcpy(memory_pointer(to), words, EBB_FRAME_SIZE << order);
+    for (uint64_t i = 0; i < (uint64_t)1 << order; i++) {
+        words = memory_pointer(to + i);
+        words[0] += to - from;
+        if (!light)
+            words[STAMP_WORD] += to - from;
+    }
+    *entry += to - from;
+    *moved += (uint64_t)1 << order;
+    return 0;
+}
+
+struct ebb_migrate_ops hold_begin_moves(uint64_t *moved)
+{
+    for (unsigned cpu = 0; cpu < cpus_online(); cpu++)
+        for (unsigned which = 0; which < HOLD_SETS; which++)
+            note_places(cpu, which);
+    *moved = 0;
+    return (struct ebb_migrate_ops){.migrate = migrate, .ctx = moved};
 }
 
 uint64_t hold_frames(unsigned cpu, enum hold_set which)

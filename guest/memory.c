@@ -10,6 +10,7 @@
 #define LOW_END   ((uint64_t)1 << 32)
 #define FIRST_MIB ((uint64_t)1 << 20)
 #define WARM_MARK 0x4b52414d20626265u /* "ebb MARK" */
+#define PATIENCE  (10 * NS_PER_SEC)   /* with the host */
 
 static const struct arch_boot *boot;
 static uint64_t early_start; /* of the image */
@@ -170,6 +171,15 @@ static void fill_zone(struct ebb_zone *zone, uint64_t start, uint64_t end)
     }
 }
 
+static uint64_t pageblocks(void)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < zone_count; i++)
+        sum += (zones[i].span >> zones[i].pageblock_order) + 1;
+    return sum;
+}
+
 void memory_init(unsigned cpus, enum ebb_fill fill)
 {
     const struct ebb_zone_config config = {
@@ -183,6 +193,7 @@ void memory_init(unsigned cpus, enum ebb_fill fill)
     ebb_zonelist_init(&zonelist, 0);
     make_zone("high", LOW_END, UINT64_MAX, 10, config);
     make_zone("low", FIRST_MIB, LOW_END, 20, config);
+    hotplug_init(early_alloc(pageblocks() * HOTPLUG_RECORD, 64));
 }
 
 void memory_open(void)
@@ -246,7 +257,7 @@ int memory_take(unsigned order, enum ebb_migratetype type, unsigned flags, ebb_p
     int err = memory_alloc(order, type, flags, pfn);
 
     if (EBB_UNLIKELY(err == -EBB_EAGAIN)) {
-        uint64_t deadline = arch_now() + 10 * NS_PER_SEC;
+        uint64_t deadline = arch_now() + PATIENCE;
 
         while (err == -EBB_EAGAIN && arch_now() < deadline) {
             ebb_port_relax();
@@ -254,6 +265,23 @@ int memory_take(unsigned order, enum ebb_migratetype type, unsigned flags, ebb_p
         }
     }
     return err;
+}
+
+bool memory_again(int err, uint64_t *deadline)
+{
+    uint64_t now = arch_now();
+
+    if (*deadline == 0)
+        *deadline = now + PATIENCE;
+    if (err != -EBB_EAGAIN || now >= *deadline)
+        return false;
+    events_sleep_until(now + NS_PER_MS);
+    return true;
+}
+
+struct ebb_zone *memory_zone_of(ebb_pfn_t pfn)
+{
+    return ebb_zonelist_zone(&zonelist, pfn);
 }
 
 void memory_free(ebb_pfn_t pfn, unsigned order)

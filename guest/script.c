@@ -90,6 +90,11 @@ static bool decode_memhog(struct command *c)
     return c->count == 2 && decode_size(c->words[1], &c->frames);
 }
 
+static bool decode_amount(struct command *c)
+{
+    return c->count == 2 && decode_size(c->words[1], &c->frames);
+}
+
 static bool decode_churn(struct command *c)
 {
     return c->count == 3 && decode_size(c->words[1], &c->frames) &&
@@ -205,6 +210,16 @@ static enum status run_release(const struct command *c)
     return workload_release();
 }
 
+static enum status run_unplug(const struct command *c)
+{
+    return hotplug_unplug(c->frames);
+}
+
+static enum status run_hotplug(const struct command *c)
+{
+    return hotplug_plug(c->frames);
+}
+
 static enum status run_idle(const struct command *c)
 {
     return workload_idle(c->ms);
@@ -298,6 +313,8 @@ static const struct verb verbs[] = {
     {"page_fault2", "N SECONDS", "the same with private mappings of a file", decode_page_fault2,
      run_page_fault2},
     {"release", "", "free what fragment left", decode_none, run_release},
+    {"unplug", "SIZE", "empty SIZE and take it out of the zones", decode_amount, run_unplug},
+    {"hotplug", "SIZE", "bring back SIZE of what was unplugged", decode_amount, run_hotplug},
     {"idle", "SECONDS", "do nothing", decode_idle, run_idle},
     {"free", "", "memory in total", decode_none, run_free},
     {"zoneinfo", "", "zones, their lists, the engine", decode_none, run_zoneinfo},

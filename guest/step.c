@@ -48,7 +48,7 @@ enum status step_finish(const struct step *step)
 bool step_fits(const char *name, uint64_t frames, unsigned sets)
 {
     struct memory_totals totals;
-    uint64_t can, records = frames / RECORD_SHARE + 2 * sets * cpus_online();
+    uint64_t can, records = sets ? frames / RECORD_SHARE + 2 * sets * cpus_online() : 0;
     char want[16], more[16], have[16];
 
     memory_totals(&totals);
@@ -56,9 +56,10 @@ bool step_fits(const char *name, uint64_t frames, unsigned sets)
     can = can > memory_reserve() ? can - memory_reserve() : 0;
     if (frames + records <= can)
         return true;
-    console_print("%s: %s, and %s for its records, are more than the %s that are free\n", name,
-                  text_size(want, frames * FRAME_KIB), text_size(more, records * FRAME_KIB),
-                  text_size(have, can * FRAME_KIB));
+    console_print("%s: %s%s%s%s more than the %s that are free\n", name,
+                  text_size(want, frames * FRAME_KIB), records ? ", and " : "",
+                  records ? text_size(more, records * FRAME_KIB) : "",
+                  records ? " for its records, are" : " are", text_size(have, can * FRAME_KIB));
     return false;
 }
 

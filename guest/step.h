@@ -30,7 +30,7 @@ bool step_note_due(struct step *step, unsigned cpu);
 enum status step_finish(const struct step *step);
 
 /* Refuse what cannot be: clearer than running into it. In `sets` sets of each
- * CPU's, whose records begin with two frames. */
+ * CPU's, whose records begin with two frames; 0: without records. */
 bool step_fits(const char *name, uint64_t frames, unsigned sets);
 
 /* The command `corrupt`: a frame of the next step is to be overwritten. step_corrupt() does so if
