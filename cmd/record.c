@@ -68,7 +68,8 @@ static void close_window(struct record *record)
 
 static bool takes_memory(const char *step)
 {
-    static const char *const words[] = {"memhog", "churn", "fragment", "cycle", "page_fault"};
+    static const char *const words[] = {"memhog", "churn",      "fragment",
+                                        "cycle",  "contiguous", "page_fault"};
 
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (strncmp(step, words[i], strlen(words[i])) == 0)

@@ -232,6 +232,11 @@ void hotplug_init(void *records);
 enum status hotplug_unplug(uint64_t frames);
 enum status hotplug_plug(uint64_t frames);
 
+/* ---- compact.c: memory in one piece ---- */
+enum status compact_all(void);
+/* Take frames in a row, check and free them. pfn: of the first one; 0: any. */
+enum status compact_contiguous(uint64_t frames, ebb_pfn_t pfn);
+
 /* ---- faults.c: workloads of page faults ---- */
 #define FAULTS_TASKS 16u
 enum status faults_page_fault1(bool threads, unsigned tasks, uint64_t ms, bool large);

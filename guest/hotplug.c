@@ -252,10 +252,7 @@ static enum status give_up(const struct unplug *unplug)
     put_all_back(unplug);
     console_print("unplug: %s of %s can be emptied, not more: %s (error %d); all of it is back\n",
                   text_size(size, pageblocks_kib(unplug->count)),
-                  text_size(all, pageblocks_kib(unplug->want)),
-                  unplug->error == -EBB_EAGAIN   ? "the host does not answer a report"
-                  : unplug->error == -EBB_ENOMEM ? "nothing is free to move the rest to"
-                                                 : "memory that cannot be moved is in the way",
+                  text_size(all, pageblocks_kib(unplug->want)), step_problem(unplug->error),
                   unplug->error);
     return STATUS_USAGE;
 }

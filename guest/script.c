@@ -113,6 +113,12 @@ static bool decode_fragment(struct command *c)
            decode_number(c->words[2], 2, 1u << 30, &c->number);
 }
 
+static bool decode_contiguous(struct command *c)
+{
+    return (c->count == 2 || (c->count == 3 && decode_size(c->words[2], &c->number))) &&
+           decode_size(c->words[1], &c->frames);
+}
+
 static bool decode_idle(struct command *c)
 {
     return c->count == 2 && decode_time(c->words[1], &c->ms);
@@ -220,6 +226,17 @@ static enum status run_hotplug(const struct command *c)
     return hotplug_plug(c->frames);
 }
 
+static enum status run_compact(const struct command *c)
+{
+    (void)c;
+    return compact_all();
+}
+
+static enum status run_contiguous(const struct command *c)
+{
+    return compact_contiguous(c->frames, c->number);
+}
+
 static enum status run_idle(const struct command *c)
 {
     return workload_idle(c->ms);
@@ -313,6 +330,9 @@ static const struct verb verbs[] = {
     {"page_fault2", "N SECONDS", "the same with private mappings of a file", decode_page_fault2,
      run_page_fault2},
     {"release", "", "free what fragment left", decode_none, run_release},
+    {"compact", "", "move what is in use together", decode_none, run_compact},
+    {"contiguous", "SIZE [ADDRESS]", "take SIZE in one piece, check it, free it", decode_contiguous,
+     run_contiguous},
     {"unplug", "SIZE", "empty SIZE and take it out of the zones", decode_amount, run_unplug},
     {"hotplug", "SIZE", "bring back SIZE of what was unplugged", decode_amount, run_hotplug},
     {"idle", "SECONDS", "do nothing", decode_idle, run_idle},

@@ -29,6 +29,21 @@ bool step_note_due(struct step *step, unsigned cpu)
     return true;
 }
 
+const char *step_problem(int error)
+{
+    switch (error) {
+    case -EBB_EAGAIN:
+        return "the host does not answer a report";
+    case -EBB_EBUSY:
+        return "memory that cannot be moved is in the way";
+    case -EBB_EINVAL:
+    case -EBB_ENOENT:
+        return "not all of that is memory of the guest";
+    default:
+        return "memory ran short";
+    }
+}
+
 enum status step_finish(const struct step *step)
 {
     if (hold_errors()) {
@@ -37,9 +52,7 @@ enum status step_finish(const struct step *step)
     }
     if (step->error) {
         console_print("%s: %s (error %d); what it had taken is free again\n", step->name,
-                      step->error == -EBB_EAGAIN ? "the host does not answer a report"
-                                                 : "memory ran short",
-                      step->error);
+                      step_problem(step->error), step->error);
         return STATUS_USAGE;
     }
     return STATUS_OK;

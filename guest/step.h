@@ -26,6 +26,8 @@ void step_fail(struct step *step, int error);
 /* One line a second at most, from CPU 0, about long steps. */
 bool step_note_due(struct step *step, unsigned cpu);
 
+/* What went wrong, for people. */
+const char *step_problem(int error);
 /* The step's status; says what went wrong. */
 enum status step_finish(const struct step *step);
 
