@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test bench fuzz soak lab format clean install help
+.PHONY: build run test test-all bench fuzz soak lab format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -17,6 +17,9 @@ run: setup-run
 	    --json ebb-run.json --plot ebb-run.svg
 
 test: setup-test
+	@tests/run quick
+
+test-all: setup-test
 	@tests/run
 
 bench: build
@@ -53,7 +56,10 @@ install: build
 help:
 	@echo 'make run       build, start a 2 GiB guest under QEMU, watch its freed memory come back'
 	@echo '               (writes ebb-run.svg and ebb-run.json)'
-	@echo 'make test      every test: units, properties, sanitizers, gcc and clang, real QEMU'
+	@echo 'make test      before each commit, minutes: units, properties, conformance, a guest per'
+	@echo '               machine type in QEMU, units once more with sanitizers'
+	@echo 'make test-all  every test, half an hour: that, and clang, all end-to-end tests, the model,'
+	@echo '               fuzzing, everything with sanitizers (tests/README.md)'
 	@echo 'make build     the programs, in $(BUILD)/bin'
 	@echo 'make bench     what the allocator costs, with reporting off and idle, beside LLFree;'
 	@echo '               all trackers side by side: $(BUILD)/bin/ebb bench trackers'
