@@ -126,13 +126,32 @@ static uint64_t faults_so_far(void)
     return at ? strtoull(at + 9, NULL, 10) : 0;
 }
 
-static struct reading read_all(void)
+static void read_pages(struct reading *reading)
+{
+    reading->pages = 0;
+    for (unsigned i = 0; i < plan->tasks; i++)
+        reading->pages += counters[i].n;
+    reading->ns = now_ns();
+}
+
+/* Whoever reads may have to wait for a CPU in between, and the tasks go on meanwhile. So the
+ * faults are read first in the beginning and last in the end: they are those of all the pages
+ * that are counted, but for one in each task that was between its fault and its count, and at
+ * times of some more. */
+static struct reading read_begin(void)
 {
     struct reading now = {.faults = faults_so_far(), .idle_ns = cpu_idle_ns()};
 
-    for (unsigned i = 0; i < plan->tasks; i++)
-        now.pages += counters[i].n;
-    now.ns = now_ns();
+    read_pages(&now);
+    return now;
+}
+
+static struct reading read_end(void)
+{
+    struct reading now = {.idle_ns = cpu_idle_ns()};
+
+    read_pages(&now);
+    now.faults = faults_so_far();
     return now;
 }
 
@@ -300,9 +319,9 @@ static bool measure(const pid_t *pids, unsigned n)
 
     while (alive(pids, n) && !is_warm() && now_ns() < limit)
         sleep_until(now_ns() + POLL);
-    a = read_all();
+    a = read_begin();
     sleep_until(a.ns + plan->ms * NS_PER_MS);
-    b = read_all();
+    b = read_end();
     if (!alive(pids, n) || !is_warm())
         return false;
     stop(pids, n);

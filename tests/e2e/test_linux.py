@@ -21,7 +21,7 @@ def kept_dir():
 
 
 def build(*args, **env):
-    return subprocess.run([BUILD, *args], text=True, capture_output=True, timeout=600,
+    return subprocess.run([BUILD, *args], text=True, capture_output=True, timeout=1200,
                           env=dict(os.environ, LC_ALL="C", **env))
 
 
@@ -39,7 +39,7 @@ class Linux(e2e.Case):
 
     def linux(self, workload, *args, rc=0):
         return self.ebb("run", "--guest", "linux", "--kernel", self.files[0], "--initrd", self.files[1],
-                        "--accel", "tcg", "--memory", "512M", "--timeout", "100", "--workload", workload,
+                        "--accel", "tcg", "--memory", "512M", "--timeout", "600", "--workload", workload,
                         *args, rc=rc)
 
     def test_memory_comes_back(self):
@@ -66,10 +66,10 @@ class Linux(e2e.Case):
 
     def check_faults(self, result, tasks, thp, step="page_fault1"):
         self.assertEqual((result["step"], result["tasks"], result.get("thp", 0)), (step, tasks, thp))
-        if thp:  # a few others happen in 512 pages' time
-            self.assertLess(result["faults"], result["pages"] / 100)
-        else:
-            self.assertGreaterEqual(result["faults"], 0.99 * result["pages"])
+        if thp:  # one for 512 pages, and what else the guest does
+            self.assertLess(result["faults"], result["pages"] / 10)
+        else:  # a task may have had its fault before the beginning, and counted the page after it
+            self.assertGreaterEqual(result["faults"], result["pages"] - tasks)
         self.assertGreaterEqual(result["elapsed_ns"], 5e8)
         self.assertEqual(result["busy_ns"] + result["idle_ns"], 2 * result["elapsed_ns"])
         self.assertEqual(result.get("clear_ns", 0) > 0, step == "page_fault1")
