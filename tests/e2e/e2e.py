@@ -25,6 +25,10 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = shutil.which("qemu-system-x86_64")
 SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
+# Seconds until what is waited for is said never to come. No test takes nearly so long on a quiet
+# machine, and on a busy one none fails by it.
+PATIENCE = 600
+
 # Marks every process that comes from a test, by its environment.
 MARK = "EBB_E2E"
 
@@ -93,7 +97,7 @@ class Run:
         self.out = self.err = ""
         self.rc = None
 
-    def wait_for(self, text, seconds=60):
+    def wait_for(self, text, seconds=PATIENCE):
         """Until its standard output has this text. False: it ended before."""
         end = time.monotonic() + seconds
         fd = self.process.stdout.fileno()
@@ -117,7 +121,7 @@ class Run:
                 continue
         raise AssertionError("QEMU has no memory of the guest's")
 
-    def qemu(self, seconds=60):
+    def qemu(self, seconds=PATIENCE):
         """The pid of its QEMU, once that runs; None: never."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.process.poll() is None:
@@ -132,7 +136,7 @@ class Run:
             time.sleep(0.01)
         return None
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=PATIENCE):
         self.out, self.err = self.process.communicate(timeout=seconds)
         self.out = self.seen + (self.out or "")
         self.rc = self.process.returncode
@@ -146,8 +150,8 @@ class Run:
         return f"{' '.join(self.args)}\nexit {self.rc}\n{self.out or ''}{self.err or ''}"
 
     def leftovers(self):
-        """Processes that outlive it by more than a moment."""
-        end = time.monotonic() + 5
+        """Processes that outlive it by more than what they need to end."""
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             left = marked(self.mark)
             if not left:
@@ -186,7 +190,7 @@ class Case(unittest.TestCase):
         self.addCleanup(run.close)
         return run
 
-    def ebb(self, *args, rc=0, seconds=120, **keywords):
+    def ebb(self, *args, rc=0, seconds=PATIENCE, **keywords):
         for _ in range(3):
             run = self.start(*args, **keywords).wait(seconds)
             # A Linux that boots patches its own code, which QEMU's translator gets wrong now and then

@@ -113,7 +113,7 @@ class Harness(e2e.Case):
     def status(self, *bodies):
         methods = "".join(f"    def test_{i}(self): {body}\n" for i, body in enumerate(bodies))
         script = f"import e2e\nclass T(e2e.Case):\n    pass\n{methods}e2e.main()\n"
-        done = subprocess.run([sys.executable, "-c", script, "ebb", "guest"], text=True, timeout=60,
+        done = subprocess.run([sys.executable, "-c", script, "ebb", "guest"], text=True, timeout=e2e.PATIENCE,
                               cwd=e2e.HERE, capture_output=True)
         return done.returncode, done.stderr
 
@@ -246,8 +246,8 @@ class Guest(Fake):
         self.assert_says(self.fake("refuses", rc=2), "refused", "no such command")
 
     def test_hangs(self):
-        run = self.fake("hangs", "--timeout", "3", rc=3)
-        self.assert_says(run, "silent for 3 s", "in step churn 10% 5")
+        run = self.fake("hangs", "--timeout", "6", rc=3)
+        self.assert_says(run, "silent for 6 s", "in step churn 10% 5")
         self.assertEqual(run.json()["status"], "hang")
 
     def test_mute(self):
@@ -259,8 +259,8 @@ class Guest(Fake):
         self.assert_says(self.fake("ends_and_stays", "--timeout", "3", rc=3), "silent for 3 s")
 
     def test_flood(self):
-        run = self.fake("flood", "--timeout", "3", rc=3)
-        self.assert_says(run, "silent for 3 s", "telemetry were damaged")
+        run = self.fake("flood", "--timeout", "6", rc=3)
+        self.assert_says(run, "silent for 6 s", "telemetry were damaged")
 
     def test_newer(self):
         self.assert_says(self.fake("newer", rc=4), "version 2", "version 1")
@@ -299,7 +299,7 @@ class Caller(Fake):
         self.assertTrue(run.wait_for("the guest is up"), run.describe())
         run.process.send_signal(signal.SIGHUP)
         run.process.send_signal(signal.SIGTERM)
-        run.wait(20)
+        run.wait()
         self.assertEqual(run.rc, 128 + signal.SIGTERM, run.describe())
         self.assert_says(run, "interrupted (Terminated)")
         self.assert_clean(run)
@@ -409,8 +409,8 @@ class Figures(Fake):
             at = next(s[0] for s in d["samples"]
                       if s[0] > release - 0.1 and d["peak_mib"] - s[2] >= back - 0.02)
             self.assertAlmostEqual(d[key], at - release, delta=0.25)
-        self.assertLess(d["first_ms"], d["t50_ms"])
-        self.assertLess(d["t50_ms"], d["t90_ms"])
+        self.assertLessEqual(d["first_ms"], d["t50_ms"])  # the same sample, if busy
+        self.assertLessEqual(d["t50_ms"], d["t90_ms"])
         self.assertLessEqual(d["t90_ms"], d["t99_ms"])  # the same step
         return d
 
@@ -488,7 +488,7 @@ class Figures(Fake):
         for step, after in zip(d["steps"], d["steps"][1:]):
             self.assertEqual(step["end_ms"], after["begin_ms"])
         self.assertLess(d["steps"][2]["begin_ms"], d["steps"][2]["end_ms"])
-        self.assertAlmostEqual(d["steps"][1]["mean_resident_mib"], 128, delta=16)
+        self.assertAlmostEqual(d["steps"][1]["mean_resident_mib"], 128, delta=48)
         self.assertLess(d["steps"][2]["mean_resident_mib"], 64)
 
     def test_cpu_time(self):

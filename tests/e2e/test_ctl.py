@@ -27,7 +27,7 @@ sys.path.append(os.path.join(e2e.HERE, "..", "vhost"))
 from frontend import REPORTING, WRITE, FrontEnd  # noqa: E402
 
 MIB = 1 << 20
-SECONDS = 60  # that anything here may take
+SECONDS = e2e.PATIENCE
 LIMIT = 16 * MIB  # of an answer
 HANG_UP = object()  # what a stand-in may do instead of answering
 STALL = object()

@@ -60,7 +60,7 @@ class Guest(e2e.Case):
                 run = self.start("run", "--accel", "tcg", "--memory", "64M", "--cpus", "3",
                                  "--workload", "idle 600", *options)
                 self.assertTrue(run.wait_for("step: idle"), run.describe())
-                end = time.monotonic() + 10
+                end = time.monotonic() + e2e.PATIENCE
                 while self.affinity(run) != dict(enumerate(want)) and time.monotonic() < end:
                     time.sleep(0.02)
                 self.assertEqual(self.affinity(run), dict(enumerate(want)))
@@ -143,7 +143,7 @@ class Guest(e2e.Case):
 
     def test_prompt(self):
         run = self.start("run", "--accel", "tcg", "--memory", "256M", "--interactive")
-        run.wait(60)  # its standard input is at its end at once
+        run.wait()  # its standard input is at its end at once
         self.assertEqual(run.rc, 0, run.describe())
         self.assertIn("ebb> exit", run.out)
         self.assert_clean(run)
@@ -258,7 +258,7 @@ class ShortOfMemory(e2e.Case):
             if "pages touched" in line:
                 break
         ours.sendall(b"balloon 60\n")
-        out = qemu.communicate(timeout=120)[0]
+        out = qemu.communicate(timeout=e2e.PATIENCE)[0]
         self.assertEqual(qemu.returncode, 2 * 2 + 1, out)  # a step that cannot be done
         self.assertIn("page_fault1: memory ran short", out)
 
@@ -304,7 +304,6 @@ class Dropped(e2e.Case):
 
     FRAME = 4096
     FIRST, LAST = 64 << 20, 192 << 20  # of 256 MiB: frames only, no kernel, no metadata
-    SECONDS = 120
 
     def check(self, workload):
         dice = random.Random(f"{e2e.SEED} {workload}")
@@ -314,7 +313,7 @@ class Dropped(e2e.Case):
         memory = run.guest_memory()
         self.addCleanup(os.close, memory)
         dropped = set()
-        end = time.monotonic() + self.SECONDS
+        end = time.monotonic() + e2e.PATIENCE
         while run.process.poll() is None and time.monotonic() < end:
             pfn = dice.randrange(self.FIRST // self.FRAME, self.LAST // self.FRAME)
             dropped.add(pfn)
@@ -353,7 +352,7 @@ class Picture(e2e.Case):
 
     def plot(self, run, *args):
         done = subprocess.run([e2e.EBB, "plot", *args], cwd=run.dir, text=True, capture_output=True,
-                              timeout=60)
+                              timeout=e2e.PATIENCE)
         return done.returncode, done.stderr
 
     def test_svg(self):

@@ -49,7 +49,7 @@ class Host(e2e.Case):
     def linux(self, kernel, *args, rc=0):
         files = made("lab/linux/build", "--kernel", kernel, kept("linux-guest", "EBB_LINUX_DIR"))
         vmlinuz, initrd = files.split()[-2:]
-        return self.host("--guest", "linux", "--kernel", vmlinuz, "--initrd", initrd, "--timeout", "100",
+        return self.host("--guest", "linux", "--kernel", vmlinuz, "--initrd", initrd, "--timeout", "600",
                          *args, rc=rc)
 
     def check_returned(self, d, least):
@@ -86,7 +86,7 @@ class Host(e2e.Case):
         with self.subTest("6.1 on QEMU's own balloon"):
             files = made("lab/linux/build", "--kernel", "6.1", kept("linux-guest", "EBB_LINUX_DIR")).split()
             d = self.ebb("run", "--guest", "linux", "--kernel", files[-2], "--initrd", files[-1], "--accel",
-                         "tcg", "--timeout", "100", *workload).json()
+                         "tcg", "--timeout", "600", *workload).json()
             self.assertEqual((d["status"], d["host"], d["verify_errors"]), ("ok", "qemu", 0))
             self.assertGreater(d["returned_mib"], 0.5 * d["freed_mib"])
 
@@ -144,7 +144,7 @@ class Host(e2e.Case):
             return False
 
     def backend(self, run):
-        end = time.monotonic() + 30
+        end = time.monotonic() + e2e.PATIENCE
         while time.monotonic() < end:
             for pid, program in e2e.marked(run.mark).items():
                 if os.path.basename(program) == "ebbd":
@@ -214,11 +214,11 @@ class Daemon(e2e.Case):
 
     def control(self, *args):
         done = subprocess.run([e2e.EBB, "ctl", "--control", self.path("control"), "--json", *args],
-                              text=True, capture_output=True, timeout=60)
+                              text=True, capture_output=True, timeout=e2e.PATIENCE)
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
-    def wait_for(self, what, seconds=120):
+    def wait_for(self, what, seconds=e2e.PATIENCE):
         """Until the VMs' status is so; that status, by name."""
         end = time.monotonic() + seconds
         while True:
@@ -230,7 +230,7 @@ class Daemon(e2e.Case):
 
     def qmp(self, name, command):
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(30)
+            s.settimeout(e2e.PATIENCE)
             s.connect(self.path(name) + ".qmp")
             lines = s.makefile("rw")
             lines.readline()
@@ -257,15 +257,21 @@ class Daemon(e2e.Case):
                 daemon.wait()
                 before = len(self.told(name))
                 self.qmp(name, "query-status")
-                time.sleep(12)  # two cycles of 5 s and what they take
+                end = time.monotonic() + e2e.PATIENCE
+                while self.freed_kib(name, before) < 200 * 1024:  # two cycles
+                    self.assertLess(time.monotonic(), end, "it takes and frees memory no more:\n"
+                                    + self.told(name)[before:])
+                    self.assertIsNone(guest.poll())
+                    time.sleep(0.2)
                 self.qmp(name, "query-status")
-                self.assertIsNone(guest.poll())
-                after = self.told(name)[before:].rsplit("\n", 1)[0]  # whole lines
-                after = after.split("\n", 1)[1]
-                freed = [int(word[10:]) for word in after.split() if word.startswith("freed_kib=")]
-                self.assertGreater(sum(freed), 100 * 1024, f"it takes and frees memory no more:\n{after}")
-                self.assertNotIn("fault ", after)
+                self.assertNotIn("\nfault ", self.told(name)[before:])
                 guest.kill()
+
+    def freed_kib(self, name, since):
+        """What its guest has freed; of whole lines."""
+        lines = self.told(name)[since:].split("\n")[1:-1]
+        return sum(int(word[10:]) for line in lines for word in line.split()
+                   if word.startswith("freed_kib="))
 
     def daemon(self, *names):
         ebbd = os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd")
@@ -273,7 +279,7 @@ class Daemon(e2e.Case):
         if os.path.exists(self.path("control")):
             os.remove(self.path("control"))  # one that was killed leaves it
         daemon = self.start(ebbd, *sockets, "--control", self.path("control"))
-        end = time.monotonic() + 30
+        end = time.monotonic() + e2e.PATIENCE
         while time.monotonic() < end:
             try:
                 with socket.socket(socket.AF_UNIX) as s:
@@ -286,7 +292,7 @@ class Daemon(e2e.Case):
     def rows(self, *args):
         """What `ebb top` shows, by VM: {column: text}."""
         done = subprocess.run([e2e.EBB, "top", "--once", "--interval", "1", "--control",
-                               self.path("control"), *args], text=True, capture_output=True, timeout=60)
+                               self.path("control"), *args], text=True, capture_output=True, timeout=e2e.PATIENCE)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         lines = [line.split() for line in done.stdout.splitlines()]
         (header,) = [line for line in lines if "RESIDENT" in line]
@@ -299,7 +305,7 @@ class Daemon(e2e.Case):
         self.guest("own", own_balloon=True)
         self.wait_for(lambda vms: vms["a"]["discard"]["discarded_bytes"] > 100 * self.MIB)
         seen, all_of = {"a": set(), "own": set()}, []
-        end = time.monotonic() + 60
+        end = time.monotonic() + e2e.PATIENCE
         # Both take half of their memory and give it back, again and again: so it is seen there, and gone.
         while time.monotonic() < end and any(len(one) < 2 for one in seen.values()):
             for name, row in self.rows("--qmp", self.path("own.qmp")).items():

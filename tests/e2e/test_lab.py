@@ -65,7 +65,7 @@ elif "memhog" in script:
     if value("--host"):
         result["samples"] = [row[:3] + [row[3] / 2, row[4] / 2] for row in samples]
 elif "page_fault1" in script:
-    end = time.monotonic() + 20  # until the other guest runs, too
+    end = time.monotonic() + 600  # until the other guest runs, too
     while "--pin" in args and sum(" --pin " in line for line in open(os.path.join(here, "calls"))) % 2:
         if time.monotonic() > end:
             sys.exit("ebb: alone")
@@ -78,7 +78,7 @@ elif "page_fault1" in script:
     result = {"status": "ok", "verify_errors": 0, "workload": script,
               "results": [cold] * (steps - 1) + [step], "samples": []}
 elif args[0] == "replay":
-    end = time.monotonic() + 20  # until the other trace plays, too
+    end = time.monotonic() + 600  # until the other trace plays, too
     while sum(line.startswith("ebb replay") for line in open(os.path.join(here, "calls"))) % 2:
         if time.monotonic() > end:
             sys.exit("ebb: alone")
@@ -151,7 +151,7 @@ class Lab(e2e.Case):
             [sys.executable, LAB, what, "--quick", "--dir", os.path.join(self.dir, "work"), "--ebb",
              os.path.join(self.dir, "ebb"), "--drop", os.path.join(self.dir, "drop"), "--linux",
              linux, "--qemu", os.path.join(self.dir, "qemu"), *args], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            timeout=120, env=env)
+            timeout=e2e.PATIENCE, env=env)
         self.assertEqual(done.returncode, rc, done.stdout + done.stderr)
         return done
 
@@ -341,7 +341,7 @@ class Lab(e2e.Case):
         out = os.path.join(self.dir, "out")
         os.mkdir(out)
         done = subprocess.run([sys.executable, LAB, "render", path, "--out", out], text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=e2e.PATIENCE)
         self.assertEqual(done.returncode, 0, done.stderr)
         with open(os.path.join(out, "performance.md")) as f:
             self.assertEqual(f.read(), before)
@@ -418,7 +418,7 @@ class Drop(e2e.Case):
         if not os.path.exists(DROP):
             self.skipTest("lab/drop was not built")
         done = subprocess.run([DROP, *args], text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=60)
+                              stderr=subprocess.PIPE, timeout=e2e.PATIENCE)
         self.assertEqual(done.returncode, rc, done.stderr)
         return done
 

@@ -11,7 +11,7 @@ import e2e
 
 MIB = 1 << 20
 MEMORY = 512
-SECONDS = 60  # that anything here may take
+SECONDS = e2e.PATIENCE
 
 
 class Monitor:
@@ -29,7 +29,7 @@ class Monitor:
                  "-device", device + ",id=b0,free-page-reporting=on",
                  "-chardev", f"socket,id=qmp,fd={theirs.fileno()}", "-mon", "chardev=qmp,mode=control",
                  "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-serial", "stdio",
-                 "-kernel", e2e.GUEST, "-append", 'script="idle 120"'],
+                 "-kernel", e2e.GUEST, "-append", 'script="idle 36000"'],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=console,
                 stderr=subprocess.STDOUT)
         theirs.close()

@@ -90,7 +90,7 @@ class Prometheus(e2e.Case):
         self.addCleanup(end)
         return process
 
-    def wait_for(self, what, condition, seconds=60):
+    def wait_for(self, what, condition, seconds=e2e.PATIENCE):
         end = time.monotonic() + seconds
         while True:
             value = condition()
@@ -105,7 +105,7 @@ class Prometheus(e2e.Case):
         """None: it does not listen yet, or is not ready."""
         url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(query)}"
         try:
-            with LOOPBACK.open(url, timeout=30) as answer:
+            with LOOPBACK.open(url, timeout=e2e.PATIENCE) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             if error.code == 503:

@@ -241,7 +241,7 @@ class Replay(e2e.Case):
         self.assertEqual(run.json()["status"], "verify error")
         self.assertGreater(run.json()["without_reporting"]["verify_errors"], 100)
 
-    def memory_of(self, run, seconds=60):
+    def memory_of(self, run, seconds=e2e.PATIENCE):
         fds = f"/proc/{run.process.pid}/fd"
         end = time.monotonic() + seconds
         while time.monotonic() < end and run.process.poll() is None:

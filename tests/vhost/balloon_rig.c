@@ -18,7 +18,7 @@
 #include <fcntl.h>
 
 #define FILL       0xa5u
-#define WAIT_S     60 /* for a pool thread, before the test is said to hang */
+#define WAIT_S     600 /* for a pool thread, before the test is said to hang */
 #define RING_BYTES 0x10000u
 
 struct rig rig;

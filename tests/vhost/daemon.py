@@ -6,7 +6,7 @@ import re
 import socket
 import time
 
-PATIENCE = 60  # seconds; nothing that is waited for takes nearly so long
+PATIENCE = 600  # seconds; nothing that is waited for takes nearly so long
 
 
 def sanitized(program):

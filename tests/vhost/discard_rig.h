@@ -20,7 +20,7 @@
 #define BYTES      (FRAMES * EBB_FRAME_SIZE)
 #define GPA_A      UINT64_C(0x100000)
 #define GPA_C      UINT64_C(0x100000000)
-#define WAIT_S     60 /* a test that waits longer has failed */
+#define WAIT_S     600 /* a test that waits longer has failed */
 #define CALLS_KEPT 64u
 
 /* Of a discarding call. */

@@ -20,7 +20,7 @@
 
 #define FRONT_QUEUES      5u
 #define FRONT_RING        64u /* entries */
-#define FRONT_PATIENCE_MS 20000
+#define FRONT_PATIENCE_MS 600000
 
 #define FRONT_HIGH 0x100000000u /* guest address of the upper half of memory */
 #define FRONT_DATA 0x100000u    /* of memory in the lower half that holds no rings */

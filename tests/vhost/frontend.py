@@ -35,7 +35,7 @@ class Gone(Exception):
 class FrontEnd:
     """One connection. Requests as methods, messages by send() and reply()."""
 
-    def __init__(self, path=None, sock=None, timeout=60):
+    def __init__(self, path=None, sock=None, timeout=600):
         self.sock = sock
         if path is not None:
             self.sock = socket.socket(socket.AF_UNIX)
@@ -129,7 +129,7 @@ class FrontEnd:
         self.send(SET_OWNER)
         if self.protocol & P_BACKEND_REQ:
             self.backend, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.backend.settimeout(60)
+            self.backend.settimeout(600)
             self.send(SET_BACKEND_REQ_FD, fds=[theirs.fileno()])
             theirs.close()
         return offered

@@ -233,7 +233,7 @@ class Soak:
             raise AssertionError(f"ebbd grew by {(end - begin) >> 10} KiB")
         control.close()
         self.daemon.send_signal(signal.SIGTERM)
-        if self.daemon.wait(60) != 0:
+        if self.daemon.wait(600) != 0:
             raise AssertionError(f"ebbd ended with {self.daemon.returncode}")
 
 

@@ -31,7 +31,7 @@
 #define DMA_BYTES 0x10000u
 #define QUEUES    8u
 #define HELD      2048u
-#define LIMIT_S   60 /* for it all to come to rest, before it is said to hang */
+#define LIMIT_S   600 /* for it all to come to rest, before it is said to hang */
 
 /* A transport: the registers of a device that is called directly. */
 struct link {

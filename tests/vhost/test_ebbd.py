@@ -555,7 +555,7 @@ class AtWork(Case):
         held = self.control.vm("a")["discard"]["held_ns"]
         for _ in range(3):
             self.report(front)
-        self.assertLess(self.control.vm("a")["discard"]["held_ns"], held + 1e9)
+        self.assertEqual(self.control.vm("a")["discard"]["held_ns"], held)
 
     def test_gather(self):
         self.start("--gather", "100000")
@@ -1199,12 +1199,14 @@ class FrontEnds(Case):
         self.still_good()
 
     def test_logs_are_limited(self):
+        """To one of a kind in five seconds."""
+        began = time.monotonic()
         for _ in range(100):
             with FrontEnd(self.path("a.sock")) as front:
                 front.raw(b"\xff" * 12)
                 front.hung_up()
         self.gone()
-        self.assertLess(len(self.said().splitlines()), 60)
+        self.assertLess(len(self.said().splitlines()), 60 + 2 * (time.monotonic() - began))
         self.assertEqual(self.control.vm("a")["front_ends"]["ended"], 100)
 
     def test_guest_that_breaks_the_ring(self):

@@ -28,7 +28,7 @@
 #define SLOTS    24u /* ranges, each of its own memory */
 #define RANGE    (128u << 10)
 #define STRIDE   (2u * RANGE) /* what lies between them stays */
-#define PATIENCE 60           /* seconds */
+#define PATIENCE 600          /* seconds */
 
 static const char *program;
 static char directory[80], path[108];

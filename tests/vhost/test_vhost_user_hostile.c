@@ -122,7 +122,7 @@ static bool run(enum front_mischief mischief, unsigned at, bool slots, uint64_t 
     front.mischief = mischief;
     front.mischief_at = at;
     if (mischief != FRONT_BYTEWISE)
-        front.patience_ms = 20; /* it may have harmed nobody but itself, and wait for nothing */
+        front.patience_ms = 5; /* it may have harmed nobody but itself, and wait for nothing */
     front.seed = rng_seed((uint64_t)mischief << 16 | at);
     result = front_session(&front);
     done = front.done;
