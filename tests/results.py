@@ -10,7 +10,8 @@ seen = 0
 for line in log.read_text().splitlines() if log.exists() else []:
     test = json.loads(line)
     result = {"OK": "OK", "EXPECTEDFAIL": "OK", "SKIP": "SKIP"}.get(test["result"], "FAIL")
-    print(f"{matrix}/{test['name'].replace(' ', '_')} {result}")
+    name = test["name"].rsplit(" / ", 1)[-1]  # it begins with the suites
+    print(f"{matrix}/{name.replace(' ', '_')} {result}")
     seen += 1
 if not seen:
     print(f"{matrix}/no-tests-ran FAIL")
