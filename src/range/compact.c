@@ -279,7 +279,7 @@ static enum emptied empty_block(struct ebb_compact *compact, const struct ebb_mi
         if (!next_movable(compact, &at, &state))
             return EMPTIED;
         uint32_t from = (uint32_t)at;
-        uint32_t to;
+        uint32_t to = from; /* until room is found */
 
         switch (find_room(compact, from, state, &to)) {
         case ROOM_FOUND:
