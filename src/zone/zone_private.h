@@ -9,6 +9,8 @@
 #include <ebb/impl/assert.h>
 #include <ebb/zone.h>
 
+#include "atomic16.h"
+
 #define ALWAYS_INLINE __attribute__((always_inline)) static inline
 
 /*
@@ -102,21 +104,19 @@ static inline void ebb__store_state(struct ebb_zone *zone, uint32_t index, uint1
  * block at the same instant, one is refused. */
 static inline bool ebb__release(struct ebb_zone *zone, uint32_t index, unsigned order, uint16_t to)
 {
-    uint16_t seen = ebb__load_state(zone, index);
+    const uint16_t seen = ebb__load_state(zone, index);
 
     return (seen & ~EBB__TYPE_MASK) == ebb__state_word(EBB__ALLOCATED, order, 0) &&
-           __atomic_compare_exchange_n(&zone->state[index], &seen, to, false, __ATOMIC_RELAXED,
-                                       __ATOMIC_RELAXED);
+           ebb__swap16(&zone->state[index], seen, to);
 }
 /* ebb__release() of a single frame that was most likely asked for as this type: the same, without
  * waiting for the state before the exchange. */
 static inline bool ebb__release_frame(struct ebb_zone *zone, uint32_t index, unsigned type,
                                       uint16_t to)
 {
-    uint16_t seen = ebb__state_word(EBB__ALLOCATED, 0, type);
+    const uint16_t seen = ebb__state_word(EBB__ALLOCATED, 0, type);
 
-    return EBB_LIKELY(__atomic_compare_exchange_n(&zone->state[index], &seen, to, false,
-                                                  __ATOMIC_RELAXED, __ATOMIC_RELAXED)) ||
+    return EBB_LIKELY(ebb__swap16(&zone->state[index], seen, to)) ||
            ebb__release(zone, index, 0, to);
 }
 static inline ebb_pageblock_id ebb__pageblock_of(const struct ebb_zone *zone, uint32_t index)
