@@ -381,7 +381,7 @@ EBB_RARE uint64_t ebb__add_row(struct ebb_zone *zone, uint64_t from, uint64_t to
     const unsigned order = zone->max_order;
     const unsigned shift = zone->large_order;
     const uint64_t size = (uint64_t)1 << order;
-    const uint64_t n_types = size >> zone->pageblock_order;
+    const size_t n_types = (size_t)(size >> zone->pageblock_order);
     const uint8_t *types = &zone->types[(from >> zone->pageblock_order) - n_types];
     struct ebb_link *last = &zone->large_links[(from - size) >> shift];
     const uint16_t state = ebb__load_state(zone, (uint32_t)(from - size));
