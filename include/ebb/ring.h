@@ -22,7 +22,8 @@
  * so that a used length can say "all of it". */
 #define EBB_RING_CHAIN_LIMIT UINT32_MAX
 
-/* Wire format; all fields little-endian. */
+/* Wire format; all fields little-endian, and accessed as they are. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ebb runs on little-endian machines");
 struct ebb_ring_desc {
     uint64_t addr;
     uint32_t len;

@@ -14,6 +14,11 @@ struct ebb_transport;
 #define EBB_IRQ_QUEUE  1u
 #define EBB_IRQ_CONFIG 2u
 
+/*
+ * Order with memory, on machines that change it: what was stored before a call of set_status or
+ * notify is visible to the device by the time it sees the call, and what is read or written after
+ * get_status and irq_causes comes after them. The transports here see to it (driver/io.h).
+ */
 struct ebb_transport_ops {
     uint64_t (*get_features)(struct ebb_transport *t);
     void (*set_features)(struct ebb_transport *t, uint64_t features);

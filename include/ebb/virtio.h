@@ -30,7 +30,8 @@
 #define EBB_F_VERSION_1       ((uint64_t)1 << 32)
 #define EBB_F_ACCESS_PLATFORM ((uint64_t)1 << 33)
 
-/* Configuration space: four le32. */
+/* Configuration space: four le32, accessed as they are, like the page numbers that are sent. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ebb runs on little-endian machines");
 #define EBB_BALLOON_CFG_NUM_PAGES   0u
 #define EBB_BALLOON_CFG_ACTUAL      4u
 #define EBB_BALLOON_CFG_HINT_CMD_ID 8u

@@ -4,6 +4,8 @@
  */
 #include <ebb/transport.h>
 
+#include "io.h"
+
 /* Byte offsets; registers are le32. */
 enum {
     REG_MAGIC = 0x000,
@@ -33,12 +35,12 @@ enum {
 
 static uint32_t reg_read(struct ebb_transport *t, unsigned offset)
 {
-    return ((struct ebb_mmio *)t)->regs[offset / 4];
+    return ebb__read32(&((struct ebb_mmio *)t)->regs[offset / 4]);
 }
 
 static void reg_write(struct ebb_transport *t, unsigned offset, uint32_t value)
 {
-    ((struct ebb_mmio *)t)->regs[offset / 4] = value;
+    ebb__write32(&((struct ebb_mmio *)t)->regs[offset / 4], value);
 }
 
 static void reg_write64(struct ebb_transport *t, unsigned offset, uint64_t value)
@@ -67,11 +69,15 @@ static void mmio_set_features(struct ebb_transport *t, uint64_t features)
 
 static uint8_t mmio_get_status(struct ebb_transport *t)
 {
-    return (uint8_t)reg_read(t, REG_STATUS);
+    const uint8_t status = (uint8_t)reg_read(t, REG_STATUS);
+
+    ebb__register_before_memory();
+    return status;
 }
 
 static void mmio_set_status(struct ebb_transport *t, uint8_t status)
 {
+    ebb__memory_before_register();
     reg_write(t, REG_STATUS, status);
 }
 
@@ -99,6 +105,7 @@ EBB_RARE static int mmio_queue_setup(struct ebb_transport *t, unsigned index, un
 
 static void mmio_notify(struct ebb_transport *t, unsigned index)
 {
+    ebb__memory_before_register();
     reg_write(t, REG_QUEUE_NOTIFY, index);
 }
 
@@ -122,6 +129,7 @@ static unsigned mmio_irq_causes(struct ebb_transport *t)
 
     if (causes)
         reg_write(t, REG_INTERRUPT_ACK, causes);
+    ebb__register_before_memory();
     return causes;
 }
 

@@ -9,6 +9,8 @@
 #include <ebb/transport.h>
 #include <ebb/virtio.h>
 
+#include "io.h"
+
 enum {
     PCI_VENDOR = 0x00,
     PCI_DEVICE = 0x02,
@@ -85,32 +87,32 @@ enum {
 /* Registers are naturally aligned, and accessed with their own width. */
 static uint8_t read8(const volatile uint8_t *base, unsigned offset)
 {
-    return base[offset];
+    return ebb__read8(base + offset);
 }
 
 static uint16_t read16(const volatile uint8_t *base, unsigned offset)
 {
-    return *(const volatile uint16_t *)(const volatile void *)(base + offset);
+    return ebb__read16(base + offset);
 }
 
 static uint32_t read32(const volatile uint8_t *base, unsigned offset)
 {
-    return *(const volatile uint32_t *)(const volatile void *)(base + offset);
+    return ebb__read32(base + offset);
 }
 
 static void write8(volatile uint8_t *base, unsigned offset, uint8_t value)
 {
-    base[offset] = value;
+    ebb__write8(base + offset, value);
 }
 
 static void write16(volatile uint8_t *base, unsigned offset, uint16_t value)
 {
-    *(volatile uint16_t *)(volatile void *)(base + offset) = value;
+    ebb__write16(base + offset, value);
 }
 
 static void write32(volatile uint8_t *base, unsigned offset, uint32_t value)
 {
-    *(volatile uint32_t *)(volatile void *)(base + offset) = value;
+    ebb__write32(base + offset, value);
 }
 
 static void write64(volatile uint8_t *base, unsigned offset, uint64_t value)
@@ -159,11 +161,15 @@ static void pci_set_features(struct ebb_transport *t, uint64_t features)
 
 static uint8_t pci_get_status(struct ebb_transport *t)
 {
-    return read8(pci_of(t)->common, COMMON_STATUS);
+    const uint8_t status = read8(pci_of(t)->common, COMMON_STATUS);
+
+    ebb__register_before_memory();
+    return status;
 }
 
 static void pci_set_status(struct ebb_transport *t, uint8_t status)
 {
+    ebb__memory_before_register();
     write8(pci_of(t)->common, COMMON_STATUS, status);
 }
 
@@ -228,6 +234,7 @@ EBB_RARE static int pci_queue_setup(struct ebb_transport *t, unsigned index, uns
 
 static void pci_notify(struct ebb_transport *t, unsigned index)
 {
+    ebb__memory_before_register();
     write16(pci_of(t)->doorbells[index], 0, (uint16_t)index);
 }
 
@@ -255,9 +262,15 @@ static unsigned pci_irq_causes(struct ebb_transport *t)
 {
     const struct ebb_pci *pci = pci_of(t);
 
+    unsigned causes;
+
+    /* No register is read: a message comes after what the device wrote before it, and whoever takes
+     * interrupts sees to it that this holds for what the handler reads. */
     if (pci->msix_on) /* with two messages the other one tells of the configuration */
         return pci->config_vector ? EBB_IRQ_QUEUE : EBB_IRQ_QUEUE | EBB_IRQ_CONFIG;
-    return read8(pci->isr, 0) & (EBB_IRQ_QUEUE | EBB_IRQ_CONFIG); /* and clears it */
+    causes = read8(pci->isr, 0) & (EBB_IRQ_QUEUE | EBB_IRQ_CONFIG); /* and clears it */
+    ebb__register_before_memory();
+    return causes;
 }
 
 static const struct ebb_transport_ops pci_ops = {
@@ -469,10 +482,10 @@ static void write_entry(const struct ebb_pci *pci, unsigned i, uint64_t address,
 {
     volatile uint32_t *entry = pci->msix_table + i * (MSIX_ENTRY_SIZE / 4);
 
-    entry[0] = (uint32_t)address;
-    entry[1] = (uint32_t)(address >> 32);
-    entry[2] = data;
-    entry[3] = 0; /* it is not masked */
+    ebb__write32(&entry[0], (uint32_t)address);
+    ebb__write32(&entry[1], (uint32_t)(address >> 32));
+    ebb__write32(&entry[2], data);
+    ebb__write32(&entry[3], 0); /* it is not masked */
 }
 
 EBB_RARE int ebb_pci_use_msix(struct ebb_pci *pci, uint64_t address, uint32_t data,

@@ -14,8 +14,6 @@
 
 #include <ebb/ring.h>
 
-/* Ring fields are little-endian, and are accessed as they are. */
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "ebb runs on little-endian hosts only");
 _Static_assert(sizeof(struct ebb_ring_desc) == 16, "descriptor layout");
 _Static_assert(sizeof(struct ebb_ring_used_elem) == 8, "used element layout");
 _Static_assert(EBB_RING_SIZE_LIMIT <= 0x8000, "indices differ by at most the size");

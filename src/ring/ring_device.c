@@ -7,13 +7,14 @@
  */
 #include "ring_access.h"
 
+/* `align` is a power of two. */
 static volatile void *translate_area(ebb_ring_translate translate, void *ctx, uint64_t gpa,
                                      uint64_t len, uint64_t align)
 {
-    volatile void *area = gpa % align == 0 ? translate(ctx, gpa, len) : NULL;
+    volatile void *area = (gpa & (align - 1)) == 0 ? translate(ctx, gpa, len) : NULL;
 
     /* A front-end calls memory by addresses that need not be aligned as the memory is. */
-    return (uintptr_t)area % align == 0 ? area : NULL;
+    return ((uintptr_t)area & (align - 1)) == 0 ? area : NULL;
 }
 
 int ebb_ring_device_init(struct ebb_ring_device *ring, unsigned size, uint64_t desc_gpa,

@@ -8,9 +8,10 @@
  */
 #include "ring_access.h"
 
+/* `to` is a power of two. */
 static size_t round_up(size_t value, size_t to)
 {
-    return (value + to - 1) / to * to;
+    return (value + to - 1) & ~(to - 1);
 }
 
 struct ebb_ring_layout ebb_ring_layout(unsigned size)
@@ -112,8 +113,8 @@ bool ebb_ring_driver_kick(struct ebb_ring_driver *ring)
         return false;
     ring->kicked_idx = ring->avail_idx;
     /* Comes after the store of the index in add(): a device that asks for
-     * notifications and then looks at the index once more misses nothing. It
-     * also keeps the store before the write to a doorbell that follows. */
+     * notifications and then looks at the index once more misses nothing. The
+     * order of that store and a doorbell is the doorbell's affair (driver/io.h). */
     return (ebb__ring_load(&ring->used[EBB__RING_FLAGS]) & EBB_USED_NO_NOTIFY) == 0;
 }
 
