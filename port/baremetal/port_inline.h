@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include "x86_64/cpu.h"
+#elif defined(__aarch64__)
+#include "aarch64/cpu.h"
+#elif defined(__riscv) && __riscv_xlen == 64
+#include "riscv64/cpu.h"
 #else
 #error "port/baremetal: this machine has no cpu.h yet"
 #endif

@@ -15,7 +15,7 @@ static inline struct ebb_baremetal_cpu *ebb__this_cpu(void)
     return cpu;
 }
 
-/* Interrupts off; returns what ebb__irq_restore() needs. */
+/* Interrupts off; returns what ebb__irq_restore() needs. pushfq overwrites a red zone. */
 static inline uint64_t ebb__irq_save(void)
 {
     uint64_t flags;
