@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The bare-metal port's machine-dependent part: riscv64, in S-mode. A trap handler ends a
- * reservation that the interrupted code may have (a store-conditional to any word of its own)
+ * reservation that the interrupted code may have (a store-conditional to its own stack)
  * before it returns, as docs/porting.md says. */
 #ifndef EBB_PORT_BAREMETAL_RISCV64_CPU_H
 #define EBB_PORT_BAREMETAL_RISCV64_CPU_H
