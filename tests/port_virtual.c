@@ -27,6 +27,9 @@ static bool stepping;
 
 static _Noreturn void broken(const char *what)
 {
+    port_virtual.panic = what;
+    if (port_virtual.panic_jump)
+        longjmp(*port_virtual.panic_jump, 1);
     fprintf(stderr, "virtual port: %s\n", what);
     abort();
 }

@@ -34,7 +34,8 @@ struct port_virtual {
      * between. Not from inside itself. */
     void (*on_step)(void);
 
-    /* Where a panic that is expected jumps to, with value 1. NULL: it aborts. */
+    /* Where a panic that is expected jumps to, with value 1, as does what is wrong with the locks.
+     * NULL: it aborts. */
     jmp_buf *panic_jump;
     const char *panic;
 };
