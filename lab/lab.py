@@ -84,7 +84,7 @@ class Place:
     def file(self, run):
         return os.path.join(self.runs, run.name + ".json")
 
-    def build(self, names=("ebb", "ebb-guest.elf")):
+    def build(self, names=("ebb", "ebb-guest.elf", "ebb-guest-history.elf")):
         """What tells one build from another."""
         digest = hashlib.sha256()
         for name in names:

@@ -44,7 +44,7 @@ class Command(e2e.Case):
         for args in ((), ("--help",), ("help",)):
             run = self.ebb(*args)
             for text in ("Usage: ebb COMMAND", "free page reporting", "run", "demo", "plot",
-                         "ebb run --workload", "ebb run --set"):
+                         "ebb run --workload", "ebb run --set report.pacing=delay"):
                 self.assertIn(text, run.out)
 
     def test_version(self):
@@ -89,11 +89,13 @@ class Command(e2e.Case):
                 self.assert_says(self.ebb("run", *args, rc=2), "ebb run: ", why)
 
     def test_demo(self):
-        run = self.ebb("demo", "--size", "128M", "--delay-ms", "10")
-        self.assertIn(" 0 lost their contents; the allocator checks out sound", run.out)
-        percent = float(re.search(r"\(([0-9.]+) %\) back", run.out).group(1))
-        self.assertGreaterEqual(percent, 98)
-        self.assertLessEqual(percent, 100)
+        for args in ([], ["--delay-ms", "10"], ["--budget", "2"]):
+            with self.subTest(args=args):
+                run = self.ebb("demo", "--size", "128M", *args)
+                self.assertIn(" 0 lost their contents; the allocator checks out sound", run.out)
+                percent = float(re.search(r"\(([0-9.]+) %\) back", run.out).group(1))
+                self.assertGreaterEqual(percent, 98)
+                self.assertLessEqual(percent, 100)
 
     def test_wrong_demo_options(self):
         for args in (["--size", "127M"], ["--size", "65G"], ["--size", "128.5M"], ["--size", "x"],

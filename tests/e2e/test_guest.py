@@ -90,6 +90,19 @@ class Guest(e2e.Case):
             with self.subTest(setting=setting):
                 self.assert_says(self.guest("--set", setting, rc=2), "refused", setting.split("=")[0])
 
+    def test_settings_that_do_not_go_together(self):
+        for settings, text in ((["report.tracker=membrane"], "tracker and direction are for pacing=delay"),
+                               (["report.pacing=delay", "report.window_max_ms=900"], "are for pacing=surplus"),
+                               (["report.window_max_ms=9"], "window_min_ms is above window_max_ms")):
+            with self.subTest(settings=settings):
+                words = [word for setting in settings for word in ("--set", setting)]
+                self.assert_says(self.guest(*words, rc=2), "refused", text)
+
+    def test_guest_without_history(self):
+        """Named, it is taken, and says which one has the setting."""
+        run = self.guest("--guest", e2e.GUEST, "--set", "report.pacing=delay", rc=2)
+        self.assert_says(run, "report.pacing=delay", "ebb-guest-history.elf", "ebb run --set")
+
     def test_too_much(self):
         """More than there is: refused, not a panic."""
         for size in ("8G", "100%"):

@@ -120,19 +120,21 @@ class Replay(e2e.Case):
         self.assertEqual(self.replay("--speed", "max", "--quiet", json=False).out, "")
 
     def test_paced(self):
-        result = self.replay("--speed", "50", "--set", "report.delay_ms=200", "--set",
-                             "report.tracker=bitmap").json()
+        result = self.replay("--speed", "50", "--set", "report.pacing=delay", "--set",
+                             "report.delay_ms=200", "--set", "report.tracker=bitmap").json()
         self.assertEqual(result["speed"], 50)
         self.assertEqual(result["tracker"], "bitmap")
         self.assertEqual(result["settings"],
-                         {"report.delay_ms": "200", "report.tracker": "bitmap"})
+                         {"report.pacing": "delay", "report.delay_ms": "200",
+                          "report.tracker": "bitmap"})
         self.assertEqual(result["with_reporting"]["engine_delay_ms"], 4)
         self.assertGreaterEqual(result["with_reporting"]["wall_ms"], result["duration_ms"] / 50)
         self.assertEqual(result["with_reporting"]["verify_errors"], 0)
         self.check_samples(result)
 
     def test_short_delay_lowers_the_default_speed(self):
-        result = self.replay("--set", "report.delay_ms=15", "--reporting", "on").json()
+        result = self.replay("--set", "report.pacing=delay", "--set", "report.delay_ms=15",
+                             "--reporting", "on").json()
         self.assertEqual(result["speed"], 15)
         self.assertEqual(result["with_reporting"]["engine_delay_ms"], 1)
 
@@ -187,7 +189,8 @@ class Replay(e2e.Case):
                 ([], "which trace?"), ([SHIPPED, SHIPPED], "one trace at a time"),
                 ([SHIPPED, "--speed", "0"], "--speed"), ([SHIPPED, "--speed", "x"], "--speed"),
                 ([SHIPPED, "--speed", "101"], "50 is the most"),
-                ([SHIPPED, "--speed", "30", "--set", "report.delay_ms=20"], "20 is the most"),
+                ([SHIPPED, "--speed", "30", "--set", "report.pacing=delay", "--set", "report.delay_ms=20"],
+                 "20 is the most"),
                 ([SHIPPED, "--settle"], "--speed max"),
                 ([SHIPPED, "--memory", "65G"], "--memory"), ([SHIPPED, "--memory", "x"], "--memory"),
                 ([SHIPPED, "--reporting", "maybe"], "--reporting"),
@@ -205,8 +208,11 @@ class Replay(e2e.Case):
                 self.assert_says(run, "ebb replay: ", text)
 
     def test_impossible_combination(self):
-        run = self.replay("--set", "report.tracker=rotation", "--set", "report.move=follow", rc=2)
-        self.assert_says(run, "ebb replay: --set: ")
+        run = self.replay("--set", "report.pacing=delay", "--set", "report.tracker=rotation",
+                          "--set", "report.move=follow", rc=2)
+        self.assert_says(run, "ebb replay: --set: move=follow needs")
+        run = self.replay("--set", "report.delay_ms=100", rc=2)
+        self.assert_says(run, "ebb replay: --set: delay_ms is for pacing=delay")
 
     def test_little_memory(self):
         run = self.replay("--memory", "8M", rc=2)

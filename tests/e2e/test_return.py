@@ -63,7 +63,7 @@ class Return(Path):
         for tracker, execution in (("bitmap", "worker"), ("rotation", "inline")):
             run, d = self.run_guest(
                 workload="churn 60% 1; memhog 75%; idle 3",
-                extra=("--set", f"report.tracker={tracker}",
+                extra=("--set", "report.pacing=delay", "--set", f"report.tracker={tracker}",
                        "--set", f"report.execution={execution}"))
             # Inline nobody empties idle caches, and a frame in one pins its block.
             self.check_returned(run, d, least=0.5 if execution == "inline" else 0.98)
@@ -71,7 +71,7 @@ class Return(Path):
     def test_policies(self):
         """Together they say the opposite of every default."""
         run, d = self.run_guest(workload="churn 60% 1; memhog 75%; idle 3", extra=(
-            "--set", "report.tracker=boundary", "--set", "report.split=clear",
+            "--set", "report.pacing=delay", "--set", "report.tracker=boundary", "--set", "report.split=clear",
             "--set", "report.merge=never", "--set", "report.move=follow",
             "--set", "report.direction=descending"))
         self.check_returned(run, d)
@@ -106,7 +106,8 @@ class Return(Path):
     def test_staircase(self):
         """The merged kernel's pacing: a step every two seconds."""
         run, d = self.run_guest(workload="memhog 75%; idle 15", extra=(
-            "--set", "report.delay_ms=2000", "--set", "report.budget=16"))
+            "--set", "report.pacing=delay", "--set", "report.delay_ms=2000",
+            "--set", "report.budget=16"))
         self.check_returned(run, d, least=0.9)
         self.assertGreater(d["t90_ms"], 2500)
         # Levels at which the memory stays for a second and more.
