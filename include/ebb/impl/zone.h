@@ -5,7 +5,6 @@
 
 #include <ebb/port.h>
 #include <ebb/source.h>
-#include <ebb/zone.h>
 
 struct ebb_pcp;
 struct ebb_zone_hooks;
