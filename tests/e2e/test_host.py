@@ -59,19 +59,19 @@ class Host(e2e.Case):
         self.assertGreater(d["ebbd_cpu_ms"], 0)
 
     def test_reference_guest(self):
-        self.check_returned(self.host("--memory", "512M", "--workload", "memhog 60%; idle 3").json(), 0.98)
+        self.check_returned(self.host("--memory", "512M", "--workload", "memhog 60%; idle 10").json(), 0.98)
 
     def test_machines(self):
         for machine in ("pc", "microvm"):
             with self.subTest(machine):
                 d = self.host("--memory", "256M", "--machine", machine, "--workload",
-                              "memhog 60%; idle 3").json()
+                              "memhog 60%; idle 10").json()
                 self.check_returned(d, 0.98)
 
     def test_reports_all_the_time(self):
         # The free that is followed is the largest, which must not be what the churn ends with.
         d = self.host("--memory", "256M", "--set", "report.window_max_ms=50", "--workload",
-                      "churn 50% 4; memhog 70%; idle 3; verify").json()
+                      "churn 50% 4; memhog 70%; idle 10; verify").json()
         self.check_returned(d, 0.9)
         self.assertGreater(d["reports"], 10)
         self.assertEqual(d["failed_reports"], 0)
@@ -131,7 +131,7 @@ class Host(e2e.Case):
         if not self.reserve(str(int(before) + 140)):
             self.skipTest("huge pages cannot be reserved here: hugetlbfs was NOT tested")
         options = ("--memory", "256M", "--backing", "hugetlb", "--workload")
-        self.check_returned(self.host(*options, "memhog 60%; idle 3").json(), 0.95)
+        self.check_returned(self.host(*options, "memhog 60%; idle 10").json(), 0.95)
         self.check_returned(self.linux("6.12", *options, "memhog 60%; idle 10").json(), 0.5)
 
     def reserve(self, pages):

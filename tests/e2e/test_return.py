@@ -6,7 +6,7 @@ import e2e
 
 class Path(e2e.Case):
     def run_guest(self, machine="q35", backing="memfd", cpus=2, memory="1G",
-                  workload="memhog 75%; idle 3", extra=()):
+                  workload="memhog 75%; idle 10", extra=()):
         run = self.ebb("run", "--accel", "tcg", "--memory", memory, "--machine", machine, "--backing",
                        backing, "--cpus", str(cpus), "--workload", workload, *extra)
         return run, run.json()
@@ -51,10 +51,10 @@ class Return(Path):
 
     def test_workloads(self):
         """Frees of another kind than memhog's."""
-        run, d = self.run_guest(workload="memhog 30%; churn 40% 1; memhog 60% x2; idle 3")
+        run, d = self.run_guest(workload="memhog 30%; churn 40% 1; memhog 60% x2; idle 10")
         self.assertGreater(d["freed_mib"], 550)
         self.check_returned(run, d)
-        run, d = self.run_guest(workload="fragment 60% 512; release; memhog 60%; idle 3; verify")
+        run, d = self.run_guest(workload="fragment 60% 512; release; memhog 60%; idle 10; verify")
         self.check_returned(run, d)
 
     def test_engines(self):
@@ -62,7 +62,7 @@ class Return(Path):
         sizes come and go. What a tracker does is the conformance suite's matter."""
         for tracker, execution in (("bitmap", "worker"), ("rotation", "inline")):
             run, d = self.run_guest(
-                workload="churn 60% 1; memhog 75%; idle 3",
+                workload="churn 60% 1; memhog 75%; idle 10",
                 extra=("--set", "report.pacing=delay", "--set", f"report.tracker={tracker}",
                        "--set", f"report.execution={execution}"))
             # Inline nobody empties idle caches, and a frame in one pins its block.
@@ -70,7 +70,7 @@ class Return(Path):
 
     def test_policies(self):
         """Together they say the opposite of every default."""
-        run, d = self.run_guest(workload="churn 60% 1; memhog 75%; idle 3", extra=(
+        run, d = self.run_guest(workload="churn 60% 1; memhog 75%; idle 10", extra=(
             "--set", "report.pacing=delay", "--set", "report.tracker=boundary", "--set", "report.split=clear",
             "--set", "report.merge=never", "--set", "report.move=follow",
             "--set", "report.direction=descending"))
@@ -99,7 +99,7 @@ class Return(Path):
         """The smallest guest gives everything back too."""
         for backing in ("memfd", "anon"):
             run = self.ebb("run", "--accel", "tcg", "--memory", "64M", "--backing", backing,
-                           "--workload", "memhog 75%; idle 3")
+                           "--workload", "memhog 75%; idle 10")
             self.check_returned(run, run.json(), least=0.95)
             self.assertIn("its memory back", run.out)
 
