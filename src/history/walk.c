@@ -240,7 +240,7 @@ static int attach_walk(struct ebb_source *source, const struct ebb_terms *terms)
     if (!ebb__content_ok(zone, terms->device))
         return -EBB_EOPNOTSUPP;
     set_threshold(history, zone, terms->capacity);
-    ebb__screen_begin(zone, order, terms->device);
+    ebb__zone_begin(zone, order, terms->device);
     history_zone->ready = !history->tracker->attach;
     set_modes(history, zone, order);
     if (on && history->tracker->attach)

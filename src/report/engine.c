@@ -155,8 +155,8 @@ static void take_some(struct ebb_report *report)
         report->more = false;
 }
 
-/* Frames of large blocks that the pass may take: no more than there are, so that it ends while others
- * free. */
+/* Frames of large blocks that the pass may take: no more than there are, so that it ends while
+ * others free. */
 static uint64_t quota(const struct ebb_report *report, struct ebb_source *source)
 {
     struct ebb_counts counts;

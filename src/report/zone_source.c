@@ -48,9 +48,35 @@ void ebb__zone_give_back(struct ebb_source *source, const struct ebb_held *block
     ebb__unlock(zone);
 }
 
-void ebb__zone_detach(struct ebb_source *source)
+static void set_min_order(struct ebb_zone *zone, unsigned order)
 {
-    ebb__screen_end(ebb__zone_of(source));
+    zone->report_min_order = order <= zone->max_order ? (uint8_t)order : EBB__SCREEN_OFF;
+    ebb__limit_blocks(zone);
+    ebb__set_gate(zone, true);
+}
+
+EBB_RARE void ebb__zone_begin(struct ebb_zone *zone, unsigned order,
+                              const struct ebb_report_device *device)
+{
+    ebb__lock(zone);
+    /* Marks outlive their device: once some say less, they all do. */
+    zone->marks_zero = device->content == EBB_CONTENT_VALUE && device->value == 0 &&
+                       (zone->marks_zero || zone->reported == 0);
+    zone->report_caches = order <= zone->max_order && zone->report_threshold == 1;
+    set_min_order(zone, order);
+    ebb__unlock(zone);
+}
+
+EBB_RARE void ebb__zone_detach(struct ebb_source *source)
+{
+    struct ebb_zone *zone = ebb__zone_of(source);
+
+    ebb__lock(zone);
+    zone->report_caches = false;
+    zone->track_order = EBB__SCREEN_OFF;
+    zone->coalesces_late = ebb__can_coalesce_late(zone);
+    set_min_order(zone, EBB__SCREEN_OFF);
+    ebb__unlock(zone);
 }
 
 /* One frame in an idle cache would keep its whole block from being reported. The engine took the
@@ -266,7 +292,7 @@ static int attach_paced(struct ebb_source *source, const struct ebb_terms *terms
 
     if (!ebb__content_ok(zone, terms->device))
         return -EBB_EOPNOTSUPP;
-    ebb__screen_begin(zone, order, terms->device);
+    ebb__zone_begin(zone, order, terms->device);
     if (!zone->report_caches)
         (void)ebb__drain_caches(zone, false, true);
     return order <= zone->max_order;

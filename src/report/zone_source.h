@@ -24,6 +24,10 @@ void ebb__zone_limit_room(const struct ebb_zone *zone, struct ebb_pass *pass);
  * the next batch. Under the zone's lock, and only if the low watermark lets it go. */
 bool ebb__zone_hold(struct ebb_zone *zone, struct ebb_pass *pass, uint32_t index);
 
+/* Reporting begins, from this order on, which may be above the zone's largest: then it is off. With
+ * no lock held. */
+void ebb__zone_begin(struct ebb_zone *zone, unsigned order, const struct ebb_report_device *device);
+
 /* Operations. */
 void ebb__zone_counts(struct ebb_source *source, const struct ebb_pace *slot,
                       struct ebb_counts *counts);

@@ -8,8 +8,6 @@
  */
 #include "zone_private.h"
 
-#include <ebb/report.h>
-
 uint64_t ebb__unreported_of_order(const struct ebb_zone *zone, unsigned order)
 {
     uint64_t blocks = 0;
@@ -61,35 +59,4 @@ EBB_RARE __attribute__((noinline)) void ebb__pass_on(struct ebb_zone *zone)
 {
     if (__atomic_exchange_n(&zone->wish, false, __ATOMIC_RELAXED))
         ebb_source_request(&zone->source);
-}
-
-/* ---- reporting begins and ends ---- */
-
-static void set_min_order(struct ebb_zone *zone, unsigned order)
-{
-    zone->report_min_order = order <= zone->max_order ? (uint8_t)order : EBB__SCREEN_OFF;
-    ebb__limit_blocks(zone);
-    ebb__set_gate(zone, true);
-}
-
-EBB_RARE void ebb__screen_begin(struct ebb_zone *zone, unsigned order,
-                                const struct ebb_report_device *device)
-{
-    ebb__lock(zone);
-    /* Marks outlive their device: once some say less, they all do. */
-    zone->marks_zero = device->content == EBB_CONTENT_VALUE && device->value == 0 &&
-                       (zone->marks_zero || zone->reported == 0);
-    zone->report_caches = order <= zone->max_order && zone->report_threshold == 1;
-    set_min_order(zone, order);
-    ebb__unlock(zone);
-}
-
-EBB_RARE void ebb__screen_end(struct ebb_zone *zone)
-{
-    ebb__lock(zone);
-    zone->report_caches = false;
-    zone->track_order = EBB__SCREEN_OFF;
-    zone->coalesces_late = ebb__can_coalesce_late(zone);
-    set_min_order(zone, EBB__SCREEN_OFF);
-    ebb__unlock(zone);
 }

@@ -311,13 +311,15 @@ static inline void ebb__withdraw_level(struct ebb_zone *zone, uint64_t before)
 /* Can a zone of this geometry have lazy frames at all? */
 bool ebb__can_coalesce_late(const struct ebb_zone *zone);
 
-/* Free unreported frames in state CACHED: as lazy frames, if the zone has such. Returns a bit for
- * each order that a block ended in, or may end in. */
-uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
-
 /* Take up to n lazy frames of a type that has some, of a pageblock with about the fewest. Returns
  * how many; in descending order. The caller sets their states. */
 uint32_t ebb__take_lazy(struct ebb_zone *zone, unsigned type, uint32_t *frames, uint32_t n);
+
+/* A frame is free from now on, as a lazy one. Returns whether all of its pageblock is free now. */
+bool ebb__make_lazy(struct ebb_zone *zone, uint32_t index, unsigned type);
+
+/* So many lazy frames of a pageblock are lazy no longer, nor free. */
+void ebb__take_lazy_out(struct ebb_zone *zone, ebb_pageblock_id id, unsigned type, uint32_t frames);
 
 /* Take this one; it is lazy. */
 void ebb__remove_lazy(struct ebb_zone *zone, uint32_t index, unsigned type);
@@ -327,6 +329,29 @@ static inline bool ebb__is_lazy(const struct ebb_zone *zone, uint32_t index)
     return ebb__pageblock(zone, ebb__pageblock_of(zone, index))->lazy > 0 &&
            zone->lazy_bits[index >> 6] >> (index & 63) & 1;
 }
+
+/* Of so many lazy frames of a pageblock, more than none: which ring it is on. */
+static inline unsigned ebb__lazy_class(uint32_t frames)
+{
+    return 31u - (unsigned)__builtin_clz(frames);
+}
+
+static inline uint64_t ebb__lazy(const struct ebb_zone *zone)
+{
+    return zone->lazy[EBB_MOVABLE] + zone->lazy[EBB_UNMOVABLE] + zone->lazy[EBB_RECLAIMABLE];
+}
+
+/* Are there lazy frames that may be part of a block to be reported? */
+static inline bool ebb__lazy_may_be(const struct ebb_zone *zone)
+{
+    return zone->report_min_order < zone->large_order && ebb__lazy(zone) > 0;
+}
+
+/* ---- buddy.c: coalescing ---- */
+
+/* Free unreported frames in state CACHED: as lazy frames, if the zone has such. Returns a bit for
+ * each order that a block ended in, or may end in. */
+uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n);
 
 /* Merge the lazy frames of a pageblock, which has some. Returns the largest order of a block that
  * they ended in. */
@@ -356,17 +381,6 @@ void ebb__coalesce_for(struct ebb_zone *zone, unsigned order, unsigned type);
 
 /* All there are. With no lock held. */
 void ebb__coalesce_all(struct ebb_zone *zone);
-
-static inline uint64_t ebb__lazy(const struct ebb_zone *zone)
-{
-    return zone->lazy[EBB_MOVABLE] + zone->lazy[EBB_UNMOVABLE] + zone->lazy[EBB_RECLAIMABLE];
-}
-
-/* Are there lazy frames that may be part of a block to be reported? */
-static inline bool ebb__lazy_may_be(const struct ebb_zone *zone)
-{
-    return zone->report_min_order < zone->large_order && ebb__lazy(zone) > 0;
-}
 
 /* ---- marks ---- */
 
@@ -454,12 +468,6 @@ bool ebb__something_fits(const struct ebb_zone *zone);
 /* Of what is unreported, nothing fits (`gated`): every free, however small, asks whether something
  * fits now, and a pass is due once it does. */
 void ebb__set_gate(struct ebb_zone *zone, bool fits);
-
-/* Reporting begins, from this order on, which may be above the largest: then it is off; or ends,
- * with EBB__SCREEN_OFF. With no lock held. */
-void ebb__screen_begin(struct ebb_zone *zone, unsigned order,
-                       const struct ebb_report_device *device);
-void ebb__screen_end(struct ebb_zone *zone);
 
 /* ---- content.c ---- */
 
