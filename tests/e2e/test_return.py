@@ -109,9 +109,12 @@ class Return(Path):
             "--set", "report.pacing=delay", "--set", "report.delay_ms=2000",
             "--set", "report.budget=16"))
         self.check_returned(run, d, least=0.9)
-        self.assertGreater(d["t90_ms"], 2500)
+        # From the first step: on a slow machine that comes before the last free.
+        most = max(s[2] for s in d["samples"])
+        began = max(s[0] for s in d["samples"] if s[2] > 0.97 * most)
+        after = [s for s in d["samples"] if s[0] >= began]
+        self.assertGreater(min(s[0] for s in after if s[2] < 0.1 * most) - began, 2500)
         # Levels at which the memory stays for a second and more.
-        after = [s for s in d["samples"] if s[0] >= d["release_ms"]]
         levels, since = [], after[0]
         for sample in after[1:]:
             if abs(sample[2] - since[2]) > 8:
