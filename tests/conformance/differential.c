@@ -357,7 +357,9 @@ static void open_world(unsigned i, bool later)
     world->setting.tracker = (enum ebb_tracker)(EBB_TRACKER_ROTATION + i % TRACKERS);
     world->setting.execution = i < TRACKERS ? EBB_EXECUTION_WORKER : EBB_EXECUTION_INLINE;
     world->setting.pacing = PACING_ALL;
-    world->rig = rig_with(&world->setting, &(struct rig_config){.capacity = 12, .report = run.policy.report, .history = run.policy.history});
+    world->rig = rig_with(&world->setting, &(struct rig_config){.capacity = 12,
+                                                                .report = run.policy.report,
+                                                                .history = run.policy.history});
     world->rig->on_submit = at_submit;
     world->rig->later = later;
     look(world);
@@ -373,9 +375,9 @@ static void run_seed(uint64_t seed)
     isolates = below(2);
     /* A move or an isolation can split and merge in one go, of which the policies that
      * clear marks leave no trace to tell. */
-    run.model =
-        !isolates || (run.policy.history.split == EBB_SPLIT_INHERIT && run.policy.history.merge == EBB_MERGE_BOTH &&
-                      run.policy.history.move == EBB_MOVE_KEEP);
+    run.model = !isolates || (run.policy.history.split == EBB_SPLIT_INHERIT &&
+                              run.policy.history.merge == EBB_MERGE_BOTH &&
+                              run.policy.history.move == EBB_MOVE_KEEP);
     for (unsigned i = 0; i < WORLDS; i++)
         open_world(i, true);
     for (unsigned i = 0; i < WORLDS; i++)

@@ -16,7 +16,11 @@ static struct rig *rig_of_policy(const struct setting *setting, unsigned split, 
                                  unsigned move, unsigned direction)
 {
     struct rig *rig = rig_with(setting, &(struct rig_config){
-                                            .report = {.order = EBB_REPORT_ORDER(0)}, .history = {.split = (uint8_t)split, .merge = (uint8_t)merge, .move = (uint8_t)move, .direction = (uint8_t)direction},
+                                            .report = {.order = EBB_REPORT_ORDER(0)},
+                                            .history = {.split = (uint8_t)split,
+                                                        .merge = (uint8_t)merge,
+                                                        .move = (uint8_t)move,
+                                                        .direction = (uint8_t)direction},
                                         });
 
     check_every_step(rig);

@@ -175,8 +175,7 @@ static void f46_one_bad_block_keeps_nothing_waiting(const struct setting *settin
 
 static void the_back_off_doubles_up_to_its_limit(const struct setting *setting)
 {
-    static const unsigned waits[] = {300,  600,   1200,  2400,  4800,
-                                     9600, 19200, 38400, 60000, 60000};
+    static const unsigned waits[] = {300, 600, 1200, 2400, 4800, 9600, 19200, 38400, 60000, 60000};
     struct rig *rig = small_rig(setting, 1);
     ebb_pfn_t pfns[BLOCKS];
     unsigned n = need(rig);

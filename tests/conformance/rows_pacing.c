@@ -331,7 +331,8 @@ static void f44_a_sixteenth_of_a_list_in_a_pass(const struct setting *setting)
 
 static void f44_a_list_gives_at_least_two_batches(const struct setting *setting)
 {
-    struct rig *rig = rig_with(setting, &(struct rig_config){.capacity = 8, .history.budget = 1024});
+    struct rig *rig =
+        rig_with(setting, &(struct rig_config){.capacity = 8, .history.budget = 1024});
 
     rig_register(rig);
     for (unsigned i = 1; i <= 3; i++) {
@@ -660,10 +661,10 @@ static void split_something(struct rig *rig)
 static void what_is_split_off_behind_the_pass_is_reported_too(const struct setting *setting)
 {
     for (unsigned budget = 1; budget <= (is_worker(setting) ? 1024u : 1u); budget += 1023) {
-        struct rig *rig = rig_with(
-            setting,
-            &(struct rig_config){.capacity = 1,
-                                 .report = {.order = EBB_REPORT_ORDER(1)}, .history = {.budget = budget}});
+        struct rig *rig =
+            rig_with(setting, &(struct rig_config){.capacity = 1,
+                                                   .report = {.order = EBB_REPORT_ORDER(1)},
+                                                   .history = {.budget = budget}});
         ebb_pfn_t pfn = 0;
 
         rig->on_submit = split_something;

@@ -242,8 +242,9 @@ static const struct ebb_divider *divider_of(const struct rig *rig)
 {
     if (rig->history.config.tracker == EBB_TRACKER_SORTED)
         return &rig->zones[0].sorted[ORDER][0];
-    return rig->history.config.tracker == EBB_TRACKER_MEMBRANE ? &rig->history_zones[0].membrane[ORDER]
-                                                              : &rig->history.boundary[ORDER][0];
+    return rig->history.config.tracker == EBB_TRACKER_MEMBRANE
+               ? &rig->history_zones[0].membrane[ORDER]
+               : &rig->history.boundary[ORDER][0];
 }
 
 static void leave(struct rig *rig)

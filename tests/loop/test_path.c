@@ -128,8 +128,7 @@ static void start(void)
 static int setup(void **state)
 {
     const struct ebb_zone_config zone_config = {.base = BASE, .frames = FRAMES};
-    const struct ebb_settings settings = {
-        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
+    const struct ebb_settings settings = {.history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
     const size_t size = ebb_zone_metadata_size(&zone_config);
 
     (void)state;

@@ -124,8 +124,7 @@ static void make(enum ebb_fill policy, uint32_t poison_value, uint64_t offered)
         .fill = fill_cb,
         .verify = verify_cb,
     };
-    const struct ebb_settings settings = {
-        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
+    const struct ebb_settings settings = {.history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
     const size_t size = (ebb_zone_metadata_size(&zone_config) + 63) & ~(size_t)63;
 
     port_virtual_reset();

@@ -9,9 +9,9 @@
  *                              the last steps
  *   EBB_PROP_OPS=n             operations in all
  */
-#include "zone_private.h"
 #include "port_virtual.h"
 #include "prop.h"
+#include "zone_private.h"
 
 #include <inttypes.h>
 #include <setjmp.h>

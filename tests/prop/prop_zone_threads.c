@@ -11,8 +11,8 @@
  */
 #define _POSIX_C_SOURCE 200809L /* barriers */
 
-#include "zone_private.h"
 #include "prop.h"
+#include "zone_private.h"
 
 #include <inttypes.h>
 #include <pthread.h>

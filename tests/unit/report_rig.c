@@ -207,11 +207,12 @@ static void make_zone(struct rig *rig, unsigned i, const struct rig_config *conf
 
 static void init_engine(struct rig *rig, const struct rig_config *config)
 {
-    static const struct ebb_history_config unset;
-    struct ebb_settings settings = {.report = config->report, .history = config->history};
+    const struct ebb_history_config *h = &config->history;
+    struct ebb_settings settings = {.report = config->report, .history = *h};
+    const bool is_set = h->tracker || h->split || h->merge || h->move || h->direction ||
+                        h->execution || h->delay_ms || h->budget || h->threshold;
 
-    if (memcmp(&unset, &config->history, sizeof(unset)) != 0 &&
-        settings.history.pacing == EBB_PACING_DEFAULT)
+    if (is_set && settings.history.pacing == EBB_PACING_DEFAULT)
         settings.history.pacing = EBB_PACING_DELAY;
     assert_int_equal(ebb_history_init(&rig->history, &rig->report, &settings), 0);
 }

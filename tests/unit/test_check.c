@@ -296,8 +296,8 @@ static void states(void **state)
     BROKEN(zone->state[40], word(EBB__ALLOCATED, 3, 0), 3, EBB_CHECK_FRAMES, 0);
 }
 
-/* Pageblocks are counted by 16 frames: 32 to 47 has 8 in one block, 48 to 63 has an isolated block of 8, and
- * one of 4. */
+/* Pageblocks are counted by 16 frames: 32 to 47 has 8 in one block, 48 to 63 has an isolated block
+ * of 8, and one of 4. */
 static void pageblocks(void **state)
 {
     (void)state;
@@ -311,7 +311,8 @@ static void pageblocks(void **state)
     BROKEN(zone->pageblocks[2].frames, 0, 23, EBB_CHECK_FRAMES, BASE + 32);
     BROKEN(zone->pageblocks[3].blocks, 1, 23, EBB_CHECK_FRAMES, BASE + 48);
     BROKEN(zone->pageblocks[0].blocks, 1, 23, EBB_CHECK_FRAMES, BASE);
-    BROKEN(zone->pageblocks[1].frames, 16, 23, EBB_CHECK_FRAMES, BASE + 16); /* reported, and large */
+    BROKEN(zone->pageblocks[1].frames, 16, 23, EBB_CHECK_FRAMES,
+           BASE + 16); /* reported, and large */
     BROKEN(zone->pageblock_bits[0], 0x8, 24, EBB_CHECK_LISTS, BASE + 32);
     BROKEN(zone->pageblock_bits[0], 0x4, 24, EBB_CHECK_LISTS, BASE + 60);
     /* A bit too many is cleared by the next pass. */

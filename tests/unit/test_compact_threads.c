@@ -7,9 +7,9 @@
  * looked at when it is freed (I12). EBB_SEED replays the choices, not the
  * interleaving.
  */
+#include "delay_engine.h"
 #include <ebb/compact.h>
 #include <ebb/range.h>
-#include "delay_engine.h"
 
 #include <ebb_hosted.h>
 

@@ -55,8 +55,8 @@ static void start_reporting(unsigned flags)
         .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 1},
     };
 
-    assert_int_equal(
-        delay_engine_init(&world.engine, &world.report, &settings, &world.memory.zone), 0);
+    assert_int_equal(delay_engine_init(&world.engine, &world.report, &settings, &world.memory.zone),
+                     0);
     assert_int_equal(ebb_hosted_worker_start(&world.worker, &world.report), 0);
     assert_int_equal(ebb_hosted_device_create(&world.device, &world.memory, &world.report, flags),
                      0);

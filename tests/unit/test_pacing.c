@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Surplus pacing (src/core/pacing.c), rule by rule, on a virtual clock: when what is free is
- * reported, in which order, what allocation takes, and how long the window is. What a whole
- * workload sees of it is in test_pacing_cycle.c.
+ * Surplus pacing (src/pace, src/report/zone_source.c), rule by rule, on a virtual clock: when what
+ * is free is reported, in which order, what allocation takes, and how long the window is. What a
+ * whole workload sees of it is in test_pacing_cycle.c.
  */
 #include "report_rig.h"
 

@@ -152,7 +152,7 @@ static void test_waves(void **state)
     options.reporting = true;
     for (unsigned tracker = EBB_TRACKER_DEFAULT; tracker < EBB_TRACKERS; tracker++) {
         for (unsigned how = EBB_EXECUTION_WORKER; how <= EBB_EXECUTION_INLINE; how++) {
-            options.report = (struct ebb_report_config){
+            options.settings.history = (struct ebb_history_config){
                 .tracker = (uint8_t)tracker, .execution = (uint8_t)how, .pacing = EBB_PACING_DELAY};
             print_message("tracker %s, execution %u\n", ebb_tracker_name(tracker), how);
             run(&options);
@@ -170,10 +170,10 @@ static void test_paced(void **state)
     make_waves();
     run(&options);
     assert_int_equal(result.n_samples, REPLAY_SAMPLES);
-    assert_int_equal(result.scaled.window_min_ms, 1);
-    assert_int_equal(result.scaled.window_max_ms, 50);
-    assert_int_equal(result.scaled.window_start_ms, 6);
-    assert_int_equal(result.scaled.delay_ms, 0);
+    assert_int_equal(result.scaled.report.window_min_ms, 1);
+    assert_int_equal(result.scaled.report.window_max_ms, 50);
+    assert_int_equal(result.scaled.report.window_start_ms, 6);
+    assert_int_equal(result.scaled.history.delay_ms, 0);
     assert_true(result.wall_ns >= trace.us * 1000 / options.speed);
     assert_int_equal(result.stretched_ns, result.wall_ns - trace.us * 1000 / options.speed);
     assert_true(result.settled);
@@ -181,40 +181,40 @@ static void test_paced(void **state)
 
 static void test_scale(void **state)
 {
-    struct ebb_report_config config = {.pacing = EBB_PACING_DELAY};
+    struct ebb_settings config = {.history.pacing = EBB_PACING_DELAY};
     unsigned most = 0;
 
     (void)state;
     assert_true(replay_scale(&config, REPLAY_SPEED_MAX, &most));
-    assert_int_equal(config.delay_ms, 0);
+    assert_int_equal(config.history.delay_ms, 0);
     assert_true(replay_scale(&config, 20, &most));
-    assert_int_equal(config.delay_ms, 5);
-    assert_int_equal(config.backoff_ms, 50);
-    assert_int_equal(config.backoff_max_ms, 3000);
-    config = (struct ebb_report_config){.delay_ms = 2000, .backoff_ms = 1, .backoff_max_ms = 9};
+    assert_int_equal(config.history.delay_ms, 5);
+    assert_int_equal(config.report.backoff_ms, 50);
+    config = (struct ebb_settings){.report.backoff_ms = 1,
+                                   .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 2000}};
     assert_true(replay_scale(&config, 2000, &most));
-    assert_int_equal(config.delay_ms, 1);
-    assert_int_equal(config.backoff_ms, 1);
-    assert_int_equal(config.backoff_max_ms, 1);
-    assert_int_equal(config.refault_ns, 0);
-    config = (struct ebb_report_config){.pacing = EBB_PACING_DELAY};
+    assert_int_equal(config.history.delay_ms, 1);
+    assert_int_equal(config.report.backoff_ms, 1);
+    assert_int_equal(config.report.refault_ns, 0);
+    config = (struct ebb_settings){.history.pacing = EBB_PACING_DELAY};
     assert_false(replay_scale(&config, 101, &most));
     assert_int_equal(most, 100);
-    assert_int_equal(config.delay_ms, 0);
-    config = (struct ebb_report_config){0};
+    assert_int_equal(config.history.delay_ms, 0);
+    config = (struct ebb_settings){0};
     assert_false(replay_scale(&config, 51, &most));
     assert_int_equal(most, 50);
     assert_true(replay_scale(&config, 50, &most));
-    assert_int_equal(config.window_min_ms, 1);
-    assert_int_equal(config.window_max_ms, 50);
-    assert_int_equal(config.window_start_ms, 6);
+    assert_int_equal(config.report.window_min_ms, 1);
+    assert_int_equal(config.report.window_max_ms, 50);
+    assert_int_equal(config.report.window_start_ms, 6);
     assert_int_equal(replay_delay_ms(&config), 6);
-    assert_int_equal(config.refault_ns, 20);
-    assert_int_equal(config.delay_ms, 0);
-    config = (struct ebb_report_config){0};
-    config.execution = EBB_EXECUTION_INLINE; /* which has no delay */
+    assert_int_equal(config.report.refault_ns, 20);
+    assert_int_equal(config.history.delay_ms, 0);
+    config = (struct ebb_settings){0};
+    config.history.pacing = EBB_PACING_DELAY;
+    config.history.execution = EBB_EXECUTION_INLINE; /* which has no delay */
     assert_true(replay_scale(&config, 101, NULL));
-    assert_int_equal(config.delay_ms, 0);
+    assert_int_equal(config.history.delay_ms, 0);
 }
 
 static void refused(const struct replay_options *options)
@@ -230,7 +230,7 @@ static void test_refused(void **state)
     (void)state;
     make_waves();
     refused(&options);
-    options = (struct replay_options){.reporting = true, .history.tracker = EBB_TRACKERS};
+    options = (struct replay_options){.reporting = true, .settings.history.tracker = EBB_TRACKERS};
     refused(&options);
     options = (struct replay_options){.memory = replay_memory_min(&trace) - 4096};
     refused(&options);

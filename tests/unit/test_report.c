@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 /* Of either kind of settings. R: one of the engine's, H: one of src/history with pacing=delay. */
-#define R(...)           .report = {__VA_ARGS__}
-#define H(...)           .history = {.pacing = EBB_PACING_DELAY, __VA_ARGS__}
+#define R(...)             .report = {__VA_ARGS__}
+#define H(...)             .history = {.pacing = EBB_PACING_DELAY, __VA_ARGS__}
 #define WITHOUT_DELAY(...) .history = {__VA_ARGS__}
 
 /* F15 and what contradicts itself: a reason is given, and init says no. */
@@ -143,21 +143,11 @@ static void test_fields_by_name(void **state)
     struct ebb_settings config = {0};
     const char *allowed = NULL;
     static const char *const pairs[][2] = {
-        {"tracker", "boundary"},
-        {"split", "clear"},
-        {"merge", "never"},
-        {"move", "follow"},
-        {"direction", "descending"},
-        {"execution", "inline"},
-        {"delay_ms", "250"},
-        {"capacity", "7"},
-        {"order", "0"},
-        {"budget", "16"},
-        {"threshold", "2x"},
-        {"backoff_ms", "5"},
-        {"pacing", "surplus"},
-        {"window_min_ms", "1"},
-        {"window_max_ms", "3600000"},
+        {"tracker", "boundary"}, {"split", "clear"},          {"merge", "never"},
+        {"move", "follow"},      {"direction", "descending"}, {"execution", "inline"},
+        {"delay_ms", "250"},     {"capacity", "7"},           {"order", "0"},
+        {"budget", "16"},        {"threshold", "2x"},         {"backoff_ms", "5"},
+        {"pacing", "surplus"},   {"window_min_ms", "1"},      {"window_max_ms", "3600000"},
         {"refault_ns", "4000"},
     };
 

@@ -4,9 +4,9 @@
 #define EBB_TESTS_ZONE_RIG_H
 
 /* What a test may look into. */
-#include "zone_private.h"
 #include "pcp.h"
 #include "port_virtual.h"
+#include "zone_private.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

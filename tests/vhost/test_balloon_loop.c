@@ -333,8 +333,7 @@ static void pass_time(void)
 static void make_guest(void)
 {
     const struct ebb_zone_config zone_config = {.base = BASE, .frames = FRAMES};
-    const struct ebb_settings settings = {
-        .history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
+    const struct ebb_settings settings = {.history = {.pacing = EBB_PACING_DELAY, .delay_ms = 10}};
     const size_t size = ebb_zone_metadata_size(&zone_config);
 
     port_virtual_reset();

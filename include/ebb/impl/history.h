@@ -3,7 +3,6 @@
 #ifndef EBB_IMPL_HISTORY_H
 #define EBB_IMPL_HISTORY_H
 
-
 struct ebb_tracker_ops;
 
 struct ebb_history_zone {

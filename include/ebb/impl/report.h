@@ -3,7 +3,6 @@
 #ifndef EBB_IMPL_REPORT_H
 #define EBB_IMPL_REPORT_H
 
-
 struct ebb_report {
     struct ebb_lock lock;
     struct ebb_report_config config;
