@@ -22,6 +22,7 @@ enum alloc_measure {
     ALLOC_B1_FREE,  /* the same, freed at random */
     ALLOC_B2_ALLOC, /* the whole zone */
     ALLOC_B2_FREE,
+    ALLOC_B2_MANY,   /* the same, freed at random by ebb_free_many() */
     ALLOC_B3_FREE,   /* as b1, but what the other thread allocated */
     ALLOC_C1,        /* order 9: allocate and free */
     ALLOC_C2_ALLOC,  /* all blocks of order 9 */

@@ -13,17 +13,25 @@
 #define FRESH_TIMES 5u
 
 const char *const alloc_names[ALLOC_MEASURES] = {
-    "a",  "a2",       "b1_alloc", "b1_free", "b2_alloc", "b2_free",   "b3_free",
+    "a",  "a2",       "b1_alloc", "b1_free", "b2_alloc", "b2_free",   "b2_many", "b3_free",
     "c1", "c2_alloc", "c2_free",  "d",       "cmpxchg",  "pair_loop", "mix_loop"};
 
 const char *const alloc_texts[ALLOC_MEASURES] = {
-    "a   order 0: allocate + free",   "a2  the same, zone half full",
-    "b1  1 GiB of order 0: allocate", "b1    free at random",
-    "b2  all of order 0: allocate",   "b2    free at random",
-    "b3  free the other thread's",    "c1  order 9: allocate + free",
-    "c2  all of order 9: allocate",   "c2    free at random",
-    "d   orders 0 to 9, half full",   "lock cmpxchg, uncontended",
-    "the loop of a and c1 alone",     "the loop of d alone",
+    "a   order 0: allocate + free",
+    "a2  the same, zone half full",
+    "b1  1 GiB of order 0: allocate",
+    "b1    free at random",
+    "b2  all of order 0: allocate",
+    "b2    free at random",
+    "b2    free a list at random",
+    "b3  free the other thread's",
+    "c1  order 9: allocate + free",
+    "c2  all of order 9: allocate",
+    "c2    free at random",
+    "d   orders 0 to 9, half full",
+    "lock cmpxchg, uncontended",
+    "the loop of a and c1 alone",
+    "the loop of d alone",
 };
 
 /* ---- operations ---- */
@@ -187,6 +195,28 @@ static void run_b1(struct alloc_worker *worker)
 static void run_b2(struct alloc_worker *worker)
 {
     bulk(worker, 0, worker->rig->frames, ALLOC_B2_ALLOC, ALLOC_B2_FREE);
+}
+
+/* As one who frees a list: the pfns are handed over some hundred at a time. */
+static void give_lists(struct alloc_worker *worker)
+{
+    ebb_pfn_t list[512];
+
+    for (uint64_t at = 0, n; at < worker->n_pfns; at += n) {
+        n = worker->n_pfns - at < 512 ? worker->n_pfns - at : 512;
+        for (uint64_t i = 0; i < n; i++)
+            list[i] = worker->pfns[at + i];
+        alloc_must(ebb_free_many(&worker->rig->zone, list, n) == 0, "a list is not freed");
+    }
+}
+
+static void run_b2_many(struct alloc_worker *worker)
+{
+    take_many(worker, 0, worker->rig->frames / worker->rig->threads);
+    shuffle(worker);
+    alloc_begin(worker);
+    give_lists(worker);
+    alloc_end(worker, ALLOC_B2_MANY, worker->n_pfns);
 }
 
 static void run_b3(struct alloc_worker *worker)
@@ -410,6 +440,7 @@ const struct alloc_load alloc_loads[] = {
     {"a2", run_a2, BIT(ALLOC_A2), 1, 2, false},
     {"b1", run_b1, BIT(ALLOC_B1_ALLOC) | BIT(ALLOC_B1_FREE), 1, 2, true},
     {"b2", run_b2, BIT(ALLOC_B2_ALLOC) | BIT(ALLOC_B2_FREE), 1, 2, false},
+    {"b2_many", run_b2_many, BIT(ALLOC_B2_MANY), 1, 2, false},
     {"b3", run_b3, BIT(ALLOC_B3_FREE), 2, 2, false},
     {"c1", run_c1, BIT(ALLOC_C1), 1, 2, true},
     {"c2", run_c2, BIT(ALLOC_C2_ALLOC) | BIT(ALLOC_C2_FREE), 1, 2, false},

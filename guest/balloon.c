@@ -78,7 +78,7 @@ static unsigned inflate(void *ctx, uint32_t *pfns, unsigned n)
     while (taken < n) {
         ebb_pfn_t pfn;
 
-        if (memory_alloc(0, EBB_UNMOVABLE, 0, &pfn) != 0)
+        if (memory_alloc(0, EBB_UNMOVABLE, EBB_ALLOC_COLD, &pfn) != 0)
             break;
         if (pfn > UINT32_MAX || !push((uint32_t)pfn)) {
             memory_free(pfn, 0);

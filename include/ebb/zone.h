@@ -145,6 +145,10 @@ enum ebb_alloc_flags {
      * CPUs' caches before giving up. Not with EBB_ALLOC_RESERVE. */
     EBB_ALLOC_LOW = 1u << 3,
     EBB_ALLOC_THIS_NODE = 1u << 4, /* for ebb_zonelist_alloc() only */
+    /* Nobody will use the block: a balloon takes it away. Reported blocks are taken first, which
+     * the host has dropped already, past the caches; it counts neither as refaulted nor as demand.
+     * Not with EBB_ALLOC_ZERO. */
+    EBB_ALLOC_COLD = 1u << 5,
 };
 
 /*
@@ -201,6 +205,13 @@ EBB_MUST_CHECK int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned o
  * told what was wrong (ebb_port_misuse) and nothing has changed.
  */
 EBB_MUST_CHECK int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order);
+
+/*
+ * Free n single frames, as n calls of ebb_free() would, in the order of the list; for callers that
+ * free many at once, whose cache misses then overlap. Each frame that is refused is told to the
+ * port, as ever, and the others are freed. -EBB_EINVAL: some were refused.
+ */
+EBB_MUST_CHECK int ebb_free_many(struct ebb_zone *zone, const ebb_pfn_t *pfns, uint64_t n);
 
 /*
  * Isolate the pageblocks of [pfn, pfn + frames), both multiples of the

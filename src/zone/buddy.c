@@ -339,11 +339,23 @@ void ebb__coalesce_all(struct ebb_zone *zone)
 
 /* ---- what is freed in batches ---- */
 
+/* Frames that are looked at before they are freed, so that their cache misses overlap. */
+#define LOOK_AHEAD 8u
+
+static void fetch_lazy(const struct ebb_zone *zone, uint32_t index)
+{
+    __builtin_prefetch(&zone->lazy_bits[index >> 6], 1);
+    __builtin_prefetch(ebb__pageblock(zone, ebb__pageblock_of(zone, index)), 1);
+    __builtin_prefetch(&zone->state[index], 1);
+}
+
 uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_t n)
 {
     uint32_t orders = 0;
 
     for (uint32_t i = 0; i < n; i++) {
+        if (i + LOOK_AHEAD < n)
+            fetch_lazy(zone, frames[i + LOOK_AHEAD]);
         unsigned type = ebb__pageblock_type(zone, frames[i]);
         unsigned order = 0;
 

@@ -169,6 +169,37 @@ enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool fil
     return result;
 }
 
+/* Frames whose states are on their way while others are freed. */
+#define LOOK_AHEAD 8u
+
+static void fetch_state(const struct ebb_zone *zone, ebb_pfn_t pfn)
+{
+    if (EBB_LIKELY(pfn - zone->base < zone->span))
+        __builtin_prefetch(&zone->state[pfn - zone->base], 1);
+}
+
+uint64_t ebb__pcp_free_many(struct ebb_zone *zone, const ebb_pfn_t *pfns, unsigned n,
+                            uint64_t ahead)
+{
+    struct ebb_pcp *pcp = ebb__this_pcp(zone);
+    uint64_t left = 0;
+
+    EBB_DEBUG_ASSERT(n <= EBB__PCP_MANY && n <= ahead);
+    ebb_port_lock(&pcp->lock);
+    for (unsigned i = 0; i < n; i++) {
+        const uint64_t index = pfns[i] - zone->base;
+
+        if (i + LOOK_AHEAD < ahead)
+            fetch_state(zone, pfns[i + LOOK_AHEAD]);
+        if (EBB_UNLIKELY(index >= zone->span ||
+                         push(zone, pcp, (uint32_t)index, false) != EBB__PCP_FREED))
+            left |= (uint64_t)1 << i;
+    }
+    ebb_port_unlock(&pcp->lock);
+    ebb__pass_on_wish(zone);
+    return left;
+}
+
 /* ---- pageblocks ---- */
 
 static void set_n_blocks(struct ebb_pcp *pcp, unsigned n)

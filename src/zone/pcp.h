@@ -134,6 +134,12 @@ ALWAYS_INLINE enum ebb__pcp_free ebb__pcp_push(struct ebb_zone *zone, uint32_t i
  * it, so that it is never refused. */
 enum ebb__pcp_free ebb__pcp_free(struct ebb_zone *zone, uint32_t index, bool filled);
 
+/* Free up to EBB__PCP_MANY frames of a list, which goes on for `ahead` frames in all, into this
+ * CPU's cache. Returns a bit for each that was not freed: it is refused, or not for the cache. */
+#define EBB__PCP_MANY 64u
+uint64_t ebb__pcp_free_many(struct ebb_zone *zone, const ebb_pfn_t *pfns, unsigned n,
+                            uint64_t ahead);
+
 /* ebb__pcp_free() for a whole pageblock. */
 enum ebb__pcp_free ebb__pcp_free_block(struct ebb_zone *zone, uint32_t index);
 

@@ -173,3 +173,30 @@ bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint3
     }
     return true;
 }
+
+/* A reported block of at least this order, of the smallest such and of whatever type: it will be
+ * no example for what comes after. False: there is none. Where lists are sorted, what is reported
+ * is at the tail. */
+static bool find_reported(const struct ebb_zone *zone, unsigned order, uint32_t *index,
+                          unsigned first)
+{
+    for (unsigned from = order; ebb__sorts(zone) && from <= zone->max_order; from++) {
+        for (unsigned i = 0; i < EBB_ISOLATE; i++) {
+            const struct ebb_free_list *list = &zone->lists[from][(first + i) % EBB_ISOLATE];
+
+            if (list->reported == 0)
+                continue;
+            *index = ebb__link_of(zone, from, list->head)->prev;
+            return true;
+        }
+    }
+    return false;
+}
+
+EBB_RARE bool ebb__take_cold(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
+{
+    if (!find_reported(zone, order, index, type))
+        return ebb__take_block(zone, order, type, index);
+    EBB_ASSERT(ebb__take_at(zone, *index, *index, order));
+    return true;
+}

@@ -307,11 +307,13 @@ int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
 
 static bool flags_valid(const struct ebb_zone *zone, unsigned flags)
 {
-    const unsigned known = EBB_ALLOC_ZERO | EBB_ALLOC_NO_CACHE | EBB_ALLOC_RESERVE | EBB_ALLOC_LOW;
+    const unsigned known =
+        EBB_ALLOC_ZERO | EBB_ALLOC_NO_CACHE | EBB_ALLOC_RESERVE | EBB_ALLOC_LOW | EBB_ALLOC_COLD;
     const unsigned contrary = EBB_ALLOC_RESERVE | EBB_ALLOC_LOW;
+    const unsigned useless = EBB_ALLOC_ZERO | EBB_ALLOC_COLD;
 
     return !(flags & ~known) && (zone->clear || !(flags & EBB_ALLOC_ZERO)) &&
-           (flags & contrary) != contrary;
+           (flags & contrary) != contrary && (flags & useless) != useless;
 }
 
 /* Frames that an allocation must leave free. */
@@ -336,6 +338,18 @@ static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned 
     return zone->in_flight > 0 && available >= to_leave(zone, flags) + ((uint64_t)1 << order);
 }
 
+/* One attempt for nobody's use. Under the zone's lock. */
+static bool take_cold(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
+{
+    const uint64_t before = zone->level.now;
+    const uint64_t refaulted = zone->refaulted;
+    const bool taken = ebb__take_cold(zone, order, type, index);
+
+    zone->refaulted = refaulted;
+    ebb__withdraw_level(zone, before);
+    return taken;
+}
+
 /* One attempt at the free lists. EBB_ALLOC_ZERO is taken out of *flags if that is done. */
 ALWAYS_INLINE int take_from_lists(struct ebb_zone *zone, unsigned order, unsigned type,
                                   unsigned *flags, bool last, uint32_t *index)
@@ -343,7 +357,9 @@ ALWAYS_INLINE int take_from_lists(struct ebb_zone *zone, unsigned order, unsigne
     int err = 0;
 
     ebb__lock(zone);
-    if (watermark_ok(zone, order, *flags) && ebb__take_block(zone, order, type, index)) {
+    if (watermark_ok(zone, order, *flags) &&
+        (EBB_UNLIKELY(*flags & EBB_ALLOC_COLD) ? take_cold(zone, order, type, index)
+                                               : ebb__take_block(zone, order, type, index))) {
         if ((*flags & EBB_ALLOC_ZERO) && ebb__load_state(zone, *index) == EBB__REPORTED)
             *flags &= ~(unsigned)EBB_ALLOC_ZERO;
         ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, order, type));
@@ -413,7 +429,7 @@ __attribute__((noinline)) static int alloc_slow(struct ebb_zone *zone, unsigned 
                      !flags_valid(zone, flags)))
         return -EBB_EINVAL;
 
-    if (!(flags & EBB_ALLOC_NO_CACHE)) {
+    if (!(flags & (EBB_ALLOC_NO_CACHE | EBB_ALLOC_COLD))) {
         if (order == 0)
             index = ebb__pcp_alloc(zone, (unsigned)type, &flags);
         else if (order == zone->pageblock_order)
@@ -674,6 +690,27 @@ int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order)
     if (freed == EBB__PCP_REFUSED)
         return refuse(zone, pfn, order);
     return free_slow(zone, (uint32_t)index, 0);
+}
+
+int ebb_free_many(struct ebb_zone *zone, const ebb_pfn_t *pfns, uint64_t n)
+{
+    int err = 0;
+
+    for (uint64_t at = 0, many; at < n; at += many) {
+        uint64_t left = 0;
+
+        many = n - at < EBB__PCP_MANY ? n - at : EBB__PCP_MANY;
+        /* What is to be filled, or is not for the cache, or is refused, goes one by one. */
+        if (zone->plain_orders > 0)
+            left = ebb__pcp_free_many(zone, pfns + at, (unsigned)many, n - at);
+        else
+            left = UINT64_MAX >> (64 - many);
+        for (; left; left &= left - 1) {
+            if (ebb_free(zone, pfns[at + (unsigned)__builtin_ctzll(left)], 0))
+                err = -EBB_EINVAL;
+        }
+    }
+    return err;
 }
 
 /* ---- isolating ranges ---- */

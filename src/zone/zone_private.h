@@ -278,6 +278,10 @@ uint64_t ebb__add_row(struct ebb_zone *zone, uint64_t from, uint64_t to);
  * zero (zone->marks_zero), and the caller sets it. False: there is none. */
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index);
 
+/* The same for nobody's use: of a block that is reported, if there is one, which counts as no
+ * refault. */
+bool ebb__take_cold(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index);
+
 /* Take the block of 2^order frames at index out of the free block at `head` that holds it. Its
  * state becomes EBB__NONE. Returns whether it was reported; if it goes into use,
  * ebb__count_refault() follows. */

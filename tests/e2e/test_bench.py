@@ -14,7 +14,7 @@ TRACKERS = ["rotation", "membrane", "boundary", "bitmap", "sorted"]
 SHAPES = ["unreported", "head", "mixed", "shuffled"]
 PATHS = ["pair0", "pair1", "alloc0", "free0", "pair9", "alloc9", "free9"]
 PAIRED = ["a", "b1_alloc", "b1_free", "c1"]  # measured with an idle engine, too
-CASES = ["a", "a2", "b1_alloc", "b1_free", "b2_alloc", "b2_free", "c1", "c2_alloc", "c2_free", "d"]
+CASES = ["a", "a2", "b1_alloc", "b1_free", "b2_alloc", "b2_free", "b2_many", "c1", "c2_alloc", "c2_free", "d"]
 
 
 class Benchmark(e2e.Case):

@@ -6,6 +6,8 @@
  */
 #include "report_rig.h"
 
+#include <ebb/range.h>
+
 #include "zone_private.h"
 
 #include <stdio.h>
@@ -1554,6 +1556,121 @@ static void test_idle_caches_are_emptied(void **state)
     rig_free(rig);
 }
 
+/* ---- what is demand, and what is not ---- */
+
+/* A block that is taken out of a larger one, and merges with it again, is no more demand than
+ * itself: a gigabyte of which 2 MiB come and go is surplus but for these. */
+static void test_a_small_block_of_a_large_one(void **state)
+{
+    struct rig *rig = new_rig((struct rig_config){
+        .frames = (uint64_t)1 << 18, .max_order = 18, .pageblock_order = P_UNIT});
+    struct ebb_zone *zone = &rig->zones[0];
+
+    (void)state;
+    ebb_pfn_t pfn = rig_alloc(rig, 0, P_UNIT);
+
+    assert_int_equal(zone->level.low, 0); /* nobody has looked yet */
+    rig_register(rig);
+    rig_pass(rig, SLOT + SLOT / 2);
+    rig_release(rig, 0, pfn, P_UNIT);
+    pfn = rig_alloc(rig, 0, P_UNIT);
+    assert_int_equal(zone->level.low, ((uint64_t)1 << 18) - (1u << P_UNIT));
+    rig_pass(rig, 3 * WINDOW);
+    assert_int_equal(unreported(rig), 0);
+    rig_release(rig, 0, pfn, P_UNIT);
+    rig_pass(rig, 3 * WINDOW);
+    rig_free(rig);
+}
+
+/* Whatever uses reported frames asks for a look: else a refault would be taken for a late one. */
+static void test_every_refault_asks(void **state)
+{
+    (void)state;
+    for (unsigned how = 0; how < 2; how++) {
+        struct rig *rig = new_quiet((struct rig_config){0});
+        const ebb_pfn_t pfn = rig->zones[0].base;
+        uint64_t passes = rig_stats(rig).passes;
+
+        if (how == 0)
+            assert_int_equal(ebb_alloc_range(&rig->zones[0], pfn, 3000, NULL), 0);
+        else
+            assert_int_equal(ebb_alloc_at(&rig->zones[0], pfn, P_ORDER, 0), 0);
+        assert_true(rig->zones[0].refaulted > 0);
+        assert_int_equal(ebb_report_phase(&rig->report), EBB_REPORT_REQUESTED);
+        rig_pass(rig, 2 * SLOT);
+        assert_true(rig_stats(rig).passes > passes);
+        if (how == 0)
+            assert_int_equal(ebb_free_range(&rig->zones[0], pfn, 3000), 0);
+        else
+            rig_release(rig, 0, pfn, P_ORDER);
+        rig_pass(rig, 2 * LONGEST);
+        rig_free(rig);
+    }
+}
+
+/* What a balloon takes nobody uses: reported memory first, and the window does not grow. */
+static void test_inflation_is_no_use(void **state)
+{
+    struct rig *rig = new_quiet((struct rig_config){0});
+    struct ebb_zone *zone = &rig->zones[0];
+    const uint64_t window = rig_stats(rig).window_ns;
+    static ebb_pfn_t pfns[LOTS << P_ORDER];
+    unsigned n = 0;
+    ebb_pfn_t warm = rig_alloc(rig, 0, P_ORDER);
+    const uint64_t refaulted = zone->refaulted;
+
+    (void)state;
+    rig_release(rig, 0, warm, P_ORDER);
+    while (n < (LOTS << P_ORDER) / 2)
+        assert_int_equal(ebb_alloc(zone, 0, EBB_UNMOVABLE, EBB_ALLOC_COLD, &pfns[n++]), 0);
+    assert_int_equal(zone->refaulted, refaulted);
+    assert_int_equal(rig_block(rig, 0, warm).state, EBB_BLOCK_FREE); /* the warm one stays */
+    rig_pass(rig, 2 * WINDOW);
+    assert_int_equal(rig_stats(rig).window_ns, window);
+    assert_int_equal(rig_stats(rig).refaulted_soon, 0);
+    rig_check(rig);
+    assert_int_equal(ebb_free_many(zone, pfns, n), 0);
+    ebb_zone_drain(zone);
+    rig_pass(rig, 2 * LONGEST);
+    rig_free(rig);
+}
+
+/* Even of what is warm: nobody has begun to need memory. */
+static void withdrawn(struct rig *rig, void (*withdraw)(struct rig *rig, bool back))
+{
+    ebb_pfn_t pfns[P_BLOCKS];
+    unsigned n = rig_alloc_all(rig, 0, P_ORDER, pfns);
+    uint64_t left;
+
+    rig_pass(rig, 3 * LONGEST);
+    rig_release_all(rig, 0, P_ORDER, pfns, n);
+    rig_pass(rig, WINDOW * 9 / 10);
+    assert_int_equal(unreported(rig), P_FRAMES);
+    withdraw(rig, false);
+    left = unreported(rig);
+    assert_true(left <= P_FRAMES / 2);
+    rig_pass(rig, WINDOW / 2);
+    assert_int_equal(unreported(rig), 0);
+    withdraw(rig, true);
+    rig_pass(rig, 2 * LONGEST);
+    rig_free(rig);
+}
+
+static void isolate_half(struct rig *rig, bool back)
+{
+    if (back)
+        assert_int_equal(
+            ebb_putback_range(&rig->zones[0], rig->zones[0].base, P_FRAMES / 2, EBB_MOVABLE), 0);
+    else
+        assert_int_equal(ebb_isolate_range(&rig->zones[0], rig->zones[0].base, P_FRAMES / 2), 0);
+}
+
+static void test_isolating_is_no_demand(void **state)
+{
+    (void)state;
+    withdrawn(new_quiet((struct rig_config){0}), isolate_half);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1601,6 +1718,10 @@ int main(void)
         rig_test(test_a_block_that_is_split_and_merged),
         rig_test(test_isolated_ranges),
         rig_test(test_idle_caches_are_emptied),
+        rig_test(test_a_small_block_of_a_large_one),
+        rig_test(test_every_refault_asks),
+        rig_test(test_inflation_is_no_use),
+        rig_test(test_isolating_is_no_demand),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

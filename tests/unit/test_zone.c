@@ -785,6 +785,91 @@ static void a_lookup_outside_finds_nothing(void **state)
     assert_int_equal(rig_lookup(BASE + 63).state, EBB_BLOCK_FREE);
 }
 
+static unsigned frames_cleared;
+
+static void no_clearing(void *ctx, ebb_pfn_t pfn, uint64_t frames)
+{
+    (void)ctx;
+    (void)pfn;
+    frames_cleared += (unsigned)frames;
+}
+
+/* A watermark that refuses does not have everything merged that is lazy. */
+static void a_watermark_refuses_at_once(void **state)
+{
+    static const struct ebb_zone_config config = {.frames = 1 << 16, .watermark_low = 1 << 16};
+    ebb_pfn_t pfns[512], pfn;
+    uint64_t locks;
+
+    (void)state;
+    rig_done();
+    rig_make(&config, true);
+    for (unsigned i = 0; i < 512; i++)
+        pfns[i] = rig_alloc(0, EBB_MOVABLE, 0);
+    for (unsigned i = 0; i < 512; i += 2)
+        release(pfns[i], 0);
+    assert_true(ebb__lazy(zone) > 0);
+    locks = port_virtual.locks;
+    assert_int_equal(ebb_alloc(zone, 0, EBB_MOVABLE, EBB_ALLOC_LOW | EBB_ALLOC_NO_CACHE, &pfn),
+                     -EBB_ENOMEM);
+    assert_true(port_virtual.locks - locks <= 3);
+    assert_true(ebb__lazy(zone) > 0);
+    for (unsigned i = 1; i < 512; i += 2)
+        release(pfns[i], 0);
+}
+
+/* Refusals are as exact as one by one. */
+static void a_list_is_freed(void **state)
+{
+    static const struct ebb_zone_config config = {.base = BASE, .frames = 1 << 12};
+    ebb_pfn_t pfns[301];
+
+    (void)state;
+    rig_done();
+    rig_make(&config, true);
+    for (unsigned i = 0; i < 300; i++)
+        pfns[i] = rig_alloc(0, i % 3 ? EBB_MOVABLE : EBB_UNMOVABLE, 0);
+    assert_int_equal(ebb_free_many(zone, pfns, 0), 0);
+    assert_int_equal(rig_stats().allocated, 300);
+    assert_int_equal(ebb_free_many(zone, pfns, 100), 0);
+    assert_int_equal(rig_stats().allocated, 200);
+    rig_check();
+    /* Twice in a list, one that is free, one outside, and one in the middle of a block. */
+    pfns[300] = pfns[299];
+    pfns[110] = pfns[3];
+    pfns[150] = BASE - 1;
+    pfns[151] = UINT64_MAX;
+    assert_int_equal(ebb_free_many(zone, pfns + 100, 201), -EBB_EINVAL);
+    assert_int_equal(port_virtual.misuses, 4);
+    assert_int_equal(rig_stats().misuses, 4);
+    assert_int_equal(rig_stats().allocated, 3); /* those whose places the wrong ones took */
+    rig_check();
+    port_virtual.misuses = 0;
+    for (ebb_pfn_t pfn = BASE; pfn < BASE + (1 << 12); pfn++) {
+        struct ebb_block block;
+
+        ebb_zone_lookup(zone, pfn, &block);
+        if (block.state == EBB_BLOCK_ALLOCATED)
+            release(pfn, 0);
+    }
+}
+
+static void a_list_is_filled(void **state)
+{
+    struct ebb_zone_config config = {
+        .base = BASE, .frames = 256, .fill_policy = EBB_FILL_ZERO, .clear = no_clearing};
+    ebb_pfn_t pfns[100];
+
+    (void)state;
+    rig_done();
+    rig_make(&config, true);
+    for (unsigned i = 0; i < 100; i++)
+        pfns[i] = rig_alloc(0, EBB_MOVABLE, 0);
+    frames_cleared = 0;
+    assert_int_equal(ebb_free_many(zone, pfns, 100), 0);
+    assert_int_equal(frames_cleared, 100);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -797,6 +882,9 @@ int main(void)
         TEST(added_at_once_is_as_one_by_one),
         TEST(what_is_added_at_once_is_counted_for_a_pass),
         TEST(frames_in_use_cannot_be_added_again),
+        TEST(a_watermark_refuses_at_once),
+        TEST(a_list_is_freed),
+        TEST(a_list_is_filled),
         TEST(bad_arguments_of_alloc),
         TEST(every_frame_can_be_allocated_once),
         TEST(no_type_fails_while_another_has_a_block),
