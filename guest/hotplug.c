@@ -10,6 +10,8 @@
  */
 #include "step.h"
 
+#include <ebb/range.h>
+
 #define POLL (10 * NS_PER_MS)
 
 /* Of each pageblock its first pfn, and in the low bits the type that it had: those that are out,

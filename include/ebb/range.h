@@ -3,7 +3,7 @@
  * Ranges of frames, of any alignment and length: taking them out of a zone
  * (memory hotplug), emptying them, allocating them.
  *
- * To take memory away from a running system: ebb_isolate_range() (zone.h), then
+ * To take memory away from a running system: ebb_isolate_range(), then
  * ebb_evacuate_range() until it says 0, then ebb_zone_remove() until it no longer says
  * -EBB_EAGAIN. ebb_zone_add() brings it back.
  *
@@ -19,6 +19,25 @@
 #include <ebb/compact.h>
 #include <ebb/types.h>
 #include <ebb/zone.h>
+
+/*
+ * Isolate the pageblocks of [pfn, pfn + frames), both multiples of the
+ * pageblock (the last one may reach beyond the span): their free blocks go out
+ * of reach of allocation and of reporting, and so does what is freed there (or
+ * comes back from the host) later. The types they had are forgotten. Empties
+ * the per-CPU caches.
+ * -EBB_EINVAL: bounds. -EBB_EBUSY: one of them is isolated already; nothing
+ * changes.
+ */
+EBB_MUST_CHECK int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames);
+
+/*
+ * Put isolated pageblocks back, as pageblocks of `type`; their free blocks can
+ * be allocated and reported again (marks are kept), so a pass may be asked for.
+ * -EBB_EINVAL: bounds, type, or one of them is not isolated; nothing changes.
+ */
+EBB_MUST_CHECK int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
+                                     enum ebb_migratetype type);
 
 /*
  * Take the frames [pfn, pfn + frames) out of the zone. All of them must lie in isolated

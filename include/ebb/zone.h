@@ -213,25 +213,6 @@ EBB_MUST_CHECK int ebb_free(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order
  */
 EBB_MUST_CHECK int ebb_free_many(struct ebb_zone *zone, const ebb_pfn_t *pfns, uint64_t n);
 
-/*
- * Isolate the pageblocks of [pfn, pfn + frames), both multiples of the
- * pageblock (the last one may reach beyond the span): their free blocks go out
- * of reach of allocation and of reporting, and so does what is freed there (or
- * comes back from the host) later. The types they had are forgotten. Empties
- * the per-CPU caches.
- * -EBB_EINVAL: bounds. -EBB_EBUSY: one of them is isolated already; nothing
- * changes.
- */
-EBB_MUST_CHECK int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames);
-
-/*
- * Put isolated pageblocks back, as pageblocks of `type`; their free blocks can
- * be allocated and reported again (marks are kept), so a pass may be asked for.
- * -EBB_EINVAL: bounds, type, or one of them is not isolated; nothing changes.
- */
-EBB_MUST_CHECK int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
-                                     enum ebb_migratetype type);
-
 /* Give the frames in all per-CPU caches back, and merge all free frames that are not merged yet
  * with what is free around them; the lock is dropped for each pageblock. */
 void ebb_zone_drain(struct ebb_zone *zone);

@@ -26,6 +26,9 @@
  */
 #include <ebb/pace.h>
 
+/* A few times in a window: made small rather than fast. */
+#define RARE __attribute__((cold))
+
 #define NS_PER_S 1000000000u
 
 /* One part in so many of the time may go into refaults. */
@@ -88,7 +91,7 @@ static uint64_t time_for(const struct ebb_pace *pace, uint64_t refaults)
     return least(refaults, (uint64_t)1 << 32) * pace->price;
 }
 
-void ebb_pace_init(struct ebb_pace *pace, const struct ebb_pace_config *config)
+RARE void ebb_pace_init(struct ebb_pace *pace, const struct ebb_pace_config *config)
 {
     *pace = (struct ebb_pace){
         .window = config->window_start,
@@ -202,7 +205,7 @@ static void grow_if_needed(struct ebb_pace *pace, uint64_t unmarked, uint64_t no
 
 /* ---- looking ---- */
 
-void ebb_pace_start(struct ebb_pace *pace, uint64_t now)
+RARE void ebb_pace_start(struct ebb_pace *pace, uint64_t now)
 {
     pace->looked = now;
     pace->credit = CREDIT_LIMIT;
@@ -216,15 +219,15 @@ void ebb_pace_start(struct ebb_pace *pace, uint64_t now)
 
 /* What was free before the device came need never have been used, so that nothing is lost when it
  * is used after it was reported. */
-void ebb_pace_start_source(struct ebb_pace *pace, struct ebb_pace_source *source,
-                           uint64_t unreported, uint64_t reported, uint64_t refaulted)
+RARE void ebb_pace_start_source(struct ebb_pace *pace, struct ebb_pace_source *source,
+                                uint64_t unreported, uint64_t reported, uint64_t refaulted)
 {
     pace->unattributed += unreported;
     pace->reported += reported;
     source->refaulted = refaulted;
 }
 
-bool ebb_pace_look(struct ebb_pace *pace, uint64_t now)
+RARE bool ebb_pace_look(struct ebb_pace *pace, uint64_t now)
 {
     uint64_t slot = ebb_pace_slot(pace);
     uint64_t elapsed = now - pace->looked;
@@ -255,8 +258,8 @@ static bool forget_if_stale(const struct ebb_pace *pace, struct ebb_pace_source 
     return true;
 }
 
-void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *source, uint64_t low,
-                       uint64_t withdrawn, uint64_t reported, uint64_t refaulted)
+RARE void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *source, uint64_t low,
+                            uint64_t withdrawn, uint64_t reported, uint64_t refaulted)
 {
     uint64_t *lows = source->lows;
     uint64_t missed;
@@ -280,7 +283,7 @@ void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *source, ui
         source->half = least(lows[0], lows[1]);
 }
 
-void ebb_pace_judge(struct ebb_pace *pace, uint64_t now)
+RARE void ebb_pace_judge(struct ebb_pace *pace, uint64_t now)
 {
     uint64_t unmarked = less(pace->reported, pace->slot_reported + pace->slot_refaulted);
 
@@ -305,7 +308,7 @@ uint64_t ebb_pace_quota(const struct ebb_pace *pace, const struct ebb_pace_sourc
     return less(low, EBB_PACE_SLOTS * less(lows[1], lows[0]));
 }
 
-void ebb_pace_isolated(struct ebb_pace *pace, struct ebb_pace_source *source, uint64_t frames)
+RARE void ebb_pace_isolated(struct ebb_pace *pace, struct ebb_pace_source *source, uint64_t frames)
 {
     if (source->generation != pace->generation)
         return;
@@ -334,7 +337,7 @@ static uint64_t share(uint64_t a, uint64_t part, uint64_t whole)
     return (a >> 16) * (((uint32_t)part << 16) / (uint32_t)whole);
 }
 
-void ebb_pace_told(struct ebb_pace *pace, uint64_t frames, uint64_t now)
+RARE void ebb_pace_told(struct ebb_pace *pace, uint64_t frames, uint64_t now)
 {
     struct ebb_pace_told *told = &pace->told[pace->told_last % EBB_PACE_TOLD];
     uint64_t skipped = least(frames, pace->unattributed);

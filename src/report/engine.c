@@ -45,7 +45,7 @@ static bool request(struct ebb_report *report)
     return was_idle;
 }
 
-void ebb_source_request(struct ebb_source *source)
+EBB_RARE void ebb_source_request(struct ebb_source *source)
 {
     struct ebb_report *report = source->report;
     uint64_t now = ebb_port_now();
@@ -63,7 +63,7 @@ void ebb_source_request(struct ebb_source *source)
         ebb__wake(report);
 }
 
-void ebb_report_now(struct ebb_report *report)
+EBB_RARE void ebb_report_now(struct ebb_report *report)
 {
     uint64_t now = ebb_port_now();
     bool attached;
@@ -82,7 +82,7 @@ void ebb_report_now(struct ebb_report *report)
         ebb__wake(report);
 }
 
-void ebb__report_put_off(struct ebb_report *report)
+EBB_RARE void ebb__report_put_off(struct ebb_report *report)
 {
     ebb_port_lock(&report->lock);
     if (ebb_report_phase(report) == EBB_REPORT_REQUESTED) {
@@ -95,7 +95,7 @@ void ebb__report_put_off(struct ebb_report *report)
 }
 
 /* This pass is not to be the last one. */
-static void another_pass(struct ebb_report *report)
+EBB_RARE static void another_pass(struct ebb_report *report)
 {
     ebb_port_lock(&report->lock);
     request(report);
@@ -157,7 +157,7 @@ static void take_some(struct ebb_report *report)
 
 /* Frames of large blocks that the pass may take: no more than there are, so that it ends while
  * others free. */
-static uint64_t quota(const struct ebb_report *report, struct ebb_source *source)
+EBB_RARE static uint64_t quota(const struct ebb_report *report, struct ebb_source *source)
 {
     struct ebb_counts counts;
 
@@ -170,7 +170,7 @@ static uint64_t quota(const struct ebb_report *report, struct ebb_source *source
 }
 
 /* Begin with a source; false if there is nothing to do for it. */
-static bool open_source(struct ebb_report *report)
+EBB_RARE static bool open_source(struct ebb_report *report)
 {
     struct ebb_source *source = report->source;
     struct ebb_pass *pass = &report->pass;
@@ -188,7 +188,7 @@ static bool open_source(struct ebb_report *report)
 }
 
 /* No more of this source in this pass. Returns whether it wants another look. */
-static bool shut_source(struct ebb_report *report)
+EBB_RARE static bool shut_source(struct ebb_report *report)
 {
     struct ebb_source *source = report->source;
     struct ebb_counts counts;
@@ -200,7 +200,7 @@ static bool shut_source(struct ebb_report *report)
     return counts.unreported > 0;
 }
 
-static void close_source(struct ebb_report *report)
+EBB_RARE static void close_source(struct ebb_report *report)
 {
     if (shut_source(report))
         ebb__set_requested(report->source, true);
@@ -208,7 +208,7 @@ static void close_source(struct ebb_report *report)
         another_pass(report);
 }
 
-void ebb__stop_pass(struct ebb_report *report)
+EBB_RARE void ebb__stop_pass(struct ebb_report *report)
 {
     if (report->in_pass && report->source && report->source_open)
         (void)shut_source(report);
@@ -221,7 +221,7 @@ static struct ebb_source *source_after(const struct ebb_report *report,
     return source->next ? source->next : report->sources;
 }
 
-static void next_source(struct ebb_report *report)
+EBB_RARE static void next_source(struct ebb_report *report)
 {
     struct ebb_source *next = source_after(report, report->source);
 
@@ -231,7 +231,7 @@ static void next_source(struct ebb_report *report)
 /* ---- the pass ---- */
 
 /* See what has happened since the last look, if a slot has ended. */
-static void look(struct ebb_report *report, uint64_t now)
+EBB_RARE static void look(struct ebb_report *report, uint64_t now)
 {
     struct ebb_pace *pace = &report->pace;
     struct ebb_counts counts;
@@ -253,7 +253,7 @@ static void look(struct ebb_report *report, uint64_t now)
     ebb_port_unlock(&report->lock);
 }
 
-static bool begin_pass(struct ebb_report *report)
+EBB_RARE static bool begin_pass(struct ebb_report *report)
 {
     uint64_t now = ebb_port_now();
     bool begin;
@@ -280,7 +280,7 @@ static bool begin_pass(struct ebb_report *report)
 }
 
 /* `wait` ns until the next pass, if one is wanted and nobody said when. */
-static void end_pass(struct ebb_report *report, uint64_t wait)
+EBB_RARE static void end_pass(struct ebb_report *report, uint64_t wait)
 {
     uint64_t now = ebb_port_now();
 
@@ -296,7 +296,7 @@ static void end_pass(struct ebb_report *report, uint64_t wait)
 }
 
 /* Collect the next batch, all of one source. False: there is nothing left, the pass has ended. */
-static bool fill(struct ebb_report *report)
+EBB_RARE static bool fill(struct ebb_report *report)
 {
     for (; report->source; next_source(report)) {
         if (!report->source_open && !open_source(report))
@@ -318,7 +318,7 @@ static void set_batch(struct ebb_report *report, uint32_t state)
     __atomic_store_n(&report->batch, state, __ATOMIC_RELEASE);
 }
 
-static void send(struct ebb_report *report)
+EBB_RARE static void send(struct ebb_report *report)
 {
     struct ebb_report_device *device = report->device;
     int err;
@@ -375,7 +375,7 @@ static uint64_t batch_frames(const struct ebb_pass *pass)
     return frames;
 }
 
-bool ebb__finish_batch(struct ebb_report *report, uint32_t state)
+EBB_RARE bool ebb__finish_batch(struct ebb_report *report, uint32_t state)
 {
     struct ebb_report_stats *stats = &report->stats;
     struct ebb_pass *pass = &report->pass;
@@ -412,7 +412,7 @@ static uint64_t next_backoff(const struct ebb_report *report)
 
 /* Nothing more now. This source and the ones after it stay requested; the next pass begins
  * behind it, lest one bad block keep all others waiting. */
-static void back_off(struct ebb_report *report)
+EBB_RARE static void back_off(struct ebb_report *report)
 {
     (void)shut_source(report);
     ebb__set_requested(report->source, true);
@@ -423,7 +423,7 @@ static void back_off(struct ebb_report *report)
 }
 
 /* Deal with the batch of before, if any. False: the pass cannot go on. */
-static bool finish_if_done(struct ebb_report *report)
+EBB_RARE static bool finish_if_done(struct ebb_report *report)
 {
     uint32_t state = ebb__get_batch(report);
 
@@ -491,7 +491,7 @@ static void advance(struct ebb_report *report)
         send(report);
 }
 
-static uint64_t deadline(struct ebb_report *report)
+EBB_RARE static uint64_t deadline(struct ebb_report *report)
 {
     uint64_t due = EBB_NEVER;
 

@@ -53,7 +53,7 @@ EBB_RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_
     return 0;
 }
 
-int ebb_report_add_source(struct ebb_report *report, struct ebb_source *source)
+EBB_RARE int ebb_report_add_source(struct ebb_report *report, struct ebb_source *source)
 {
     const struct ebb_source_ops *ops = source->ops;
     struct ebb_source **end = &report->sources;
@@ -86,7 +86,7 @@ static bool is_usable(const struct ebb_report_device *device)
 }
 
 /* Make the device the engine's, unless there is one. */
-static bool take_device(struct ebb_report *report, struct ebb_report_device *device)
+EBB_RARE static bool take_device(struct ebb_report *report, struct ebb_report_device *device)
 {
     bool taken;
 
@@ -105,7 +105,8 @@ static bool take_device(struct ebb_report *report, struct ebb_report_device *dev
 }
 
 /* A device has the engine, or none has it any more. */
-static void set_device(struct ebb_report *report, struct ebb_report_device *device, uint64_t due)
+EBB_RARE static void set_device(struct ebb_report *report, struct ebb_report_device *device,
+                                uint64_t due)
 {
     ebb_port_lock(&report->lock);
     report->device = device;
@@ -116,7 +117,7 @@ static void set_device(struct ebb_report *report, struct ebb_report_device *devi
     ebb_port_unlock(&report->lock);
 }
 
-static void detach_sources(struct ebb_report *report)
+EBB_RARE static void detach_sources(struct ebb_report *report)
 {
     for (struct ebb_source *source = report->sources; source; source = source->next) {
         if (source->active && source->ops->detach)
@@ -125,7 +126,7 @@ static void detach_sources(struct ebb_report *report)
     }
 }
 
-static int attach_sources(struct ebb_report *report)
+EBB_RARE static int attach_sources(struct ebb_report *report)
 {
     const struct ebb_terms terms = {
         .device = report->device,
@@ -143,7 +144,7 @@ static int attach_sources(struct ebb_report *report)
     return 0;
 }
 
-static void start_pace(struct ebb_report *report, uint64_t now)
+EBB_RARE static void start_pace(struct ebb_report *report, uint64_t now)
 {
     struct ebb_counts counts;
 
@@ -191,7 +192,7 @@ static bool begin_unregister(struct ebb_report *report)
     return begun;
 }
 
-static void wait_for_batch(struct ebb_report *report)
+EBB_RARE static void wait_for_batch(struct ebb_report *report)
 {
     struct ebb_report_device *device = report->device;
 

@@ -16,8 +16,8 @@
 
 /* ---- what sources over a zone have in common ---- */
 
-void ebb__zone_counts(struct ebb_source *source, const struct ebb_pace *slot,
-                      struct ebb_counts *counts)
+EBB_RARE void ebb__zone_counts(struct ebb_source *source, const struct ebb_pace *slot,
+                               struct ebb_counts *counts)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
 
@@ -81,7 +81,7 @@ EBB_RARE void ebb__zone_detach(struct ebb_source *source)
 
 /* One frame in an idle cache would keep its whole block from being reported. The engine took the
  * request before this: a cache that comes into use again right after it was looked at can ask. */
-bool ebb__zone_open(struct ebb_source *source, const struct ebb_pass *pass)
+EBB_RARE bool ebb__zone_open(struct ebb_source *source, const struct ebb_pass *pass)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
     uint64_t cached = ebb__drain_caches(zone, !pass->everything, true);
@@ -96,7 +96,7 @@ bool ebb__zone_open(struct ebb_source *source, const struct ebb_pass *pass)
     return fits;
 }
 
-bool ebb__zone_close(struct ebb_source *source)
+EBB_RARE bool ebb__zone_close(struct ebb_source *source)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
     bool fits;
@@ -158,7 +158,7 @@ static uint32_t age(const struct ebb_zone *zone, ebb_pageblock_id id)
 
 /* Merge lazy frames that were there for a window, to see what the pageblock is made of. It is no
  * younger for that. */
-static void coalesce_cold(struct ebb_zone *zone, ebb_pageblock_id id, unsigned *looks)
+EBB_RARE static void coalesce_cold(struct ebb_zone *zone, ebb_pageblock_id id, unsigned *looks)
 {
     uint32_t touched = ebb__pageblock(zone, id)->touched;
 
@@ -250,7 +250,7 @@ static bool next_small(struct ebb_zone *zone, const struct ebb_pass *pass, unsig
 
 /* ---- the source ---- */
 
-static bool open_paced(struct ebb_source *source, const struct ebb_pass *pass)
+EBB_RARE static bool open_paced(struct ebb_source *source, const struct ebb_pass *pass)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
     bool fits = ebb__zone_open(source, pass);
@@ -285,7 +285,7 @@ static bool take_surplus(struct ebb_source *source, struct ebb_pass *pass)
     return found || looks == 0;
 }
 
-static int attach_paced(struct ebb_source *source, const struct ebb_terms *terms)
+EBB_RARE static int attach_paced(struct ebb_source *source, const struct ebb_terms *terms)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
     const unsigned order = terms->order > 0 ? terms->order - 1u : 0;
@@ -298,8 +298,8 @@ static int attach_paced(struct ebb_source *source, const struct ebb_terms *terms
     return order <= zone->max_order;
 }
 
-int ebb__zone_add_source(struct ebb_report *report, struct ebb_zone *zone,
-                         const struct ebb_source_ops *ops, bool prefers_warm)
+EBB_RARE int ebb__zone_add_source(struct ebb_report *report, struct ebb_zone *zone,
+                                  const struct ebb_source_ops *ops, bool prefers_warm)
 {
     int err;
 
@@ -319,7 +319,7 @@ int ebb__zone_add_source(struct ebb_report *report, struct ebb_zone *zone,
     return err;
 }
 
-int ebb_report_add_zone(struct ebb_report *report, struct ebb_zone *zone)
+EBB_RARE int ebb_report_add_zone(struct ebb_report *report, struct ebb_zone *zone)
 {
     static const struct ebb_source_ops ops = {
         .counts = ebb__zone_counts,

@@ -16,7 +16,8 @@ static const uint8_t fallbacks[3][2] = {
 
 /* Frames of the pageblock at first that a request of this type would not be at
  * odds with: free (also cached, or with the host), or allocated for a like purpose. */
-static uint32_t compatible_frames(const struct ebb_zone *zone, uint32_t first, unsigned type)
+EBB_RARE static uint32_t compatible_frames(const struct ebb_zone *zone, uint32_t first,
+                                           unsigned type)
 {
     uint32_t frames = 1u << zone->pageblock_order;
     uint32_t compatible = 0;
@@ -37,7 +38,7 @@ static uint32_t compatible_frames(const struct ebb_zone *zone, uint32_t first, u
 }
 
 /* Move a pageblock, in which every free block is smaller than itself, to a type. */
-static void convert_pageblock(struct ebb_zone *zone, uint32_t first, unsigned type)
+EBB_RARE static void convert_pageblock(struct ebb_zone *zone, uint32_t first, unsigned type)
 {
     uint32_t frames = 1u << zone->pageblock_order;
 
@@ -65,8 +66,8 @@ static void convert_pageblock(struct ebb_zone *zone, uint32_t first, unsigned ty
  * that many; else the one it lies in, if the request will outlast what is
  * there, or the block is a good part of it, and most of it agrees.
  */
-static void convert(struct ebb_zone *zone, uint32_t index, unsigned from, unsigned order,
-                    unsigned type)
+EBB_RARE static void convert(struct ebb_zone *zone, uint32_t index, unsigned from, unsigned order,
+                             unsigned type)
 {
     unsigned pageblock_order = zone->pageblock_order;
     uint32_t pageblock = 1u << pageblock_order;

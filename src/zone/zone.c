@@ -202,7 +202,7 @@ EBB_RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *
 /* ---- adding frames ---- */
 
 /* Is a frame of [from, to), within one block of the largest order, managed? */
-static bool any_managed(const struct ebb_zone *zone, uint64_t from, uint64_t to)
+EBB_RARE static bool any_managed(const struct ebb_zone *zone, uint64_t from, uint64_t to)
 {
     uint32_t present = zone->present[from >> zone->max_order];
     uint32_t head;
@@ -251,7 +251,7 @@ static void add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
 
 /* Frames that have to be filled first, which may take long. They are set aside
  * under the lock, and freed block by block. */
-static void set_aside(struct ebb_zone *zone, uint64_t from, uint64_t to)
+EBB_RARE static void set_aside(struct ebb_zone *zone, uint64_t from, uint64_t to)
 {
     while (from < to) {
         unsigned order = ebb__largest_order(zone, from, to);
@@ -262,7 +262,7 @@ static void set_aside(struct ebb_zone *zone, uint64_t from, uint64_t to)
     }
 }
 
-static void add_filled(struct ebb_zone *zone, uint64_t from, uint64_t to)
+EBB_RARE static void add_filled(struct ebb_zone *zone, uint64_t from, uint64_t to)
 {
     while (from < to) {
         unsigned order = ebb__largest_order(zone, from, to);
@@ -275,7 +275,7 @@ static void add_filled(struct ebb_zone *zone, uint64_t from, uint64_t to)
     }
 }
 
-int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
+EBB_RARE int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
 {
     uint64_t from = pfn - zone->base;
     uint64_t to = from + frames;
@@ -484,7 +484,7 @@ int ebb_alloc(struct ebb_zone *zone, unsigned order, enum ebb_migratetype type, 
 }
 
 /* Why the block at index cannot be had. */
-static int why_not(const struct ebb_zone *zone, uint32_t index, unsigned order)
+EBB_RARE static int why_not(const struct ebb_zone *zone, uint32_t index, unsigned order)
 {
     uint32_t end = index + ((1u << order) - 1); /* the last frame: no overflow */
     int why = -EBB_EBUSY;
@@ -508,7 +508,8 @@ static int why_not(const struct ebb_zone *zone, uint32_t index, unsigned order)
 }
 
 /* As take_from_lists(), of one block. */
-static int take_exactly(struct ebb_zone *zone, uint32_t index, unsigned order, unsigned *flags)
+EBB_RARE static int take_exactly(struct ebb_zone *zone, uint32_t index, unsigned order,
+                                 unsigned *flags)
 {
     uint32_t head;
     uint16_t state;
@@ -531,7 +532,7 @@ static int take_exactly(struct ebb_zone *zone, uint32_t index, unsigned order, u
     return 0;
 }
 
-int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned flags)
+EBB_RARE int ebb_alloc_at(struct ebb_zone *zone, ebb_pfn_t pfn, unsigned order, unsigned flags)
 {
     uint64_t index = pfn - zone->base;
     uint64_t frames = (uint64_t)1 << (order & 63);
@@ -565,7 +566,7 @@ static void set_misuse(struct ebb_misuse *misuse, enum ebb_misuse_kind kind, con
 }
 
 /* Find out what was wrong with a free that was refused. */
-static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
+EBB_RARE static void classify(const struct ebb_zone *zone, struct ebb_misuse *misuse)
 {
     uint64_t index = misuse->pfn - zone->base;
     uint32_t head;
@@ -653,8 +654,8 @@ ALWAYS_INLINE int free_block(struct ebb_zone *zone, uint64_t index, unsigned ord
 
 /* Fill, then free. The block is claimed first, lest a double free overwrite what
  * somebody else holds by now. */
-__attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pfn_t pfn,
-                                                   unsigned order)
+EBB_RARE __attribute__((noinline)) static int fill_and_free(struct ebb_zone *zone, ebb_pfn_t pfn,
+                                                            unsigned order)
 {
     uint64_t index = pfn - zone->base;
     uint16_t claimed = ebb__state_word(EBB__FILLING, order, 0);
@@ -713,114 +714,9 @@ int ebb_free_many(struct ebb_zone *zone, const ebb_pfn_t *pfns, uint64_t n)
     return err;
 }
 
-/* ---- isolating ranges ---- */
-
-/* The pageblocks [*from, *to) of a range; false if it is not made of such. */
-static bool pageblock_range(const struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
-                            uint64_t *from, uint64_t *to)
-{
-    uint64_t mask = ((uint64_t)1 << zone->pageblock_order) - 1;
-    uint64_t end = (zone->span + mask) & ~mask;
-    uint64_t index = pfn - zone->base;
-
-    if (pfn < zone->base || ((index | frames) & mask) || frames == 0 || index >= end ||
-        frames > end - index)
-        return false;
-    *from = index;
-    *to = index + frames;
-    return true;
-}
-
-static bool all_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to, bool isolated)
-{
-    uint64_t step = (uint64_t)1 << zone->pageblock_order;
-
-    for (uint64_t at = from; at < to; at += step) {
-        if ((ebb__pageblock_type(zone, (uint32_t)at) == EBB_ISOLATE) != isolated)
-            return false;
-    }
-    return true;
-}
-
-/* Change the type of pageblocks and free their free blocks anew: they move to the
- * lists of that type, merge with neighbours that are now of a kind, and are split
- * where they lie across the end of the range. Marks are kept. */
-static void retype(struct ebb_zone *zone, uint64_t from, uint64_t to, unsigned type)
-{
-    uint64_t step = (uint64_t)1 << zone->pageblock_order;
-    uint64_t before = zone->level.now;
-    uint32_t head;
-    uint16_t state;
-
-    /* One by one lazy buddies would be linked while they are of different types, and they
-     * have one link between them. */
-    for (uint64_t at = from; at < to; at += step)
-        ebb__coalesce_at(zone, (uint32_t)at);
-    for (uint64_t at = from; at < to; at += step)
-        ebb__set_pageblock_type(zone, (uint32_t)at, type);
-
-    /* The first one may begin before the range. */
-    if (ebb__find_block(zone, (uint32_t)from, &head, &state) && ebb__state_of(state) == EBB__FREE)
-        from = head;
-    for (uint64_t at = from; at < to && at < zone->span;
-         at += (uint64_t)1 << ebb__order_of(state)) {
-        state = ebb__load_state(zone, (uint32_t)at);
-        if (ebb__state_of(state) != EBB__FREE || ebb__type_of(state) == type)
-            continue;
-        bool reported = ebb__unlink(zone, (uint32_t)at);
-        unsigned order =
-            ebb__free_block(zone, (uint32_t)at, ebb__order_of(state),
-                            ebb__moved_mark(zone, reported), ebb__moved_where(zone, reported));
-
-        if (type != EBB_ISOLATE)
-            ebb__screen(zone, order);
-    }
-    /* What is isolated has left the reach of allocation, but nobody needed it. */
-    ebb__withdraw_level(zone, before);
-}
-
-int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
-{
-    uint64_t from;
-    uint64_t to;
-    int err = 0;
-
-    if (!pageblock_range(zone, pfn, frames, &from, &to))
-        return -EBB_EINVAL;
-    ebb__lock(zone);
-    if (all_isolated(zone, from, to, false))
-        retype(zone, from, to, EBB_ISOLATE);
-    else
-        err = -EBB_EBUSY;
-    ebb__unlock(zone);
-    /* After the types have changed, so that no frame enters a cache again. */
-    if (!err)
-        ebb_zone_drain(zone);
-    return err;
-}
-
-int ebb_putback_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
-                      enum ebb_migratetype type)
-{
-    unsigned list_type = (unsigned)type;
-    uint64_t from;
-    uint64_t to;
-    int err = 0;
-
-    if (list_type >= EBB_ISOLATE || !pageblock_range(zone, pfn, frames, &from, &to))
-        return -EBB_EINVAL;
-    ebb__lock(zone);
-    if (all_isolated(zone, from, to, true))
-        retype(zone, from, to, list_type);
-    else
-        err = -EBB_EINVAL;
-    ebb__unlock(zone);
-    return err;
-}
-
 /* ---- looking ---- */
 
-void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
+EBB_RARE void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
 {
     ebb__lock_all(zone);
     *stats = (struct ebb_zone_stats){
@@ -854,7 +750,7 @@ void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats)
     ebb__unlock_all(zone);
 }
 
-void ebb_zone_lookup(struct ebb_zone *zone, ebb_pfn_t pfn, struct ebb_block *block)
+EBB_RARE void ebb_zone_lookup(struct ebb_zone *zone, ebb_pfn_t pfn, struct ebb_block *block)
 {
     static const uint8_t states[] = {
         [EBB__FREE] = EBB_BLOCK_FREE,           [EBB__CACHED] = EBB_BLOCK_CACHED,

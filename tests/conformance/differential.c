@@ -17,6 +17,8 @@
 #include "../prop/prop.h"
 #include "setting.h"
 
+#include <ebb/range.h>
+
 #include "zone_private.h"
 
 #include <inttypes.h>

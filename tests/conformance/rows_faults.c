@@ -5,6 +5,8 @@
  */
 #include "rows.h"
 
+#include <ebb/range.h>
+
 #include <stdlib.h>
 
 #define PER_BATCH 4u

@@ -2,6 +2,8 @@
 /* Rows of the pacing: when a pass begins, what it costs the others, how much it takes. */
 #include "rows.h"
 
+#include <ebb/range.h>
+
 #include "zone_private.h"
 
 /* ---- threshold, order, delay ---- */

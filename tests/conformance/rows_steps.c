@@ -14,6 +14,8 @@
 #include "fiber.h"
 #include "rows.h"
 
+#include <ebb/range.h>
+
 #define ORDER  1u
 #define FRAMES ((uint64_t)1 << ORDER)
 #define BLOCKS 24u

@@ -3,6 +3,7 @@
 #include "source.h"
 
 #include <ebb/history.h>
+#include <ebb/range.h>
 #include <ebb/zone.h>
 
 #include <stdio.h>

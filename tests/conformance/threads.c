@@ -12,6 +12,8 @@
  */
 #include "delay_engine.h"
 
+#include <ebb/range.h>
+
 #include <ebb_hosted.h>
 
 #include <pthread.h>

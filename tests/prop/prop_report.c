@@ -14,6 +14,7 @@
 #include "prop.h"
 
 #include <ebb/history.h>
+#include <ebb/range.h>
 
 #include <inttypes.h>
 #include <stdarg.h>

@@ -13,6 +13,8 @@
 #include "prop.h"
 #include "zone_private.h"
 
+#include <ebb/range.h>
+
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>

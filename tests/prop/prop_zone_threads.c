@@ -14,6 +14,8 @@
 #include "prop.h"
 #include "zone_private.h"
 
+#include <ebb/range.h>
+
 #include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>

@@ -2,6 +2,8 @@
 /* Split, merge, marks, and taking blocks from another migratetype (buddy.c). */
 #include "zone_rig.h"
 
+#include <ebb/range.h>
+
 #define BASE 0x1000u
 
 static void make(uint64_t frames, unsigned max_order, unsigned pageblock_order)

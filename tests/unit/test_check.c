@@ -6,6 +6,8 @@
  */
 #include "zone_rig.h"
 
+#include <ebb/range.h>
+
 #define BASE 0x1000u
 
 /*

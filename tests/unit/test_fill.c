@@ -7,6 +7,7 @@
 #include "loop/rng.h"
 #include "zone_rig.h"
 
+#include <ebb/range.h>
 #include <ebb/report.h>
 
 #define BASE      0x1000u

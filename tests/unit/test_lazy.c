@@ -2,6 +2,8 @@
 /* Frames that are free and merged with nothing yet (lazy.c). */
 #include "zone_rig.h"
 
+#include <ebb/range.h>
+
 #define BASE  0x10000u
 #define UNIT  512u
 #define UNITS 8u
