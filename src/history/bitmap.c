@@ -158,8 +158,14 @@ static enum ebb__found bitmap_next(struct ebb_history *history, unsigned *looks,
 
 static bool bitmap_check(const struct ebb_zone *zone, uint32_t *index)
 {
+    uint64_t end;
+
     if (zone->report_min_order > zone->max_order || !ebb__history_of(zone)->ready)
         return true;
+    end = n_bits(zone);
+    *index = 0;
+    if (end % WORD_BITS > 0 && ebb__history_of(zone)->bits[end / WORD_BITS] >> end % WORD_BITS)
+        return false;
     for (unsigned order = zone->report_min_order; order <= zone->max_order; order++) {
         for (unsigned type = 0; type < EBB_ISOLATE; type++) {
             const struct ebb_free_list *list = &zone->lists[order][type];
