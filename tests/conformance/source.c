@@ -494,6 +494,7 @@ static void begin_reporting(unsigned min_order)
     if (ebb_report_register(&s.report, &s.device))
         find("the device cannot be registered");
     s.registered = true;
+    scribble_all();
 }
 
 static void end_reporting(void)
@@ -681,14 +682,14 @@ static void use_all(unsigned order)
         ;
 }
 
-/* Every second of the smallest blocks is free, and one block of max_order. */
+/* One in three of the smallest blocks stays in use, but none in one block of max_order. */
 static void fragment(void)
 {
     use_all(smallest_order());
     for (unsigned i = s.n_blocks; i-- > 0;) {
         const uint64_t at = index_of(s.blocks[i].pfn);
 
-        if (at >> s.subject->max_order == 1 || (at >> s.blocks[i].order) % 2 == 1)
+        if (at >> s.subject->max_order == 1 || (at >> s.blocks[i].order) % 3 > 0)
             give_up(i);
     }
 }
@@ -792,6 +793,13 @@ static void row_takes_fragments(void)
     begin_reporting(s.subject->report_order);
     pass_now();
     check_all_told("after a pass over fragments");
+    give_up_all();
+    use_all(s.subject->large_order);
+    if (s.n_frames[FREE] > 0)
+        find("all memory is free again, and no more than %llu frames of it can be had in blocks of "
+             "order %u",
+             (ull)s.n_frames[ALLOCATED], s.subject->large_order);
+    give_up_all();
     use_all(smallest_order());
     pass_now();
     give_up_all();
@@ -816,15 +824,19 @@ static void row_quota(void)
     check_all_told("after passes with a quota, and one without");
 }
 
-static void row_large_only(void)
+/* A source may take larger blocks than the device asks for, but no smaller ones. */
+static void row_orders(void)
 {
     fragment();
-    begin_reporting(s.subject->max_order + 1u);
-    pass_now();
-    end_reporting();
-    begin_reporting(s.subject->large_order);
-    pass_now();
-    check_all_told("after a pass for a device that wants large blocks");
+    for (unsigned order = s.subject->report_order; order <= s.subject->max_order + 1u; order++) {
+        begin_reporting(order);
+        pass_now();
+        if (order == s.subject->large_order)
+            check_all_told("after a pass for a device that wants large blocks");
+        end_reporting();
+        give_up_all();
+        fragment();
+    }
 }
 
 static void row_small_batches(void)
@@ -1004,6 +1016,28 @@ static void row_settles(void)
     check_all_told("100 s after memory was freed");
 }
 
+/* What was used a moment ago may be needed again. */
+static void row_waits(void)
+{
+    struct ebb_report_stats stats;
+    uint64_t before;
+
+    begin_reporting(s.subject->report_order);
+    for (unsigned i = 0; i < 100; i++) { /* so that the clock goes on */
+        use_large();
+        pass_time(50 * MS);
+        give_up_all();
+        pass_time(50 * MS);
+    }
+    fragment();
+    before = s.taken;
+    ebb_report_get_stats(&s.report, &stats);
+    pass_time(stats.window_ns / 2);
+    if (s.taken > before)
+        find("%llu frames were freed and taken again within half a window",
+             (ull)(s.taken - before));
+}
+
 /* ---- rows: the device goes ---- */
 
 static void leave_in_pass(int status)
@@ -1151,7 +1185,7 @@ static const struct row rows[] = {
     {"a pass takes all", row_takes_all, false},
     {"a pass takes fragments", row_takes_fragments, false},
     {"quota", row_quota, true},
-    {"large blocks only", row_large_only, false},
+    {"smallest orders", row_orders, false},
     {"batches of one range", row_small_batches, false},
     {"batches of the largest size", row_large_batches, false},
     {"watermark", row_watermark, false},
@@ -1162,6 +1196,7 @@ static const struct row rows[] = {
     {"asks once", row_asks, false},
     {"a free during a pass", row_free_in_pass, false},
     {"all is reported in time", row_settles, false},
+    {"but not before its time", row_waits, true},
     {"the device goes in a pass", row_unregister, false},
     {"the next device resumes", row_resumes, false},
     {"withdrawn is not used", row_withdraw, true},

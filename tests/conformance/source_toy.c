@@ -295,15 +295,17 @@ static void take_wrongly(struct toy *toy, struct ebb_pass *pass)
 {
     const unsigned last = pass->n_blocks - 1;
 
-    if (pass->n_blocks == 0 || !ebb_pass_fits(pass, ORDER))
+    if (pass->quota < 1u << ORDER || !ebb_pass_fits(pass, ORDER))
         return;
     if (toy->defect == TAKES_TWICE)
         ebb_pass_hold(pass, pass->blocks[last].pfn, ORDER);
     if (toy->defect == TAKES_FOREIGN)
         ebb_pass_hold(pass, BASE + (BLOCKS << ORDER), ORDER);
     for (unsigned block = 0; toy->defect == TAKES_ALLOCATED && block < BLOCKS; block++) {
-        if (toy->states[block] == ALLOCATED && ebb_pass_fits(pass, ORDER))
+        if (toy->states[block] == ALLOCATED) {
             ebb_pass_hold(pass, BASE + (block << ORDER), ORDER);
+            return;
+        }
     }
 }
 
@@ -328,9 +330,10 @@ static bool take(struct ebb_source *source, struct ebb_pass *pass)
     bool more;
 
     ebb_port_lock(&toy->lock);
-    while (looks-- > 0 && may_take(toy, pass))
+    while (looks-- > 0 && may_take(toy, pass)) {
         isolate(toy, pass);
-    take_wrongly(toy, pass);
+        take_wrongly(toy, pass);
+    }
     while (toy->defect == HANGS)
         __asm__ volatile("");
     more = toy->queues[0].n > 0 && toy->defect != TAKES_ONE;
