@@ -20,8 +20,9 @@
  *    was isolated, whatever becomes of the batch.
  *  - A *level* (struct ebb_level): a counter of the free, unreported frames in large blocks,
  *    and its low-water mark. That is what the allocator's own paths pay: one counter.
- *  - A request when something was freed: if (ebb_source_note()), drop the locks and call
- *    ebb_source_request(). That is one predicted branch while nobody listens.
+ *  - A request when something was freed, or a reported frame allocated (pace has to learn of
+ *    that soon): if (ebb_source_note()), drop the locks and call ebb_source_request(). That is
+ *    one predicted branch while nobody listens.
  *
  * Locks and contexts. A source has a lock of its own and takes it inside its operations;
  * the engine holds no lock when it calls them. The engine calls them from
@@ -29,7 +30,8 @@
  * two at the same time. They must not call the engine back, sleep, or wait for the host. A
  * hold of the lock is bounded: look at about EBB_TAKE_LOOKS blocks in one, however many there are.
  *
- * How to know that a source is right: tests/conformance/source.h runs a suite over any source.
+ * How to know that a source is right: tests/conformance/source.h is a suite for any source, and
+ * says how to run it over yours.
  */
 #ifndef EBB_SOURCE_H
 #define EBB_SOURCE_H
@@ -65,13 +67,14 @@ struct ebb_level {
     uint64_t withdrawn; /* since the engine looked: gone without being needed */
 };
 
-/* Freed, or given back unreported. */
+/* Freed, or given back unreported; or what a merge with an unreported block took the mark from.
+ * The memory that there is at first, too. */
 static inline void ebb_level_add(struct ebb_level *level, uint64_t frames)
 {
     level->now += frames;
 }
 
-/* Allocated. */
+/* Allocated, from what is counted: reported frames are not. */
 static inline void ebb_level_use(struct ebb_level *level, uint64_t frames)
 {
     level->now -= frames;
