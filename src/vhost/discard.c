@@ -9,8 +9,6 @@
 #define DEFAULT_CHECK_EVERY  16u
 #define DEFAULT_GATHER_BYTES (256u << 10)
 
-#define NS_PER_US 1000u
-
 const char *ebb_discard_cause_name(enum ebb_discard_cause cause)
 {
     static const char *const names[EBB_DISCARD_CAUSES] = {
@@ -104,40 +102,6 @@ static void account_released(struct ebb_discard *discard, uint64_t frames)
     pthread_mutex_unlock(&discard->account);
 }
 
-static unsigned bucket(uint64_t ns)
-{
-    const uint64_t us = ns / NS_PER_US;
-    const unsigned bits = us > 0 ? 64u - (unsigned)__builtin_clzll(us) : 0;
-
-    return bits < EBB_DISCARD_BUCKETS ? bits : EBB_DISCARD_BUCKETS - 1;
-}
-
-static void account_batch(struct ebb_discard *discard, const struct ebb_discard_stats *sum)
-{
-    struct ebb_discard_stats *stats = &discard->stats;
-
-    pthread_mutex_lock(&discard->account);
-    stats->batches++;
-    stats->ranges += sum->ranges;
-    stats->asked_bytes += sum->asked_bytes;
-    stats->calls += sum->calls;
-    stats->discarded_bytes += sum->discarded_bytes;
-    stats->repeated_bytes += sum->repeated_bytes;
-    stats->gathered_bytes = EBB_FRAME_SIZE * discard->gather.frames;
-    for (unsigned i = 0; i < EBB_DISCARD_CAUSES; i++) {
-        stats->not_bytes[i] += sum->not_bytes[i];
-        stats->not_ranges[i] += sum->not_ranges[i];
-    }
-    stats->checked_bytes += sum->checked_bytes;
-    stats->held_ns += sum->held_ns;
-    stats->wait_ns += sum->wait_ns;
-    stats->busy_ns += sum->busy_ns;
-    stats->latency[bucket(sum->held_ns + sum->wait_ns + sum->busy_ns)]++;
-    if (sum->last_error != 0)
-        stats->last_error = sum->last_error;
-    pthread_mutex_unlock(&discard->account);
-}
-
 void ebb_discard_get_stats(const struct ebb_discard *discard, struct ebb_discard_stats *stats)
 {
     pthread_mutex_t *account = &((struct ebb_discard *)discard)->account;
@@ -148,21 +112,6 @@ void ebb_discard_get_stats(const struct ebb_discard *discard, struct ebb_discard
 }
 
 /* ---- batches ---- */
-
-uint64_t ebb__discard_run(struct ebb__work *work, struct ebb_discard *discard, uint64_t held_ns)
-{
-    const uint64_t start = ebb__discard_now(discard);
-
-    work->discard = discard;
-    memset(&work->sum, 0, sizeof(work->sum));
-    work->sum.held_ns = held_ns;
-    work->sum.wait_ns = start - discard->submit_at - held_ns;
-    ebb__extents_make(work);
-    ebb__extents_discard(work);
-    work->sum.busy_ns = ebb__discard_now(discard) - start;
-    account_batch(discard, &work->sum);
-    return work->sum.discarded_bytes;
-}
 
 /* Of the claimed discard: what is gathered belongs to a table that is no more. */
 static void forget_if_changed(struct ebb_discard *discard)

@@ -3,6 +3,7 @@
  * What the files of the discard share. A batch goes through them in this order:
  *   discard.c          submit: ranges and regions are copied
  *   discard_pool.c     its turn comes
+ *   discard_batch.c    a pool thread has it: the next four, and the counters
  *   discard_extents.c  ranges become extents of whole backing pages, sorted and merged
  *   discard_gather.c   parts of the balloon's pages wait for the rest
  *   discard_call.c     the system calls
@@ -119,6 +120,9 @@ static inline void ebb__count_not(struct ebb_discard_stats *sum, enum ebb_discar
     sum->not_ranges[cause]++;
 }
 
+/* Work on the claimed discard's batch: everything but done(). The bytes discarded. */
+uint64_t ebb__discard_run(struct ebb__work *work, struct ebb_discard *discard, uint64_t held_ns);
+
 /* From the discard's ranges, which are not of use any more afterwards: what is to be discarded. */
 void ebb__extents_make(struct ebb__work *work);
 /* Discard the extents and look. */
@@ -145,7 +149,5 @@ void ebb__discard_release(struct ebb_discard *discard);
 void ebb__discard_enqueue(struct ebb_discard *discard);
 /* If it is held, it is not any longer; with `new_rate`, the limit is that from now on. */
 void ebb__discard_hurry(struct ebb_discard *discard, const uint64_t *new_rate);
-/* Work on the claimed discard's batch: everything but done(). The bytes discarded. */
-uint64_t ebb__discard_run(struct ebb__work *work, struct ebb_discard *discard, uint64_t held_ns);
 
 #endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* One batch, in a pool thread: its ranges are discarded, and what became of them is counted. */
+#include "discard_private.h"
+
+#include <string.h>
+
+#define NS_PER_US 1000u
+
+static unsigned bucket(uint64_t ns)
+{
+    const uint64_t us = ns / NS_PER_US;
+    const unsigned bits = us > 0 ? 64u - (unsigned)__builtin_clzll(us) : 0;
+
+    return bits < EBB_DISCARD_BUCKETS ? bits : EBB_DISCARD_BUCKETS - 1;
+}
+
+static void count(struct ebb_discard *discard, const struct ebb_discard_stats *sum)
+{
+    struct ebb_discard_stats *stats = &discard->stats;
+
+    pthread_mutex_lock(&discard->account);
+    stats->batches++;
+    stats->ranges += sum->ranges;
+    stats->asked_bytes += sum->asked_bytes;
+    stats->calls += sum->calls;
+    stats->discarded_bytes += sum->discarded_bytes;
+    stats->repeated_bytes += sum->repeated_bytes;
+    stats->gathered_bytes = EBB_FRAME_SIZE * discard->gather.frames;
+    for (unsigned i = 0; i < EBB_DISCARD_CAUSES; i++) {
+        stats->not_bytes[i] += sum->not_bytes[i];
+        stats->not_ranges[i] += sum->not_ranges[i];
+    }
+    stats->checked_bytes += sum->checked_bytes;
+    stats->held_ns += sum->held_ns;
+    stats->wait_ns += sum->wait_ns;
+    stats->busy_ns += sum->busy_ns;
+    stats->latency[bucket(sum->held_ns + sum->wait_ns + sum->busy_ns)]++;
+    if (sum->last_error != 0)
+        stats->last_error = sum->last_error;
+    pthread_mutex_unlock(&discard->account);
+}
+
+uint64_t ebb__discard_run(struct ebb__work *work, struct ebb_discard *discard, uint64_t held_ns)
+{
+    const uint64_t start = ebb__discard_now(discard);
+
+    work->discard = discard;
+    memset(&work->sum, 0, sizeof(work->sum));
+    work->sum.held_ns = held_ns;
+    work->sum.wait_ns = start - discard->submit_at - held_ns;
+    ebb__extents_make(work);
+    ebb__extents_discard(work);
+    work->sum.busy_ns = ebb__discard_now(discard) - start;
+    count(discard, &work->sum);
+    return work->sum.discarded_bytes;
+}
