@@ -2,7 +2,9 @@
 /*
  * What the files of the balloon device share. The path of a chain: balloon_device.c is notified,
  * balloon_chain.c takes and reads it, balloon_batch.c gathers its ranges, has them discarded and
- * gives it back; balloon_guest.c for statistics and hints.
+ * gives it back; balloon_guest.c for statistics and hints. The files are declared below from the
+ * bottom up: none calls one that comes after it. balloon_device.c, and balloon_state.c on top of
+ * it, have nothing to declare here.
  */
 #ifndef EBB_VHOST_BALLOON_H
 #define EBB_VHOST_BALLOON_H
@@ -113,25 +115,44 @@ static inline void ebb__balloon_fault(struct ebb_balloon_device *device,
     device->stats.faults[fault]++;
 }
 
-/* ---- balloon_device.c ---- */
+/* ---- balloon_ops.c ---- */
+
+uint64_t ebb__balloon_now(const struct ebb_balloon_device *device);
+void ebb__balloon_needs_reset(struct ebb_balloon_device *device);
+void ebb__balloon_config_changed(struct ebb_balloon_device *device);
+
+/* ---- balloon_queue.c ---- */
 
 /* The queue (enum ebb_balloon_queue) that the transport calls `number`; negative: none. */
 int ebb__balloon_queue_of(const struct ebb_balloon_device *device, unsigned number);
 
-/* Before rings are touched: where are they, if the memory table has changed? */
-void ebb__balloon_follow(struct ebb_balloon_device *device);
+/* The queue that runs by this number. */
+struct ebb__balloon_queue *ebb__balloon_running(struct ebb_balloon_device *device, unsigned number);
+bool ebb__balloon_any_running(const struct ebb_balloon_device *device);
 
 /* Does it do what it is for? */
 bool ebb__balloon_enabled(const struct ebb_balloon_device *device,
                           const struct ebb__balloon_queue *queue);
 
-bool ebb__balloon_any_running(const struct ebb_balloon_device *device);
-uint64_t ebb__balloon_now(const struct ebb_balloon_device *device);
-void ebb__balloon_needs_reset(struct ebb_balloon_device *device);
-
 /* The available index from which a device that knows nothing of this one goes on. */
 uint16_t ebb__balloon_next_index(const struct ebb_balloon_device *device,
                                  const struct ebb__balloon_queue *queue);
+
+/* Look up the ring's addresses. Negative: they are not in memory, or impossible. */
+int ebb__balloon_attach(struct ebb_balloon_device *device,
+                        const struct ebb_balloon_device_vring *vring, uint16_t start,
+                        struct ebb_ring_device *ring);
+
+/* Before rings are touched: where are they, if the memory table has changed? */
+void ebb__balloon_follow(struct ebb_balloon_device *device);
+
+/* ---- balloon_config.c ---- */
+
+/* Must reported pages keep their poison? */
+bool ebb__balloon_poisoned(const struct ebb_balloon_device *device);
+
+/* free_page_hint_cmd_id. */
+uint32_t ebb__balloon_hint_cmd(const struct ebb_balloon_device *device);
 
 /* ---- balloon_chain.c ---- */
 
@@ -153,35 +174,17 @@ unsigned ebb__balloon_read(struct ebb_balloon_device *device,
 void ebb__balloon_refuse(struct ebb_balloon_device *device, const struct ebb__balloon_chain *chain,
                          bool write);
 
+/* Interrupt, if the driver wants it. */
+void ebb__balloon_call(struct ebb_balloon_device *device, struct ebb__balloon_queue *queue);
+
+/* ---- balloon_range.c ---- */
+
 /* The range of a device-writable buffer, if all of it is guest memory; else that is counted. */
 bool ebb__balloon_range(struct ebb_balloon_device *device, const struct ebb_ring_buf *buf,
                         struct ebb_range *range);
 
-/* Interrupt, if the driver wants it. */
-void ebb__balloon_call(struct ebb_balloon_device *device, struct ebb__balloon_queue *queue);
-
-/* ---- balloon_batch.c ---- */
-
-/* Is the queue served by batches? The others are on the spot. */
-bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned which);
-
 /* Add a range that the batch has room for. */
 void ebb__batch_add(struct ebb__batch *batch, uint64_t addr, uint64_t len);
-
-/* Go on with batches: end the one that is discarded, gather, submit. */
-void ebb__batch_work(struct ebb_balloon_device *device);
-
-/* Have the batch that there is discarded and given back, now. */
-void ebb__batch_flush(struct ebb_balloon_device *device);
-
-/* See ebb_balloon_device_hurry(). */
-bool ebb__batch_hurry(struct ebb_balloon_device *device);
-
-/* The chains of the batch cannot go back. */
-void ebb__batch_orphan(struct ebb_balloon_device *device);
-
-/* Have no batch any more; its chains stay with the device. */
-void ebb__batch_drop(struct ebb_balloon_device *device);
 
 /* ---- balloon_guest.c ---- */
 
@@ -193,14 +196,21 @@ bool ebb__balloon_stats_chain(struct ebb_balloon_device *device,
 void ebb__balloon_hint_chain(struct ebb_balloon_device *device,
                              const struct ebb__balloon_chain *chain);
 
-/* ---- balloon_config.c ---- */
+/* ---- balloon_batch.c ---- */
 
-void ebb__balloon_config_changed(struct ebb_balloon_device *device);
+/* Is the queue served by batches? The others are on the spot. */
+bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned which);
 
-/* Must reported pages keep their poison? */
-bool ebb__balloon_poisoned(const struct ebb_balloon_device *device);
+/* Go on with batches: end the one that is discarded, gather, submit. */
+void ebb__batch_work(struct ebb_balloon_device *device);
 
-/* free_page_hint_cmd_id. */
-uint32_t ebb__balloon_hint_cmd(const struct ebb_balloon_device *device);
+/* Have the batch that there is discarded and given back, now. */
+void ebb__batch_flush(struct ebb_balloon_device *device);
+
+/* See ebb_balloon_device_hurry(). */
+bool ebb__batch_hurry(struct ebb_balloon_device *device);
+
+/* Have no batch any more; its chains stay with the device. */
+void ebb__batch_drop(struct ebb_balloon_device *device);
 
 #endif

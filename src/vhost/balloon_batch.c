@@ -20,21 +20,7 @@ bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned whic
     return which != EBB_BALLOON_STATS;
 }
 
-/* ---- ranges ---- */
-
-void ebb__batch_add(struct ebb__batch *batch, uint64_t addr, uint64_t len)
-{
-    struct ebb_range *last = batch->n > 0 ? &batch->ranges[batch->n - 1] : NULL;
-
-    if (last && last->addr + last->len == addr) {
-        last->len += len;
-    } else if (last && addr + len == last->addr) {
-        last->addr = addr;
-        last->len += len;
-    } else {
-        batch->ranges[batch->n++] = (struct ebb_range){.addr = addr, .len = len};
-    }
-}
+/* ---- from chains to ranges ---- */
 
 /* Each page is looked up before it is merged, so that a wrong one spoils none of its neighbours. */
 static unsigned gather_pfns(struct ebb_balloon_device *device,
@@ -229,13 +215,6 @@ bool ebb__batch_hurry(struct ebb_balloon_device *device)
     if (device->batch.state == EBB__BATCH_SUBMITTED && !is_discarded(device))
         ebb_discard_hurry(device->config.discard);
     return device->batch.state != EBB__BATCH_SUBMITTED || is_discarded(device);
-}
-
-void ebb__batch_orphan(struct ebb_balloon_device *device)
-{
-    device->batch.chains = 0;
-    if (device->batch.state == EBB__BATCH_GATHERING)
-        device->batch.state = EBB__BATCH_NONE;
 }
 
 void ebb__batch_drop(struct ebb_balloon_device *device)

@@ -6,12 +6,6 @@
 
 #define FIELDS (EBB_BALLOON_CFG_SIZE / 4)
 
-void ebb__balloon_config_changed(struct ebb_balloon_device *device)
-{
-    if (device->config.ops->config_changed)
-        device->config.ops->config_changed(device->config.ctx);
-}
-
 bool ebb__balloon_poisoned(const struct ebb_balloon_device *device)
 {
     return (device->accepted & EBB_F_PAGE_POISON) && device->poison_val != 0;
