@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the files of the vhost-user session share. vhost_user.c takes messages apart and answers;
- * vhost_user_memory.c maps guest memory; vhost_user_vring.c sets up, starts and stops queues;
- * vhost_user_inflight.c is for what outlives the process; vhost_user_event.c touches the
- * front-end's eventfds.
+ * What the files of the vhost-user session share. vhost_user.c has the session, and calls
+ * vhost_user_message.c, which hands each message to one of the files below it: features,
+ * configuration space, guest memory, queues, and what outlives the process (inflight). These answer
+ * by vhost_user_reply.c; vhost_user_event.c touches the front-end's eventfds. The files are
+ * declared below from the bottom up: none calls one that comes after it.
  */
 #ifndef EBB_VHOST_VHOST_USER_PRIVATE_H
 #define EBB_VHOST_VHOST_USER_PRIVATE_H
@@ -11,6 +12,7 @@
 #include <ebb/vhost/vhost_user.h>
 
 #include <signal.h>
+#include <time.h>
 
 /* ---- wire format: native byte order ---- */
 
@@ -172,11 +174,19 @@ struct ebb_vhost_user {
     struct ebb_vhost_user_stats stats;
 };
 
-/* ---- vhost_user.c ---- */
+/* By the discard's clock. */
+static inline uint64_t ebb__vu_now(const struct ebb_vhost_user *session)
+{
+    const struct ebb_discard_ops *ops = session->config.discard.ops;
+    struct timespec now;
 
-/* The message that waits for a batch to end, if there is one and the batch has ended. Negative: the
- * session has. */
-int ebb__vu_serve_waiting(struct ebb_vhost_user *session);
+    if (ops)
+        return ops->now(ops->ctx);
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* ---- vhost_user_reply.c ---- */
 
 /* End the session. Returns -error. The first reason stays. */
 int ebb__vu_fail(struct ebb_vhost_user *session, int error, const char *reason);
@@ -187,6 +197,10 @@ int ebb__vu_refuse(struct ebb_vhost_user *session, int error, const char *reason
 /* The i-th descriptor of the message, which is the caller's from now on. */
 int ebb__vu_take_fd(struct ebb_vhost_user *session, unsigned i);
 
+/* Close one, or (what is left of) the message's. */
+void ebb__vu_drop_fd(struct ebb_vhost_user *session, int fd);
+void ebb__vu_drop_fds(struct ebb_vhost_user *session);
+
 /* Answer the message that came in last. fd: -1, or one that is given away. */
 int ebb__vu_answer(struct ebb_vhost_user *session, const void *payload, uint32_t size, int fd);
 int ebb__vu_answer_u64(struct ebb_vhost_user *session, uint64_t value);
@@ -194,20 +208,25 @@ int ebb__vu_answer_u64(struct ebb_vhost_user *session, uint64_t value);
 /* After the device was at work: has a fault, or a callback, ended the session? */
 int ebb__vu_settle(struct ebb_vhost_user *session);
 
-/* By the discard's clock. */
-uint64_t ebb__vu_now(const struct ebb_vhost_user *session);
+/* ---- vhost_user_event.c ---- */
 
-/* ---- vhost_user_memory.c ---- */
+/* Of one session: the kernel's AIO is asked for when it first interrupts its guest. */
+struct ebb_vhost_user_events *ebb__vu_events_new(void);
 
-struct ebb__vu_memory *ebb__vu_memory_new(void);
-void ebb__vu_memory_free(struct ebb__vu_memory *memory);
-/* Why a region does not give memory back; NULL: all do. */
-const char *ebb__vu_memory_note(const struct ebb__vu_memory *memory);
+/* Can fd be an eventfd? Asks nobody who could make one wait. */
+bool ebb__vu_is_event(int fd);
+bool ebb__vu_is_socket(int fd);
 
-int ebb__vu_set_mem_table(struct ebb_vhost_user *session, const void *payload, uint32_t size);
-int ebb__vu_get_max_mem_slots(struct ebb_vhost_user *session, const void *payload, uint32_t size);
-int ebb__vu_add_mem_reg(struct ebb_vhost_user *session, const void *payload, uint32_t size);
-int ebb__vu_rem_mem_reg(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+/* Set it back, so that it is not readable any more. Negative errno: it is no such thing. */
+int ebb__vu_event_clear(int fd);
+
+/* Add one to it, never waiting for room. Negative errno: it is no eventfd. */
+int ebb__vu_event_signal(struct ebb_vhost_user *session, int fd);
+
+/* ---- vhost_user_inflight.c ---- */
+
+int ebb__vu_get_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 
 /* ---- vhost_user_vring.c ---- */
 
@@ -244,24 +263,46 @@ int ebb__vu_set_vring_err(struct ebb_vhost_user *session, const void *payload, u
 int ebb__vu_set_vring_enable(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 int ebb__vu_reset_device(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 
-/* ---- vhost_user_inflight.c ---- */
+/* ---- vhost_user_memory.c ---- */
 
-int ebb__vu_get_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
-int ebb__vu_set_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+struct ebb__vu_memory *ebb__vu_memory_new(void);
+void ebb__vu_memory_free(struct ebb__vu_memory *memory);
+/* Why a region does not give memory back; NULL: all do. */
+const char *ebb__vu_memory_note(const struct ebb__vu_memory *memory);
 
-/* ---- vhost_user_event.c ---- */
+int ebb__vu_set_mem_table(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_get_max_mem_slots(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_add_mem_reg(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_rem_mem_reg(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 
-/* Of one session: the kernel's AIO is asked for when it first interrupts its guest. */
-struct ebb_vhost_user_events *ebb__vu_events_new(void);
+/* ---- vhost_user_features.c ---- */
 
-/* Can fd be an eventfd? Asks nobody who could make one wait. */
-bool ebb__vu_is_event(int fd);
-bool ebb__vu_is_socket(int fd);
+/* Protocol features. */
+uint64_t ebb__vu_protocol_offered(const struct ebb_vhost_user *session);
 
-/* Set it back, so that it is not readable any more. Negative errno: it is no such thing. */
-int ebb__vu_event_clear(int fd);
+int ebb__vu_get_features(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_features(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_get_protocol_features(struct ebb_vhost_user *session, const void *payload,
+                                  uint32_t size);
+int ebb__vu_set_protocol_features(struct ebb_vhost_user *session, const void *payload,
+                                  uint32_t size);
+int ebb__vu_get_queue_num(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_owner(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_reset_owner(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 
-/* Add one to it, never waiting for room. Negative errno: it is no eventfd. */
-int ebb__vu_event_signal(struct ebb_vhost_user *session, int fd);
+/* ---- vhost_user_config.c ---- */
+
+/* The front-end has to hear of it; if it cannot now, config_pending is set. */
+void ebb__vu_config_changed(struct ebb_vhost_user *session);
+
+int ebb__vu_get_config(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_config(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+int ebb__vu_set_backend_req_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size);
+
+/* ---- vhost_user_message.c ---- */
+
+/* The message that waits for a batch to end, if there is one and the batch has ended. Negative: the
+ * session has. */
+int ebb__vu_serve_waiting(struct ebb_vhost_user *session);
 
 #endif

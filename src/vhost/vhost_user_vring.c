@@ -139,24 +139,6 @@ void ebb__vu_queue_kicked(struct ebb_vhost_user *session, unsigned i)
         ebb_balloon_device_kick(session->device, i);
 }
 
-int ebb_vhost_user_kick(struct ebb_vhost_user *session, unsigned i)
-{
-    int error;
-
-    if (session->ended)
-        return -session->error;
-    error = ebb__vu_serve_waiting(session); /* before the next batch begins */
-    if (error < 0)
-        return error;
-    if (i >= EBB_VHOST_USER_QUEUES || session->queues[i].kick < 0)
-        return 0; /* taken back since */
-    error = ebb__vu_event_clear(session->queues[i].kick);
-    if (error < 0)
-        return ebb__vu_fail(session, -error, "a kick that is no eventfd");
-    ebb__vu_queue_kicked(session, i);
-    return ebb__vu_settle(session);
-}
-
 static void release_held(struct ebb_vhost_user *session, unsigned i)
 {
     struct ebb__vu_queue *queue = &session->queues[i];
