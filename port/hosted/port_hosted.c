@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The port (ebb/port.h) on POSIX threads, and the worker thread behind its wake. */
+/* The port (ebb/port.h) on POSIX threads. */
 #define _GNU_SOURCE
 #include "ebb_hosted.h"
 #include "port_inline.h"
@@ -63,6 +63,18 @@ uint64_t ebb_port_now(void)
     return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+void ebb_port_wake(void *worker)
+{
+    struct ebb_hosted_worker *w = worker;
+
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->mutex);
+    w->woken = true;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->mutex);
+}
+
 void ebb_port_relax(void)
 {
     sched_yield();
@@ -79,83 +91,4 @@ _Noreturn void ebb_port_panic(const char *why)
 {
     fprintf(stderr, "ebb: panic: %s\n", why);
     abort();
-}
-
-/* ---- the worker ---- */
-
-void ebb_port_wake(void *worker)
-{
-    struct ebb_hosted_worker *w = worker;
-
-    if (!w)
-        return;
-    pthread_mutex_lock(&w->mutex);
-    w->woken = true;
-    pthread_cond_signal(&w->wake);
-    pthread_mutex_unlock(&w->mutex);
-}
-
-/* Until woken, told to stop, or `due`. */
-static void sleep_until(struct ebb_hosted_worker *worker, uint64_t due)
-{
-    struct timespec at = {
-        .tv_sec = (time_t)(due / NS_PER_S),
-        .tv_nsec = (long)(due % NS_PER_S),
-    };
-    int err = 0;
-
-    while (!worker->woken && !worker->stop && err == 0) {
-        if (due == EBB_NEVER)
-            err = pthread_cond_wait(&worker->wake, &worker->mutex);
-        else
-            err = pthread_cond_timedwait(&worker->wake, &worker->mutex, &at);
-    }
-}
-
-static void *work(void *arg)
-{
-    struct ebb_hosted_worker *worker = arg;
-
-    pthread_mutex_lock(&worker->mutex);
-    while (!worker->stop) {
-        uint64_t due;
-
-        worker->woken = false;
-        pthread_mutex_unlock(&worker->mutex);
-        due = ebb_report_run(worker->report);
-        pthread_mutex_lock(&worker->mutex);
-        sleep_until(worker, due);
-    }
-    pthread_mutex_unlock(&worker->mutex);
-    return NULL;
-}
-
-int ebb_hosted_worker_start(struct ebb_hosted_worker *worker, struct ebb_report *report)
-{
-    pthread_condattr_t attr;
-    int err;
-
-    *worker = (struct ebb_hosted_worker){.report = report};
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_mutex_init(&worker->mutex, NULL);
-    pthread_cond_init(&worker->wake, &attr);
-    pthread_condattr_destroy(&attr);
-    err = pthread_create(&worker->thread, NULL, work, worker);
-    if (err != 0) {
-        pthread_cond_destroy(&worker->wake);
-        pthread_mutex_destroy(&worker->mutex);
-    }
-    return -err;
-}
-
-void ebb_hosted_worker_stop(struct ebb_hosted_worker *worker)
-{
-    pthread_mutex_lock(&worker->mutex);
-    worker->stop = true;
-    pthread_cond_signal(&worker->wake);
-    pthread_mutex_unlock(&worker->mutex);
-    pthread_join(worker->thread, NULL);
-    pthread_cond_destroy(&worker->wake);
-    pthread_mutex_destroy(&worker->mutex);
 }
