@@ -43,16 +43,18 @@ void *ebb_hosted_address(const struct ebb_hosted_memory *memory, ebb_pfn_t pfn);
 uint64_t ebb_hosted_resident(const struct ebb_hosted_memory *memory);
 
 /* A thread that calls ebb_report_run() when woken and when it is due. Started
- * before a device is registered with `report`, stopped after it was taken away,
- * and after the last call on a zone of that engine has returned: any of them may
- * still be about to wake it. */
+ * before a device is registered with `report`, stopped after it was taken away.
+ * Calls on a zone of that engine may still be under way then, and about to wake
+ * it: that does nothing to a worker that was stopped, or could not be started. Only
+ * when the last of them has returned may the worker be started again, or its memory
+ * be used for something else. */
 struct ebb_hosted_worker {
     struct ebb_report *report;
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
     bool woken;
-    bool stop;
+    bool stop; /* or stopped */
 };
 
 EBB_MUST_CHECK int ebb_hosted_worker_start(struct ebb_hosted_worker *worker,

@@ -70,8 +70,10 @@ void ebb_port_wake(void *worker)
     if (!w)
         return;
     pthread_mutex_lock(&w->mutex);
-    w->woken = true;
-    pthread_cond_signal(&w->wake);
+    if (!w->stop) {
+        w->woken = true;
+        pthread_cond_signal(&w->wake);
+    }
     pthread_mutex_unlock(&w->mutex);
 }
 

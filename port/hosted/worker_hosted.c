@@ -47,20 +47,21 @@ int ebb_hosted_worker_start(struct ebb_hosted_worker *worker, struct ebb_report 
     pthread_condattr_t attr;
     int err;
 
-    *worker = (struct ebb_hosted_worker){.report = report};
+    *worker = (struct ebb_hosted_worker){.report = report, .mutex = PTHREAD_MUTEX_INITIALIZER};
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_mutex_init(&worker->mutex, NULL);
     pthread_cond_init(&worker->wake, &attr);
     pthread_condattr_destroy(&attr);
     err = pthread_create(&worker->thread, NULL, work, worker);
     if (err != 0) {
+        worker->stop = true;
         pthread_cond_destroy(&worker->wake);
-        pthread_mutex_destroy(&worker->mutex);
     }
     return -err;
 }
 
+/* The mutex stays: who is still about to wake the worker learns by it that nobody is there. As a
+ * static one it holds nothing that would have to be given back. */
 void ebb_hosted_worker_stop(struct ebb_hosted_worker *worker)
 {
     pthread_mutex_lock(&worker->mutex);
@@ -69,5 +70,4 @@ void ebb_hosted_worker_stop(struct ebb_hosted_worker *worker)
     pthread_mutex_unlock(&worker->mutex);
     pthread_join(worker->thread, NULL);
     pthread_cond_destroy(&worker->wake);
-    pthread_mutex_destroy(&worker->mutex);
 }

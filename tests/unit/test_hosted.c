@@ -5,12 +5,16 @@
  */
 #include "delay_engine.h"
 
+#include <ebb/port.h>
 #include <ebb_hosted.h>
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -138,12 +142,71 @@ static void test_a_foreign_range_fails_the_batch(void **state)
     ebb_hosted_memory_destroy(&other);
 }
 
+/* A free that has not returned may wake a worker that was stopped. */
+static void test_a_wake_does_nothing_to_a_stopped_worker(void **state)
+{
+    struct world *world = new_world();
+    struct ebb_hosted_worker before;
+
+    (void)state;
+    ebb_hosted_worker_stop(&world->worker);
+    memcpy(&before, &world->worker, sizeof(before));
+    ebb_port_wake(&world->worker);
+    assert_memory_equal(&world->worker, &before, sizeof(before));
+
+    assert_int_equal(ebb_hosted_worker_start(&world->worker, &world->report), 0);
+    assert_int_equal(ebb_report_register(&world->report, &world->device.device), 0);
+    wait_until_all_is_back(world);
+    free_world(world);
+}
+
+struct waker {
+    struct ebb_hosted_worker *worker;
+    atomic_bool begun, end;
+};
+
+static void *wake_until_told(void *arg)
+{
+    struct waker *waker = arg;
+
+    do {
+        ebb_port_wake(waker->worker);
+        atomic_store(&waker->begun, true);
+    } while (!atomic_load(&waker->end));
+    return NULL;
+}
+
+/* The thread sanitizer sees what a wake does to a mutex or condition that is gone. */
+static void test_a_worker_is_stopped_while_it_is_woken(void **state)
+{
+    struct world *world = new_world();
+
+    (void)state;
+    for (unsigned round = 0; round < 50; round++) {
+        struct waker waker = {.worker = &world->worker};
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, wake_until_told, &waker), 0);
+        while (!atomic_load(&waker.begun))
+            sched_yield();
+        ebb_hosted_worker_stop(&world->worker);
+        atomic_store(&waker.end, true);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(ebb_hosted_worker_start(&world->worker, &world->report), 0);
+    }
+    assert_int_equal(ebb_report_register(&world->report, &world->device.device), 0);
+    wait_until_all_is_back(world);
+    free_world(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_adjacent_ranges_share_a_system_call),
         cmocka_unit_test(test_bad_memory_is_refused),
         cmocka_unit_test(test_a_foreign_range_fails_the_batch),
+        cmocka_unit_test(test_a_wake_does_nothing_to_a_stopped_worker),
+        cmocka_unit_test(test_a_worker_is_stopped_while_it_is_woken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
