@@ -30,7 +30,7 @@
 #define HELD     64u
 #define FRAMES   ((uint64_t)C_BLOCKS * C_FRAMES)
 
-#ifdef __SANITIZE_THREAD__
+#ifdef EBB_TEST_SLOW
 #define DEFAULT_RUNS 10u
 #else
 #define DEFAULT_RUNS 60u

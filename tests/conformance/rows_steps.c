@@ -19,7 +19,7 @@
 #define ORDER  1u
 #define FRAMES ((uint64_t)1 << ORDER)
 #define BLOCKS 24u
-#if defined(__SANITIZE_THREAD__)
+#if defined(EBB_TEST_SLOW)
 #define EVERY 17u
 #elif defined(__SANITIZE_ADDRESS__)
 #define EVERY 4u

@@ -164,7 +164,7 @@ static void check_step(void)
     uint64_t locks = port_virtual.locks;
     struct ebb_violation violation = {0};
 
-#ifdef __SANITIZE_THREAD__
+#ifdef EBB_TEST_SLOW
     /* Here one thread is slow, and the other builds look at each step. */
     static unsigned steps;
 

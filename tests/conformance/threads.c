@@ -32,7 +32,7 @@
 #define HELD     40u
 #define PHASES   3u
 #define TOGGLES  12u
-#ifdef __SANITIZE_THREAD__
+#ifdef EBB_TEST_SLOW
 #define ROUNDS 400u
 #else
 #define ROUNDS 1500u

@@ -29,7 +29,7 @@ static inline uint64_t prop_ops(uint64_t by_default)
     const char *text = getenv("EBB_PROP_OPS");
     uint64_t ops = text ? strtoull(text, NULL, 10) : 0;
 
-#ifdef __SANITIZE_THREAD__
+#ifdef EBB_TEST_SLOW
     by_default /= 8;
 #endif
     return ops ? ops : by_default;

@@ -31,7 +31,7 @@
 #define REFAULT_SHARE 100u
 #define REST_LOOKS    16u /* without anything used, after which all is reported */
 /* The thread sanitizer slows it down, and there is one thread. */
-#ifdef __SANITIZE_THREAD__
+#ifdef EBB_TEST_SLOW
 #define DEFAULT_RUNS 4000u
 #else
 #define DEFAULT_RUNS 40000u

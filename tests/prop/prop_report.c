@@ -30,7 +30,7 @@
  * here the others are driven by what it does. */
 #define PATIENCE 1000u
 /* The thread sanitizer slows it down by twenty, and there is one thread. */
-#ifdef __SANITIZE_THREAD__
+#ifdef EBB_TEST_SLOW
 #define DEFAULT_RUNS 400u
 #else
 #define DEFAULT_RUNS 3500u
