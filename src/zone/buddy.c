@@ -203,7 +203,7 @@ unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
 
         if (!can_merge(zone, buddy, order, isolated, &state))
             break;
-        if (EBB_UNLIKELY((state & EBB__REPORTED) || order == 0)) /* may be loose */
+        if (EBB_UNLIKELY((state & EBB__REPORTED) || order == 0)) /* may be lazy */
             (void)ebb__unlink(zone, buddy);
         else
             ebb__unlink_block(zone, buddy, ebb__state_word(EBB__FREE, order, ebb__type_of(state)));

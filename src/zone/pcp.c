@@ -31,7 +31,7 @@ static unsigned refill_order(const struct ebb_zone *zone, unsigned type, uint64_
     return smallest < fits ? smallest : fits;
 }
 
-/* Loose frames, of one unit, or a block. Returns how many frames; 0: there are none. */
+/* Lazy frames, of one pageblock, or a block. Returns how many frames; 0: there are none. */
 static uint32_t refill_some(struct ebb_zone *zone, unsigned type, uint32_t *frames, uint64_t wanted)
 {
     uint16_t state = EBB__CACHED_FRAME;

@@ -21,7 +21,7 @@
  */
 enum ebb__state {
     EBB__NONE = 0,
-    EBB__FREE = 1,      /* on the free list of its order and type, or loose */
+    EBB__FREE = 1,      /* on the free list of its order and type, or lazy */
     EBB__CACHED = 2,    /* in a per-CPU cache */
     EBB__ALLOCATED = 3, /* with a caller */
     EBB__IN_FLIGHT = 4, /* in a batch */
