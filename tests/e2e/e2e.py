@@ -85,10 +85,8 @@ class Run:
         self.args = [EBB, *args]
         if args and args[0] == "run" and json_file:
             self.args += ["--json", self.json_path]
-        if args and args[0] == "run" and "--guest" not in args and GUEST:
-            self.args += ["--guest", GUEST]
-            if "--timeout" not in args:  # the guest may be silent for so long
-                self.args += ["--timeout", str(PATIENCE)]
+        if args and args[0] == "run" and "--timeout" not in args:
+            self.args += ["--timeout", str(PATIENCE)]  # the guest may be silent for so long
         full = dict(os.environ, TMPDIR=self.dir, LC_ALL="C.UTF-8")
         full.update(env or {})
         full[MARK] = self.mark
