@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Model of the protocol between frees, the runner of passes, the device and
- * (un)registering: src/core/report.c. tests/model/run has spin look at every
- * interleaving of it, in several configurations, and then at every seeded defect.
+ * (un)registering: src/report/engine.c and setup.c, over sources that are zones.
+ * tests/model/run has spin look at every interleaving of it, in several
+ * configurations, and then at every seeded defect.
  *
  * A step is one hold of a lock (an `atomic` below) or one atomic operation on
  * report->batch or report->running. Memory is sequentially consistent here: that
  * acquire and release suffice is for the thread sanitizer to say.
  *
- *   here                          src/core/report.c
- *   ----                          -----------------
+ *   here                          in src
+ *   ----                          ------
  *   phase, running, batch, due    the fields of struct ebb_report
  *   device, changing, in_pass       "
- *   first, zone, zone_open, ...     "
- *   requested[], gated[], on[]    zone: report_requested, report_gated, and whether
- *                                 report_min_order is other than SCREEN_OFF
+ *   first, zone, zone_open, ...   first, source, source_open, ...
+ *   requested[], gated[], on[]    of a zone: source.requested, report_gated, and
+ *                                 whether report_min_order is other than
+ *                                 EBB__SCREEN_OFF
  *   unreported[], reported[],     blocks of a zone: on a free list without and with
  *   out[], held[]                 the mark, isolated, allocated
- *   FITS, OVER_THRESHOLD          something_fits(), over_threshold()
- *   report_wanted(), request(),   functions of the same name, with or without ebb__
- *   report_request(), kick(),     or ebb_ before them
- *   report_now(), ...
- *   begin_pass() ... end_pass()   the same
- *   drain_idle()                  ebb__drain(zone, true, NULL) of src/core/pcp.c
+ *   FITS, OVER_THRESHOLD          ebb__something_fits() (zone/screen.c),
+ *                                 over_threshold() (history/walk.c)
+ *   report_wanted()               ebb__screen_slow(), ebb__wish(): the request is
+ *                                 noted under the zone's lock
+ *   report_request()              ebb_source_request(), with no lock held
+ *   request(), report_now(),      the same in engine.c, with ebb_ or without
+ *   another_pass(), begin_pass()
+ *   ... end_pass(), back_off()
+ *   kick()                        ebb__wake(); inline ebb__history_run_inline()
+ *   take_request(), open_zone(),  open_source(); take_some(); close_source()
+ *   fill_some(), close_zone()
+ *   drain()                       ebb__finish_batch()
+ *   drain_idle()                  ebb__drain_caches(zone, true, true) (zone/pcp.c)
+ *   screens_on(), screens_off()   attach_sources(), detach_sources() (setup.c)
  *   enter() ... report_run()      the same, without ebb_
  *   cpu                           a CPU that frees and allocates: ebb_free() and its
- *                                 like, ending in ebb__report_request()
+ *                                 like, ending in ebb__pass_on_wish()
  *   worker                        who calls ebb_report_run(): when woken, and at the
  *                                 time that the last call returned
  *   caller                        somebody else who calls it, an idle loop say, and
@@ -953,7 +963,7 @@ inline operation()
         if
         :: !cache_used[z] ->
             cache_used[z] = true;
-            /* ebb__report_cache_used() */
+            /* first_use() (zone/pcp.c) */
             wanted = on[z] && !requested[z] && THRESHOLD == 1 && !IS_INLINED;
             if
             :: wanted -> requested[z] = true
