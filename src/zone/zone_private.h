@@ -386,6 +386,12 @@ void ebb__coalesce_for(struct ebb_zone *zone, unsigned order, unsigned type);
 /* All there are. With no lock held. */
 void ebb__coalesce_all(struct ebb_zone *zone);
 
+/* ---- check_lists.c ---- */
+
+/* Walk the zone's lists, and what is counted of them; panic with what is wrong. Under the zone's
+ * lock, for EBB_EXPENSIVE(). */
+void ebb__assert_lists(const struct ebb_zone *zone);
+
 /* ---- marks ---- */
 
 /* zone->keep_marks: what src/history may ask for. By default marks survive whatever is true. */
