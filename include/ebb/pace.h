@@ -47,7 +47,7 @@
 /* No zero: there are no defaults here. */
 struct ebb_pace_config {
     uint64_t window_min;   /* ns; the shortest window, at least 0 */
-    uint64_t window_max;   /* ns; the longest, no less, below 2^42 */
+    uint64_t window_max;   /* ns; the longest, no less, below 2^44 */
     uint64_t window_start; /* ns; the first one, and the one after a rest; within these */
     uint32_t refault_ns;   /* what it costs to use a reported frame again, 1 to 1,000,000 */
 };

@@ -12,6 +12,7 @@
  * have forgotten them. Nothing is submitted to it until it is started anew.
  */
 #include <ebb/balloon.h>
+#include <ebb/impl/assert.h>
 #include <ebb/port.h>
 
 #define RESET_TIMEOUT_NS 1000000000u
@@ -139,6 +140,7 @@ static unsigned ring_size(unsigned max)
 
     while (size > max)
         size /= 2;
+    EBB_DEBUG_ASSERT(size <= EBB_BALLOON_RING_SIZE && (size & (size - 1)) == 0);
     return size;
 }
 
@@ -154,6 +156,7 @@ EBB_RARE static int setup_queue(struct ebb_balloon *balloon, unsigned which, uns
 
     if (size == 0)
         return -EBB_ENOSPC;
+    EBB_DEBUG_ASSERT(which < EBB_BALLOON_QUEUES && layout.total > 0 && layout.total <= DMA_PAGE);
     err = ebb_ring_driver_init(&vq->ring, size, memory, vq->slots);
     if (err)
         return err;
@@ -220,6 +223,7 @@ static int bring_up(struct ebb_balloon *balloon)
     /* A balloon that an earlier driver left behind is empty now. */
     t->ops->config_write32(t, EBB_BALLOON_CFG_ACTUAL, 0);
     /* The first interrupt may come before set_status() returns. */
+    EBB_DEBUG_ASSERT(balloon->in_flight == 0 && balloon->transfer == 0);
     __atomic_store_n(&balloon->running, 1, __ATOMIC_RELEASE);
     t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER | EBB_STATUS_FEATURES_OK |
                               EBB_STATUS_DRIVER_OK);
@@ -269,6 +273,7 @@ static void end_batch(struct ebb_balloon *balloon, int status)
     balloon->in_flight = 0;
     report = balloon->report;
     ebb_port_unlock(&vq->lock);
+    EBB_DEBUG_ASSERT(!had || (report && status < 0));
     if (had)
         ebb_report_complete(report, status);
 }
@@ -292,6 +297,7 @@ static void give_up(struct ebb_balloon *balloon, int status)
 {
     struct ebb_transport *t = balloon->config.transport;
 
+    EBB_DEBUG_ASSERT(status < 0);
     if (!__atomic_exchange_n(&balloon->running, 0, __ATOMIC_ACQ_REL))
         return;
     if (status == -EBB_EPROTO)
@@ -327,6 +333,7 @@ static unsigned chain_length(const struct ebb_range *ranges, unsigned n)
 
     while (i < n && bytes + ranges[i].len <= EBB_RING_CHAIN_LIMIT)
         bytes += ranges[i++].len;
+    EBB_DEBUG_ASSERT(i > 0); /* else add_batch() has no end */
     return i;
 }
 
@@ -336,10 +343,13 @@ static void add_batch(struct ebb_balloon *balloon, const struct ebb_range *range
 {
     struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
 
+    EBB_DEBUG_ASSERT(vq->exists && balloon->in_flight == 0);
+    EBB_DEBUG_ASSERT(ebb_ring_driver_pending(&vq->ring) == 0);
     while (n > 0) {
         const unsigned count = chain_length(ranges, n);
 
         for (unsigned i = 0; i < count; i++) {
+            EBB_DEBUG_ASSERT(ranges[i].len <= UINT32_MAX);
             balloon->bufs[i].addr = ranges[i].addr;
             balloon->bufs[i].len = (uint32_t)ranges[i].len;
             balloon->bufs[i].write = true;
@@ -395,11 +405,14 @@ static void reporting_poll(struct ebb_report_device *device)
         void *token;
         uint32_t len;
 
-        while ((got = ebb_ring_driver_get(&vq->ring, &token, &len)) > 0)
+        while ((got = ebb_ring_driver_get(&vq->ring, &token, &len)) > 0) {
+            EBB_ASSERT(balloon->in_flight > 0); /* the ring returns what was added, once */
             done = --balloon->in_flight == 0;
+        }
     }
     report = balloon->report;
     ebb_port_unlock(&vq->lock);
+    EBB_DEBUG_ASSERT(!done || report);
 
     /* Before the error: the batch came back in order. */
     if (done)
@@ -503,6 +516,9 @@ static void send_buffer(struct ebb_balloon *balloon, unsigned which, const volat
         .len = (uint32_t)len,
     };
 
+    EBB_DEBUG_ASSERT(len > 0 && offset >= DMA_BUFFERS && offset + len <= DMA_BUFFERS + DMA_PAGE);
+    EBB_DEBUG_ASSERT(vq->exists && ebb_ring_driver_pending(&vq->ring) == 0);
+
     if (ebb_ring_driver_add(&vq->ring, &buf, 1, balloon) != 0)
         ebb_port_panic("balloon: an empty ring has no room for a buffer");
     if (ebb_ring_driver_kick(&vq->ring))
@@ -563,6 +579,8 @@ static void end_transfer(struct ebb_balloon *balloon)
     struct ebb_transport *t = balloon->config.transport;
     const uint32_t n = balloon->transfer;
 
+    EBB_DEBUG_ASSERT(n > 0 && n <= EBB_BALLOON_PFNS);
+    EBB_DEBUG_ASSERT(!balloon->transfer_deflate || balloon->actual >= n);
     balloon->transfer = 0;
     if (balloon->transfer_deflate) {
         balloon->actual -= n;
@@ -595,6 +613,7 @@ static bool begin_transfer(struct ebb_balloon *balloon, bool deflate, uint32_t w
     const unsigned max = wanted < EBB_BALLOON_PFNS ? wanted : EBB_BALLOON_PFNS;
     unsigned n;
 
+    EBB_DEBUG_ASSERT(balloon->transfer == 0 && max > 0);
     if (deflate)
         n = ops->deflate(balloon->config.ctx, balloon->sent, max);
     else

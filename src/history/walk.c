@@ -79,6 +79,7 @@ static enum ebb__found look(struct ebb_history *history, unsigned *looks, uint32
 
     if (history->list_blocks > 0 && allowed > 0)
         found = history->tracker->next(history, &left, index);
+    EBB_DEBUG_ASSERT(left <= allowed && allowed <= *looks);
     *looks -= allowed - left;
     history->list_steps -= allowed - left;
     return found == EBB__PAUSE && history->list_steps == 0 ? EBB__NOTHING : found;
@@ -102,7 +103,7 @@ static void take_block(struct ebb_history *history, struct ebb_pass *pass, uint3
     if (!ebb__above_low(zone, ebb__order_of(ebb__load_state(zone, index))))
         stop_at_watermark(history);
     else if (ebb__zone_hold(zone, pass, index))
-        history->list_blocks--;
+        history->list_blocks--; /* look() saw that there is one */
     else
         history->list_steps++; /* it is looked at once more */
 }
@@ -148,6 +149,7 @@ static bool take_listed(struct ebb_source *source, struct ebb_pass *pass)
             open_list(history);
         take_from_list(history, pass, &looks);
     }
+    EBB_EXPENSIVE(ebb__assert_lists(zone));
     ebb__unlock(zone);
     return history->lists_left;
 }

@@ -29,6 +29,16 @@
 /* A few times in a window: made small rather than fast. */
 #define RARE __attribute__((cold))
 
+/* Pace has no port to tell what is broken: test builds trap, all others compile it and drop it. */
+#ifndef EBB_DEBUG
+#define EBB_DEBUG 0
+#endif
+#define PACE_ASSERT(condition)              \
+    do {                                    \
+        if (EBB_DEBUG >= 1 && !(condition)) \
+            __builtin_trap();               \
+    } while (0)
+
 #define NS_PER_S 1000000000u
 
 /* One part in so many of the time may go into refaults. */
@@ -93,6 +103,8 @@ static uint64_t time_for(const struct ebb_pace *pace, uint64_t refaults)
 
 RARE void ebb_pace_init(struct ebb_pace *pace, const struct ebb_pace_config *config)
 {
+    PACE_ASSERT(config->window_min <= config->window_start);
+    PACE_ASSERT(config->window_start <= config->window_max && config->window_max >> 44 == 0);
     *pace = (struct ebb_pace){
         .window = config->window_start,
         .config = *config,
@@ -104,6 +116,7 @@ RARE void ebb_pace_init(struct ebb_pace *pace, const struct ebb_pace_config *con
 
 static void set_window(struct ebb_pace *pace, uint64_t window)
 {
+    PACE_ASSERT(window >= pace->config.window_min && window <= pace->config.window_max);
     if (window > pace->window) {
         pace->grown++;
         pace->generation++;
@@ -171,6 +184,7 @@ static uint64_t attribute(struct ebb_pace *pace, uint64_t frames, uint64_t now,
             continue;
         if (free_for > pace->config.window_max)
             break;
+        PACE_ASSERT(taken <= told->frames && told->mean <= now);
         told->frames -= taken;
         frames -= taken;
         soon += taken;
@@ -187,6 +201,7 @@ static void grow_if_needed(struct ebb_pace *pace, uint64_t unmarked, uint64_t no
     uint64_t soon = attribute(pace, pace->slot_refaulted, now, &free_for);
     uint64_t cost = time_for(pace, soon);
 
+    PACE_ASSERT(soon <= pace->slot_refaulted && free_for <= pace->config.window_max);
     attribute(pace, unmarked, now, &unused);
     if (soon == 0)
         return;
@@ -198,6 +213,7 @@ static void grow_if_needed(struct ebb_pace *pace, uint64_t unmarked, uint64_t no
         return;
     }
     pace->credit = CREDIT_LIMIT;
+    PACE_ASSERT(pace->debt <= DEBT_LIMIT && pace->credit <= CREDIT_LIMIT);
     free_for = least(free_for + free_for / MARGIN, pace->config.window_max);
     if (free_for > pace->window)
         set_window(pace, free_for);
@@ -232,6 +248,7 @@ RARE bool ebb_pace_look(struct ebb_pace *pace, uint64_t now)
     uint64_t slot = ebb_pace_slot(pace);
     uint64_t elapsed = now - pace->looked;
 
+    PACE_ASSERT(now >= pace->looked);
     if (elapsed < slot)
         return false;
     pace->looked = now;
@@ -268,6 +285,8 @@ RARE void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *sourc
         low = 0;
     if (withdrawn > 0)
         ebb_pace_isolated(pace, source, withdrawn);
+    PACE_ASSERT(source->generation == pace->generation);
+    PACE_ASSERT(refaulted >= source->refaulted);
     pace->slot_saved += source->half;
     pace->slot_refaulted += refaulted - source->refaulted;
     pace->slot_reported += reported;
@@ -278,6 +297,7 @@ RARE void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *sourc
     lows[0] = low;
     missed = less(source->half, low);
     pace->slot_missed += missed;
+    PACE_ASSERT(missed <= source->half && source->half - missed <= low);
     source->half -= missed;
     if (source->half < least(lows[0], lows[1]))
         source->half = least(lows[0], lows[1]);
@@ -305,6 +325,7 @@ uint64_t ebb_pace_quota(const struct ebb_pace *pace, const struct ebb_pace_sourc
         return 0;
     for (unsigned i = 1; i < EBB_PACE_SLOTS; i++)
         low = least(low, lows[i]);
+    PACE_ASSERT(low <= lows[0] && low <= lows[EBB_PACE_SLOTS - 1]);
     return less(low, EBB_PACE_SLOTS * less(lows[1], lows[0]));
 }
 
@@ -330,6 +351,7 @@ bool ebb_pace_ripe(const struct ebb_pace *pace, uint32_t frames, uint32_t blocks
 /* (a * part / whole), part <= whole, without a 64-bit division: to a 65,536th. */
 static uint64_t share(uint64_t a, uint64_t part, uint64_t whole)
 {
+    PACE_ASSERT(part <= whole && whole > 0);
     while (whole >> 16) {
         whole >>= 1;
         part >>= 1;
@@ -343,6 +365,7 @@ RARE void ebb_pace_told(struct ebb_pace *pace, uint64_t frames, uint64_t now)
     uint64_t skipped = least(frames, pace->unattributed);
 
     pace->reported += frames;
+    PACE_ASSERT(skipped <= pace->unattributed && skipped <= frames);
     pace->unattributed -= skipped;
     frames -= skipped;
     if (frames == 0)
@@ -354,6 +377,7 @@ RARE void ebb_pace_told(struct ebb_pace *pace, uint64_t frames, uint64_t now)
     }
     if (told->frames == 0)
         told->first = told->mean = now;
+    PACE_ASSERT(told->first <= now && told->mean <= now);
     told->frames += frames;
     told->mean += share(now - told->mean, frames, told->frames);
     told->window = pace->window;

@@ -88,6 +88,7 @@ static bool best_in_window(const struct ebb_compact *compact, uint64_t from, uns
     uint64_t to = from + window_frames(compact);
     unsigned found = EBB_ORDERS;
 
+    EBB_DEBUG_ASSERT(from < zone->span && order < compact->order);
     if (to > zone->span)
         to = zone->span;
     for (uint64_t at = from; at < to && found > order;) {
@@ -126,6 +127,7 @@ static enum room take_from_window(struct ebb_compact *compact, uint64_t *end, ui
     else if (!best_in_window(compact, window, order, to))
         result = ROOM_NOT_HERE;
     if (result == ROOM_FOUND) {
+        EBB_DEBUG_ASSERT(is_room(compact, ebb__load_state(zone, *to), order) && *to != from);
         if (ebb__take_at(zone, *to, *to, order))
             ebb__count_refault(zone, (uint64_t)1 << order);
         ebb__set_target(zone, *to, order);
@@ -244,6 +246,7 @@ static bool move_block(struct ebb_compact *compact, const struct ebb_migrate_ops
                        uint32_t from, uint32_t to, unsigned order)
 {
     struct ebb_zone *zone = compact->zone;
+    EBB_DEBUG_ASSERT(from != to && order < compact->order);
     bool moved = ebb__migrate(zone, ops, from, to, order);
 
     /* Cold: whoever allocates next is not to have it. */
@@ -371,6 +374,7 @@ int ebb_compact_init(struct ebb_compact *compact, struct ebb_zone *zone, unsigne
         .order = order > 0 ? order : zone->pageblock_order,
         .goal = goal,
     };
+    EBB_DEBUG_ASSERT(compact->order <= zone->max_order);
     for (unsigned i = 0; i < EBB_ORDERS; i++)
         compact->targets[i] = top(compact);
     return 0;
@@ -386,6 +390,7 @@ int ebb_compact(struct ebb_compact *compact, const struct ebb_migrate_ops *ops, 
     reset_lists(compact);
 
     while (!is_done(compact)) {
+        EBB_DEBUG_ASSERT(compact->scan + block_frames(compact) <= compact->zone->span);
         if (must_pause(compact))
             return 1;
         if (worthwhile(compact)) {

@@ -82,14 +82,19 @@ static void remove_frames(struct ebb_zone *zone, uint64_t from, uint64_t to)
     for (uint64_t at = from; at < to;) {
         EBB_ASSERT(ebb__find_block(zone, (uint32_t)at, &head, &state));
         EBB_ASSERT(ebb__state_of(state) == EBB__FREE);
+        EBB_DEBUG_ASSERT(ebb__type_of(state) == EBB_ISOLATE);
         unsigned order = ebb__largest_order(zone, at, ebb__lower(to, ebb__block_end(head, state)));
 
         (void)ebb__take_at(zone, head, (uint32_t)at, order);
+        EBB_DEBUG_ASSERT(zone->present[at >> zone->max_order] >= 1u << order);
+        EBB_DEBUG_ASSERT(zone->managed >= (uint64_t)1 << order);
         zone->present[at >> zone->max_order] -= 1u << order;
         zone->managed -= (uint64_t)1 << order;
         at += (uint64_t)1 << order;
     }
+    EBB_DEBUG_ASSERT(!any_block(zone, from, to));
     forget_pageblocks(zone, from, to);
+    EBB_EXPENSIVE(ebb__assert_lists(zone));
 }
 
 int ebb_zone_remove(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
@@ -178,6 +183,7 @@ static int evacuate_all(struct ebb_zone *zone, const struct ebb_migrate_ops *ops
 
     while (next_in_use(zone, &at, to, &head, &state)) {
         bool movable = ebb__state_of(state) == EBB__ALLOCATED && ebb__type_of(state) == EBB_MOVABLE;
+        EBB_DEBUG_ASSERT(ebb__state_of(state) != EBB__NONE && head < to);
         int moved = movable ? evacuate(zone, ops, head, state) : -EBB_EBUSY;
 
         if (moved && moved != -EBB_EBUSY)

@@ -10,6 +10,7 @@ void ebb__fill_and_free(struct ebb_zone *zone, uint32_t index, unsigned order,
 {
     ebb__fill(zone, index, order);
     ebb__lock(zone);
+    EBB_DEBUG_ASSERT(ebb__load_state(zone, index) == ebb__state_word(EBB__FILLING, order, 0));
     zone->frees += frees;
     ebb__screen(zone, ebb__free_block(zone, index, order, false, where));
     ebb__unlock(zone);
@@ -26,6 +27,7 @@ bool ebb__free_past_caches(struct ebb_zone *zone, uint32_t index, unsigned order
 
 void ebb__set_target(struct ebb_zone *zone, uint32_t index, unsigned order)
 {
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) == EBB__NONE);
     ebb__store_state(zone, index, ebb__state_word(EBB__ALLOCATED, order, EBB_MOVABLE));
     zone->allocs++;
 }
@@ -46,6 +48,9 @@ void ebb__migrate_broken(struct ebb_zone *zone, uint32_t index, unsigned order)
 bool ebb__migrate(struct ebb_zone *zone, const struct ebb_migrate_ops *ops, uint32_t from,
                   uint32_t to, unsigned order)
 {
+    EBB_DEBUG_ASSERT(from != to && !((from | to) & ((1u << order) - 1)));
+    EBB_DEBUG_ASSERT(ebb__load_state(zone, to) ==
+                     ebb__state_word(EBB__ALLOCATED, order, EBB_MOVABLE));
     if (ebb__must_verify(zone))
         ebb__verify_fill(zone, to, order);
     if (ops->migrate(ops->ctx, zone->base + from, zone->base + to, order) >= 0)

@@ -62,6 +62,8 @@ static void claim(struct gather *gather, uint32_t index, unsigned order, unsigne
 {
     uint16_t state = ebb__state_word(EBB__ALLOCATED, order, EBB_ISOLATE);
 
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(gather->zone, index)) == EBB__NONE);
+    EBB_DEBUG_ASSERT(index >= gather->from && index + ((uint64_t)1 << order) <= gather->to);
     ebb__store_state(gather->zone, index, (uint16_t)(state | EBB__CLAIMED | was));
 }
 
@@ -92,6 +94,7 @@ static void end_gather(struct gather *gather)
 
     ebb__lock(zone);
     at = zone->gathers;
+    EBB_DEBUG_ASSERT(at);
     if (at == gather)
         zone->gathers = gather->next;
     for (; at && at->next; at = at->next) {
@@ -115,12 +118,14 @@ static int claim_free(struct gather *gather, uint32_t head, uint16_t state)
     uint64_t from = ebb__higher(head, gather->from);
     uint64_t to = ebb__lower(ebb__block_end(head, state), gather->to);
 
+    EBB_DEBUG_ASSERT(from < to);
     if (!ebb__above_min(zone, to - from))
         return starve(gather, to - from);
     for (uint64_t at = from; at < to;) {
         unsigned order = ebb__largest_order(zone, at, to);
 
         EBB_ASSERT(ebb__find_block(zone, (uint32_t)at, &head, &state));
+        EBB_DEBUG_ASSERT(ebb__state_of(state) == EBB__FREE && ebb__block_end(head, state) > at);
         bool reported = ebb__take_at(zone, head, (uint32_t)at, order);
 
         claim(gather, (uint32_t)at, order, EBB__WAS_FREE | (reported ? EBB__WAS_REPORTED : 0));
@@ -331,6 +336,7 @@ static bool complete_block(struct gather *gather, uint32_t index, uint16_t state
     struct ebb_zone *zone = gather->zone;
     unsigned order = ebb__order_of(state);
 
+    EBB_DEBUG_ASSERT(is_claimed(ebb__load_state(zone, index)));
     ebb__store_state(zone, index, ebb__state_word(EBB__ALLOCATED, order, EBB_ISOLATE));
     zone->allocs++;
     if (state & EBB__WAS_REPORTED)
@@ -345,6 +351,8 @@ static bool return_block(struct gather *gather, uint32_t index, uint16_t state)
     unsigned order = ebb__order_of(state);
     bool reported = state & EBB__WAS_REPORTED;
 
+    EBB_DEBUG_ASSERT(is_claimed(ebb__load_state(zone, index)));
+    EBB_DEBUG_ASSERT(!reported || (state & EBB__WAS_FREE));
     if (!(state & EBB__WAS_FREE)) {
         ebb__set_filling(zone, index, order);
         return false;
@@ -476,6 +484,7 @@ static void step(struct search *search)
  * that: the rest has been tried. */
 static bool is_run(struct search *search)
 {
+    EBB_DEBUG_ASSERT(search->at >= search->start);
     if (search->at < search->start + search->frames)
         return false;
     if (!(search->states & 1u << EBB__IN_FLIGHT) || search->host > search->start)
@@ -585,6 +594,7 @@ static bool all_complete(struct ebb_zone *zone, uint64_t *at, uint64_t to)
 static bool release_part(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned from,
                          unsigned order)
 {
+    EBB_DEBUG_ASSERT(from >= order && index >= head && !(index & ((1u << order) - 1)));
     if (!ebb__release(zone, head, from, EBB__NONE))
         return false;
     while (from > order) {
@@ -595,6 +605,7 @@ static bool release_part(struct ebb_zone *zone, uint32_t head, uint32_t index, u
         if (index >= middle)
             head = middle;
     }
+    EBB_DEBUG_ASSERT(head == index);
     ebb__set_filling(zone, index, order);
     return true;
 }

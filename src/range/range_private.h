@@ -26,6 +26,7 @@ static inline bool ebb__range_of(const struct ebb_zone *zone, ebb_pfn_t pfn, uin
 
 static inline void ebb__set_filling(struct ebb_zone *zone, uint32_t index, unsigned order)
 {
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) != EBB__FREE);
     ebb__store_state(zone, index, ebb__state_word(EBB__FILLING, order, 0));
 }
 

@@ -41,6 +41,7 @@ static bool request(struct ebb_report *report)
 {
     bool was_idle = ebb_report_phase(report) == EBB_REPORT_IDLE;
 
+    EBB_DEBUG_ASSERT(report->device);
     ebb__set_phase(report, EBB_REPORT_REQUESTED);
     return was_idle;
 }
@@ -51,6 +52,7 @@ EBB_RARE void ebb_source_request(struct ebb_source *source)
     uint64_t now = ebb_port_now();
     bool wake = false;
 
+    EBB_DEBUG_ASSERT(report);
     ebb_port_lock(&report->lock);
     if (ebb__is_attached(report)) {
         report->stats.requests++;
@@ -89,6 +91,7 @@ EBB_RARE void ebb__report_put_off(struct ebb_report *report)
         ebb__set_phase(report, EBB_REPORT_IDLE);
         report->due = EBB_NEVER;
     }
+    EBB_DEBUG_ASSERT(ebb_report_phase(report) != EBB_REPORT_REQUESTED);
     for (struct ebb_source *source = report->sources; source; source = source->next)
         ebb__set_requested(source, !source->active);
     ebb_port_unlock(&report->lock);
@@ -117,7 +120,8 @@ void ebb_pass_hold(struct ebb_pass *pass, ebb_pfn_t pfn, unsigned order)
 
     EBB_ASSERT(ebb_pass_has_room(pass));
     EBB_ASSERT(order <= EBB_ORDER_LIMIT && !(pfn & (frames - 1)));
-    EBB_DEBUG_ASSERT(!is_large || pass->quota >= frames);
+    EBB_DEBUG_ASSERT(pass->n_ranges <= pass->n_blocks &&
+                     (pass->n_ranges > 0 || pass->n_blocks == 0));
     if (!is_large && pass->n_blocks > 0 && last->pfn + ((uint64_t)1 << last->order) == pfn &&
         last->order < pass->large_order &&
         last->pfn >> pass->large_order == pfn >> pass->large_order)
@@ -134,6 +138,8 @@ void ebb_pass_hold(struct ebb_pass *pass, ebb_pfn_t pfn, unsigned order)
         pass->isolated += frames;
         pass->quota -= frames < pass->quota ? frames : pass->quota;
     }
+    EBB_DEBUG_ASSERT(pass->n_ranges <= pass->n_blocks && pass->isolated <= pass->taken);
+    EBB_DEBUG_ASSERT(pass->n_ranges <= pass->capacity || pass->n_ranges == 1);
 }
 
 /* One hold of the source's lock. */
@@ -143,10 +149,13 @@ static void take_some(struct ebb_report *report)
     struct ebb_pass *pass = &report->pass;
     const unsigned before = pass->n_blocks;
 
+    EBB_DEBUG_ASSERT(source->active && report->source_open && report->in_pass);
     if (pass->n_blocks == 0)
         pass->room = UINT64_MAX;
     report->more = source->ops->take(source, pass);
     EBB_ASSERT(pass->n_blocks >= before && pass->n_blocks <= EBB_REPORT_CAPACITY_LIMIT);
+    EBB_DEBUG_ASSERT(pass->n_ranges <= pass->capacity);
+    EBB_DEBUG_ASSERT(pass->isolated <= pass->taken);
     if (pass->isolated > 0)
         ebb_pace_isolated(&report->pace, &source->pace, pass->isolated);
     pass->isolated = 0;
@@ -161,6 +170,7 @@ EBB_RARE static uint64_t quota(const struct ebb_report *report, struct ebb_sourc
 {
     struct ebb_counts counts;
 
+    EBB_DEBUG_ASSERT(source->active);
     if (report->unpaced) /* src/history counts blocks */
         return UINT64_MAX;
     if (!report->pass.everything)
@@ -177,6 +187,8 @@ EBB_RARE static bool open_source(struct ebb_report *report)
 
     if (!source->active || !__atomic_exchange_n(&source->requested, 0, __ATOMIC_ACQ_REL))
         return false;
+    EBB_DEBUG_ASSERT(pass->n_blocks == 0); /* a batch is all of one source */
+    EBB_DEBUG_ASSERT(report->in_pass && !report->source_open);
     pass->large_order = source->large_order;
     report->source_open = !source->ops->open || source->ops->open(source, pass);
     pass->quota = report->source_open ? quota(report, source) : 0;
@@ -193,6 +205,8 @@ EBB_RARE static bool shut_source(struct ebb_report *report)
     struct ebb_source *source = report->source;
     struct ebb_counts counts;
 
+    EBB_ASSERT(report->pass.n_blocks == 0); /* else nobody gives them back */
+    EBB_DEBUG_ASSERT(report->source_open);
     report->source_open = false;
     if (source->ops->close)
         return source->ops->close(source);
@@ -225,6 +239,7 @@ EBB_RARE static void next_source(struct ebb_report *report)
 {
     struct ebb_source *next = source_after(report, report->source);
 
+    EBB_DEBUG_ASSERT(!report->source_open && report->pass.n_blocks == 0);
     report->source = next != report->first ? next : NULL;
 }
 
@@ -262,7 +277,8 @@ EBB_RARE static bool begin_pass(struct ebb_report *report)
     begin = ebb__is_attached(report) && ebb_report_phase(report) == EBB_REPORT_REQUESTED &&
             now >= report->due;
     if (begin) {
-        EBB_DEBUG_ASSERT(report->pass.n_blocks == 0);
+        EBB_DEBUG_ASSERT(report->pass.n_blocks == 0 && report->pass.n_ranges == 0);
+        EBB_DEBUG_ASSERT(!report->in_pass && ebb__get_batch(report) == EBB__BATCH_NONE);
         ebb__set_phase(report, EBB_REPORT_ACTIVE);
         report->in_pass = true;
         report->due = EBB_NEVER;
@@ -284,7 +300,10 @@ EBB_RARE static void end_pass(struct ebb_report *report, uint64_t wait)
 {
     uint64_t now = ebb_port_now();
 
+    EBB_DEBUG_ASSERT(report->pass.n_blocks == 0);
+    EBB_DEBUG_ASSERT(ebb__get_batch(report) == EBB__BATCH_NONE);
     ebb_port_lock(&report->lock);
+    EBB_DEBUG_ASSERT(report->in_pass && ebb_report_phase(report) != EBB_REPORT_IDLE);
     report->in_pass = false;
     if (report->pass.taken > 0 && !report->unpaced)
         report->stats.surplus_frames = report->pass.taken;
@@ -298,6 +317,7 @@ EBB_RARE static void end_pass(struct ebb_report *report, uint64_t wait)
 /* Collect the next batch, all of one source. False: there is nothing left, the pass has ended. */
 EBB_RARE static bool fill(struct ebb_report *report)
 {
+    EBB_DEBUG_ASSERT(report->in_pass && report->pass.n_blocks == 0);
     for (; report->source; next_source(report)) {
         if (!report->source_open && !open_source(report))
             continue;
@@ -318,12 +338,33 @@ static void set_batch(struct ebb_report *report, uint32_t state)
     __atomic_store_n(&report->batch, state, __ATOMIC_RELEASE);
 }
 
+static uint64_t batch_frames(const struct ebb_pass *pass)
+{
+    uint64_t frames = 0;
+
+    for (unsigned i = 0; i < pass->n_blocks; i++)
+        frames += (uint64_t)1 << pass->blocks[i].order;
+    return frames;
+}
+
+static uint64_t batch_bytes(const struct ebb_pass *pass)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < pass->n_ranges; i++)
+        bytes += pass->ranges[i].len;
+    return bytes;
+}
+
 EBB_RARE static void send(struct ebb_report *report)
 {
     struct ebb_report_device *device = report->device;
     int err;
 
     EBB_ASSERT(ebb__get_batch(report) == EBB__BATCH_NONE);
+    EBB_DEBUG_ASSERT(report->pass.n_ranges > 0 &&
+                     report->pass.n_ranges <= report->device->capacity);
+    EBB_DEBUG_ASSERT(batch_bytes(&report->pass) == batch_frames(&report->pass) << EBB_FRAME_SHIFT);
     ebb_port_lock(&report->lock);
     report->stats.batches++;
     ebb_port_unlock(&report->lock);
@@ -358,21 +399,13 @@ static void give_back_blocks(struct ebb_report *report, bool reported)
     struct ebb_source *source = report->source;
     const struct ebb_pass *pass = &report->pass;
 
+    EBB_DEBUG_ASSERT(source && pass->n_blocks > 0);
     for (unsigned i = 0; i < pass->n_blocks; i += EBB_TAKE_LOOKS) {
         unsigned n = pass->n_blocks - i;
 
         source->ops->give_back(source, &pass->blocks[i], n < EBB_TAKE_LOOKS ? n : EBB_TAKE_LOOKS,
                                reported);
     }
-}
-
-static uint64_t batch_frames(const struct ebb_pass *pass)
-{
-    uint64_t frames = 0;
-
-    for (unsigned i = 0; i < pass->n_blocks; i++)
-        frames += (uint64_t)1 << pass->blocks[i].order;
-    return frames;
 }
 
 EBB_RARE bool ebb__finish_batch(struct ebb_report *report, uint32_t state)
@@ -383,6 +416,9 @@ EBB_RARE bool ebb__finish_batch(struct ebb_report *report, uint32_t state)
     const bool succeeded = state == EBB__BATCH_DONE;
 
     EBB_ASSERT(state != EBB__BATCH_NONE && state != EBB__BATCH_IN_FLIGHT);
+    EBB_DEBUG_ASSERT(__atomic_load_n(&report->running, __ATOMIC_RELAXED) != RUN_FREE &&
+                     report->source_open);
+    EBB_DEBUG_ASSERT(succeeded || (int)state < 0);
     give_back_blocks(report, succeeded);
     ebb_port_lock(&report->lock);
     if (succeeded) {
@@ -407,6 +443,7 @@ static uint64_t next_backoff(const struct ebb_report *report)
     uint64_t limit = EBB_REPORT_BACKOFF_MAX_MS * EBB__NS_PER_MS;
     uint64_t next = report->backoff_ns > 0 ? report->backoff_ns * 2 : first;
 
+    EBB_DEBUG_ASSERT(report->backoff_ns <= limit && next > 0);
     return next < limit ? next : limit;
 }
 
@@ -468,6 +505,7 @@ void ebb__leave_run(struct ebb_report *report)
     void (*wake)(void *worker) = report->wake;
     void *worker = report->config.worker;
 
+    EBB_DEBUG_ASSERT(__atomic_load_n(&report->running, __ATOMIC_RELAXED) != RUN_FREE);
     /* The engine may be gone after this exchange. */
     if (__atomic_exchange_n(&report->running, RUN_FREE, __ATOMIC_ACQ_REL) == RUN_WANTED)
         wake(worker);
@@ -496,6 +534,7 @@ EBB_RARE static uint64_t deadline(struct ebb_report *report)
     uint64_t due = EBB_NEVER;
 
     ebb_port_lock(&report->lock);
+    EBB_DEBUG_ASSERT(report->device || ebb_report_phase(report) == EBB_REPORT_IDLE);
     /* A pass under way waits for its batch, and a completion wakes. */
     if (ebb__is_attached(report) && !report->in_pass &&
         ebb_report_phase(report) == EBB_REPORT_REQUESTED)

@@ -2,6 +2,7 @@
 /* The engine's configuration: fields by name. */
 #include "settings.h"
 
+#include <ebb/impl/assert.h>
 #include <ebb/report.h>
 
 bool ebb__text_equal(const char *a, const char *b)
@@ -17,6 +18,7 @@ bool ebb__text_number(const char *text, uint32_t low, uint32_t high, uint32_t *v
 {
     uint64_t n = 0;
 
+    EBB_DEBUG_ASSERT(low <= high);
     if (!*text)
         return false;
     for (; *text; text++) {
@@ -34,6 +36,7 @@ static bool set_field(void *config, const struct ebb__field *field, const char *
 {
     unsigned char *to = (unsigned char *)config + field->offset;
 
+    EBB_DEBUG_ASSERT(field->high > 0 && field->allowed);
     if (!field->values[0])
         return ebb__text_number(value, 1, field->high, (uint32_t *)(void *)to);
     for (unsigned i = 0; i < field->high; i++) {

@@ -26,6 +26,8 @@ static void init_pace(struct ebb_report *report)
         .refault_ns = config->refault_ns,
     };
 
+    EBB_DEBUG_ASSERT(pace.window_min > 0 && pace.window_min <= pace.window_start);
+    EBB_DEBUG_ASSERT(pace.window_start <= pace.window_max && pace.refault_ns > 0);
     ebb_pace_init(&report->pace, &pace);
     report->stats.window_ns = report->pace.window;
 }
@@ -44,6 +46,7 @@ EBB_RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_
     c.capacity = or_default(c.capacity, EBB_REPORT_CAPACITY);
     c.backoff_ms = or_default(c.backoff_ms, EBB_REPORT_BACKOFF_MS);
 
+    EBB_DEBUG_ASSERT(c.capacity > 0 && c.capacity <= EBB_REPORT_CAPACITY_LIMIT);
     memset(report, 0, sizeof(*report));
     report->config = c;
     report->wake = ebb_port_wake;
@@ -66,6 +69,7 @@ EBB_RARE int ebb_report_add_source(struct ebb_report *report, struct ebb_source 
     if (!report->device && !source->report) {
         while (*end)
             end = &(*end)->next;
+        EBB_DEBUG_ASSERT(end != &source->next);
         *end = source;
         source->report = report;
         source->next = NULL;
@@ -93,6 +97,8 @@ EBB_RARE static bool take_device(struct ebb_report *report, struct ebb_report_de
     ebb_port_lock(&report->lock);
     taken = !report->device;
     if (taken) {
+        EBB_DEBUG_ASSERT(report->pass.n_blocks == 0 && ebb__get_batch(report) == EBB__BATCH_NONE);
+        EBB_DEBUG_ASSERT(!report->changing && !report->in_pass);
         report->device = device;
         report->changing = true;
         report->first = report->sources;
@@ -109,6 +115,7 @@ EBB_RARE static void set_device(struct ebb_report *report, struct ebb_report_dev
                                 uint64_t due)
 {
     ebb_port_lock(&report->lock);
+    EBB_DEBUG_ASSERT(report->changing && report->device && !report->in_pass);
     report->device = device;
     report->changing = false;
     report->now_wanted = false;
@@ -120,6 +127,7 @@ EBB_RARE static void set_device(struct ebb_report *report, struct ebb_report_dev
 EBB_RARE static void detach_sources(struct ebb_report *report)
 {
     for (struct ebb_source *source = report->sources; source; source = source->next) {
+        EBB_DEBUG_ASSERT(source->report == report);
         if (source->active && source->ops->detach)
             source->ops->detach(source);
         source->active = false;
@@ -134,7 +142,9 @@ EBB_RARE static int attach_sources(struct ebb_report *report)
         .capacity = report->pass.capacity,
     };
 
+    EBB_DEBUG_ASSERT(terms.capacity > 0 && terms.capacity <= report->device->capacity);
     for (struct ebb_source *source = report->sources; source; source = source->next) {
+        EBB_DEBUG_ASSERT(source->report == report && !source->active);
         int err = source->ops->attach ? source->ops->attach(source, &terms) : 1;
 
         if (err < 0)
@@ -151,6 +161,7 @@ EBB_RARE static void start_pace(struct ebb_report *report, uint64_t now)
     ebb_pace_start(&report->pace, now);
     for (struct ebb_source *source = report->sources; source; source = source->next) {
         source->ops->counts(source, &report->pace, &counts);
+        EBB_DEBUG_ASSERT(counts.low <= counts.unreported);
         ebb_pace_start_source(&report->pace, &source->pace, counts.unreported + counts.small,
                               counts.reported, counts.refaulted);
     }
@@ -216,6 +227,7 @@ EBB_RARE int ebb_report_unregister(struct ebb_report *report)
         (void)ebb__finish_batch(report, ebb__get_batch(report));
     ebb__stop_pass(report);
     EBB_ASSERT(report->pass.n_blocks == 0);
+    EBB_DEBUG_ASSERT(!report->in_pass && ebb__get_batch(report) == EBB__BATCH_NONE);
     detach_sources(report);
     set_device(report, NULL, EBB_NEVER);
     /* Somebody may have registered another one already: the worker sees to that. */

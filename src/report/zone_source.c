@@ -25,6 +25,8 @@ EBB_RARE void ebb__zone_counts(struct ebb_source *source, const struct ebb_pace 
     if (slot)
         zone->clock = ebb_pace_clock(slot);
     ebb_level_read(&zone->level, slot, counts);
+    EBB_DEBUG_ASSERT(counts->low <= counts->unreported);
+    EBB_DEBUG_ASSERT(zone->level.now <= zone->free - zone->reported);
     counts->small = zone->free - zone->reported - zone->level.now;
     counts->reported = zone->reported;
     counts->refaulted = zone->refaulted;
@@ -36,6 +38,7 @@ void ebb__zone_give_back(struct ebb_source *source, const struct ebb_held *block
 {
     struct ebb_zone *zone = ebb__zone_of(source);
 
+    EBB_DEBUG_ASSERT(n > 0 && n <= EBB_TAKE_LOOKS);
     ebb__lock(zone);
     for (unsigned i = 0; i < n; i++) {
         const uint32_t index = (uint32_t)(blocks[i].pfn - zone->base);
@@ -45,6 +48,7 @@ void ebb__zone_give_back(struct ebb_source *source, const struct ebb_held *block
                    ebb__state_word(EBB__IN_FLIGHT, blocks[i].order, 0));
         ebb__put_back(zone, index, reported);
     }
+    EBB_EXPENSIVE(ebb__assert_lists(zone));
     ebb__unlock(zone);
 }
 
@@ -62,6 +66,7 @@ EBB_RARE void ebb__zone_begin(struct ebb_zone *zone, unsigned order,
     /* Marks outlive their device: once some say less, they all do. */
     zone->marks_zero = device->content == EBB_CONTENT_VALUE && device->value == 0 &&
                        (zone->marks_zero || zone->reported == 0);
+    EBB_DEBUG_ASSERT(zone->in_flight == 0); /* of an earlier device */
     zone->report_caches = order <= zone->max_order && zone->report_threshold == 1;
     set_min_order(zone, order);
     ebb__unlock(zone);
@@ -72,6 +77,7 @@ EBB_RARE void ebb__zone_detach(struct ebb_source *source)
     struct ebb_zone *zone = ebb__zone_of(source);
 
     ebb__lock(zone);
+    EBB_ASSERT(zone->in_flight == 0); /* all blocks are back */
     zone->report_caches = false;
     zone->track_order = EBB__SCREEN_OFF;
     zone->coalesces_late = ebb__can_coalesce_late(zone);
@@ -112,15 +118,18 @@ void ebb__zone_limit_room(const struct ebb_zone *zone, struct ebb_pass *pass)
 {
     uint64_t frames = ebb__available(zone);
 
+    EBB_DEBUG_ASSERT(pass->n_blocks > 0 || pass->n_ranges == 0);
     if (pass->n_blocks == 0)
         pass->room = frames > zone->watermark_low ? (frames - zone->watermark_low) / 2 : 0;
 }
 
 bool ebb__zone_hold(struct ebb_zone *zone, struct ebb_pass *pass, uint32_t index)
 {
-    const unsigned order = ebb__order_of(ebb__load_state(zone, index));
+    const uint16_t state = ebb__load_state(zone, index);
+    const unsigned order = ebb__order_of(state);
 
-    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) == EBB__FREE);
+    EBB_DEBUG_ASSERT(ebb__state_of(state) == EBB__FREE && ebb__type_of(state) != EBB_ISOLATE);
+    EBB_DEBUG_ASSERT(!(state & EBB__REPORTED) && order >= zone->report_min_order);
     if (!ebb_pass_fits(pass, order))
         return false;
     EBB_ASSERT(ebb__isolate_block(zone, index));
@@ -143,6 +152,8 @@ static bool next_large(const struct ebb_zone *zone, const struct ebb_pass *pass,
             if (ebb__unreported(&zone->lists[order][type]) == 0)
                 continue;
             *index = ebb__coldest(zone, order, type);
+            EBB_DEBUG_ASSERT(pass->quota >= (uint64_t)1 << order);
+            EBB_DEBUG_ASSERT(ebb__order_of(ebb__load_state(zone, *index)) == order);
             return true;
         }
     }
@@ -162,7 +173,9 @@ EBB_RARE static void coalesce_cold(struct ebb_zone *zone, ebb_pageblock_id id, u
 {
     uint32_t touched = ebb__pageblock(zone, id)->touched;
 
+    EBB_DEBUG_ASSERT(ebb__pageblock(zone, id)->lazy > 0);
     ebb__coalesce(zone, id);
+    EBB_DEBUG_ASSERT(ebb__pageblock(zone, id)->lazy == 0);
     ebb__pageblock(zone, id)->touched = touched;
     *looks -= *looks < COALESCE_LOOKS ? *looks : COALESCE_LOOKS;
 }
@@ -210,6 +223,7 @@ static bool next_pageblock(struct ebb_zone *zone, const struct ebb_pass *pass, u
             ebb__pageblock(zone, id)->touched = zone->clock;
             zone->scan.at = ebb__pageblock_first(zone, id);
             zone->scan.end = ebb__lower(end, zone->span);
+            EBB_DEBUG_ASSERT(zone->scan.at < zone->scan.end && zone->scan.end <= zone->span);
             return true;
         }
     }
@@ -237,6 +251,7 @@ static bool next_small(struct ebb_zone *zone, const struct ebb_pass *pass, unsig
                 return false;
             continue;
         }
+        EBB_DEBUG_ASSERT(zone->scan.at < zone->span);
         *index = (uint32_t)zone->scan.at;
         uint16_t state = ebb__load_state(zone, *index);
 
@@ -265,6 +280,7 @@ EBB_RARE static bool open_paced(struct ebb_source *source, const struct ebb_pass
 static bool take_surplus(struct ebb_source *source, struct ebb_pass *pass)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
+    const unsigned before = pass->n_blocks;
     unsigned looks = EBB_TAKE_LOOKS;
     bool found = true;
 
@@ -281,6 +297,8 @@ static bool take_surplus(struct ebb_source *source, struct ebb_pass *pass)
         if (found)
             (void)ebb__zone_hold(zone, pass, index);
     }
+    EBB_DEBUG_ASSERT(ebb__available(zone) >= zone->watermark_low || pass->n_blocks == before);
+    EBB_EXPENSIVE(ebb__assert_lists(zone));
     ebb__unlock(zone);
     return found || looks == 0;
 }

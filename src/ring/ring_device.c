@@ -34,6 +34,7 @@ int ebb_ring_device_init(struct ebb_ring_device *ring, unsigned size, uint64_t d
     if (!ring->desc || !ring->avail || !ring->used)
         return -EBB_EINVAL;
 
+    RING_ASSERT(((uintptr_t)ring->desc & 15) == 0 && ((uintptr_t)ring->used & 3) == 0);
     ring->size = size;
     ring->avail_idx = start;
     /* Go on where the used ring stands: 0 in a new one. Any value will do, only
@@ -49,6 +50,7 @@ static unsigned copy_chain(const struct ebb_ring_device *ring, uint16_t head,
     uint16_t index = head;
     bool writable = false;
 
+    RING_ASSERT(ebb__ring_size_ok(ring->size));
     for (unsigned n = 0; n < ring->size; n++) {
         volatile const struct ebb_ring_desc *desc;
         uint16_t flags;
@@ -90,6 +92,7 @@ int ebb_ring_device_take(struct ebb_ring_device *ring, struct ebb_ring_buf *bufs
 
         n = copy_chain(ring, h, bufs);
         if (n > 0) {
+            RING_ASSERT(h < ring->size && n <= ring->size); /* copy_chain() has looked */
             *head = h;
             ring->avail_idx++;
             return (int)n;

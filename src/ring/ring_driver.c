@@ -82,7 +82,9 @@ int ebb_ring_driver_add(struct ebb_ring_driver *ring, const struct ebb_ring_buf 
     if (!chain_ok(bufs, n, &writable))
         return -EBB_EINVAL;
 
+    RING_ASSERT(ring->free_count <= ring->size && !ring->slots[head].token);
     for (unsigned i = 0; i < n; i++) {
+        RING_ASSERT(index < ring->size);
         volatile struct ebb_ring_desc *desc = &ring->desc[index];
         const uint16_t next = ring->slots[index].next;
         const bool last = i == n - 1;
@@ -95,12 +97,14 @@ int ebb_ring_driver_add(struct ebb_ring_driver *ring, const struct ebb_ring_buf 
     }
     ring->free_head = index;
     ring->free_count = (uint16_t)(ring->free_count - n);
+    RING_ASSERT(ring->free_count == 0 || index < ring->size);
     ring->slots[head].token = token;
     ring->slots[head].bytes = writable;
     ring->slots[head].count = (uint16_t)n;
 
     ring->avail[EBB__RING_ENTRIES + (ring->avail_idx & (ring->size - 1))] = head;
     ring->avail_idx++;
+    RING_ASSERT(ebb_ring_driver_pending(ring) <= ring->size);
     /* The device may look as soon as it sees this index: descriptors and entry
      * are visible by then. */
     ebb__ring_store(&ring->avail[EBB__RING_IDX], ring->avail_idx);
@@ -129,8 +133,10 @@ static void free_chain(struct ebb_ring_driver *ring, uint16_t head)
     const uint16_t count = slot->count;
     uint16_t last = head;
 
+    RING_ASSERT(slot->token && count > 0 && count <= ring->size - ring->free_count);
     for (unsigned i = 1; i < count; i++)
         last = ring->slots[last].next;
+    RING_ASSERT(last < ring->size);
     ring->slots[last].next = ring->free_head;
     ring->free_head = head;
     ring->free_count = (uint16_t)(ring->free_count + count);
@@ -167,6 +173,7 @@ int ebb_ring_driver_get(struct ebb_ring_driver *ring, void **token, uint32_t *le
     if (id >= ring->size)
         return broken(&ring->broken);
     slot = &ring->slots[id];
+    RING_ASSERT(!slot->token || (slot->count > 0 && slot->count <= ring->size));
     if (!slot->token)
         return broken(&ring->broken);
     /* With nothing to write to, a length says nothing, and devices that are in

@@ -16,6 +16,7 @@
 
 bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head, uint16_t *state)
 {
+    EBB_DEBUG_ASSERT(index < zone->span);
     for (unsigned order = 0; order <= zone->max_order; order++) {
         uint32_t first = index & ~((1u << order) - 1);
         uint16_t found = ebb__load_state(zone, first);
@@ -57,6 +58,8 @@ bool ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
     bool reported = ebb__unlink(zone, head);
     bool parts_reported = reported && !(zone->keep_marks & EBB__SPLIT_CLEARS);
 
+    EBB_DEBUG_ASSERT(from >= order && !(index & ((1u << order) - 1)));
+    EBB_DEBUG_ASSERT(index >= head && index - head <= (1u << from) - (1u << order));
     while (from > order) {
         uint32_t middle = head + (1u << --from);
 
@@ -67,6 +70,7 @@ bool ebb__take_at(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned
             link_part(zone, middle, from, parts_reported);
         }
     }
+    EBB_DEBUG_ASSERT(head == index && ebb__load_state(zone, index) == EBB__NONE);
     return reported;
 }
 
@@ -78,6 +82,7 @@ static inline bool can_merge(const struct ebb_zone *zone, uint32_t buddy, unsign
 {
     if (buddy >= zone->span)
         return false;
+    EBB_DEBUG_ASSERT(!(buddy & ((1u << order) - 1)));
     *state = ebb__load_state(zone, buddy);
     return (*state & (EBB__STATE_MASK | EBB__ORDER_MASK)) == ebb__state_word(EBB__FREE, order, 0) &&
            (ebb__type_of(*state) == EBB_ISOLATE) == isolated;
@@ -91,6 +96,7 @@ static bool random_bit(struct ebb_zone *zone)
     if (zone->shuffle_bits <= 1) {
         uint64_t x = zone->shuffle_state; /* xorshift64* (Vigna, 2014) */
 
+        EBB_DEBUG_ASSERT(x != 0);
         x ^= x >> 12;
         x ^= x << 25;
         x ^= x >> 27;
@@ -111,6 +117,7 @@ static unsigned merge_and_link(struct ebb_zone *zone, uint32_t index, unsigned o
     unsigned freed_order = order;
     uint16_t state;
 
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) != EBB__FREE);
     ebb__store_state(zone, index, EBB__NONE);
     for (; order < zone->max_order; order++) {
         uint32_t buddy = index ^ (1u << order);
@@ -136,6 +143,7 @@ __attribute__((noinline)) static unsigned free_mixed(struct ebb_zone *zone, uint
                                                      unsigned order, bool reported,
                                                      enum ebb__where where)
 {
+    EBB_DEBUG_ASSERT(order > zone->pageblock_order);
     ebb__store_state(zone, index, EBB__NONE);
     order--;
     unsigned lower = ebb__free_block(zone, index, order, reported, where);
@@ -146,6 +154,9 @@ __attribute__((noinline)) static unsigned free_mixed(struct ebb_zone *zone, uint
 unsigned ebb__free_block(struct ebb_zone *zone, uint32_t index, unsigned order, bool reported,
                          enum ebb__where where)
 {
+    EBB_ASSERT(ebb__state_of(ebb__load_state(zone, index)) != EBB__FREE);
+    EBB_DEBUG_ASSERT(order <= zone->max_order && !(index & ((1u << order) - 1)));
+    EBB_DEBUG_ASSERT((uint64_t)1 << order <= zone->span - index);
     if (EBB_UNLIKELY(order > zone->pageblock_order) && mixed(zone, index, order))
         return free_mixed(zone, index, order, reported, where);
     return merge_and_link(zone, index, order, reported, where);
@@ -162,6 +173,7 @@ EBB_RARE uint64_t ebb__add_row(struct ebb_zone *zone, uint64_t from, uint64_t to
     const uint16_t state = ebb__load_state(zone, (uint32_t)(from - size));
     const uint64_t first = from;
 
+    EBB_DEBUG_ASSERT(from >= size && !(from & (size - 1)) && to <= zone->span);
     if (order < shift || order >= zone->track_order || *types == EBB_ISOLATE ||
         state != ebb__state_word(EBB__FREE, order, *types))
         return from;
@@ -173,6 +185,8 @@ EBB_RARE uint64_t ebb__add_row(struct ebb_zone *zone, uint64_t from, uint64_t to
          from += size) {
         struct ebb_link *link = &zone->large_links[from >> shift];
 
+        EBB_DEBUG_ASSERT(ebb__load_state(zone, (uint32_t)from) == EBB__NONE);
+        EBB_DEBUG_ASSERT(zone->present[from >> order] == 0);
         ebb__store_state(zone, (uint32_t)from, state);
         zone->present[from >> order] = (uint32_t)size;
         last->next = (uint32_t)from;
@@ -182,6 +196,7 @@ EBB_RARE uint64_t ebb__add_row(struct ebb_zone *zone, uint64_t from, uint64_t to
     }
     last->next = after;
     zone->large_links[after >> shift].prev = (uint32_t)(from - size);
+    EBB_DEBUG_ASSERT(zone->managed + (from - first) <= zone->span);
     zone->lists[order][*types].blocks += (from - first) >> order;
     zone->managed += from - first;
     zone->free += from - first;
@@ -195,6 +210,9 @@ unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
     bool isolated = type == EBB_ISOLATE;
     uint16_t state;
 
+    EBB_DEBUG_ASSERT(order <= zone->max_order && !(index & ((1u << order) - 1)));
+    EBB_DEBUG_ASSERT((uint64_t)1 << order <= zone->span - index);
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) != EBB__FREE);
     if (EBB_UNLIKELY(order > zone->pageblock_order || zone->shuffle_order < EBB_ORDERS))
         return ebb__free_block(zone, index, order, false, EBB__HEAD);
     ebb__store_state(zone, index, EBB__NONE);
@@ -221,6 +239,7 @@ unsigned ebb__free_warm(struct ebb_zone *zone, uint32_t index, unsigned order)
 __attribute__((noinline)) static uint64_t find_lazy(const struct ebb_zone *zone, uint64_t at,
                                                     uint64_t end, bool lazy)
 {
+    EBB_DEBUG_ASSERT(at <= end);
     while (at < end) {
         uint64_t word = zone->lazy_bits[at >> 6];
         uint64_t bits = (lazy ? word : ~word) >> (at & 63);
@@ -242,8 +261,11 @@ static unsigned coalesce_run(struct ebb_zone *zone, uint64_t from, uint64_t to)
         uint64_t end = from + ((uint64_t)1 << order);
         unsigned merged;
 
-        for (uint64_t at = from; at < end; at++)
+        for (uint64_t at = from; at < end; at++) {
+            EBB_DEBUG_ASSERT((ebb__load_state(zone, (uint32_t)at) & ~(unsigned)EBB__TYPE_MASK) ==
+                             ebb__state_word(EBB__FREE, 0, 0));
             ebb__store_state(zone, (uint32_t)at, EBB__NONE);
+        }
         merged = ebb__free_warm(zone, (uint32_t)from, order);
         largest = merged > largest ? merged : largest;
         from = end;
@@ -256,22 +278,26 @@ unsigned ebb__coalesce(struct ebb_zone *zone, ebb_pageblock_id id)
     uint64_t first = ebb__pageblock_first(zone, id);
     uint64_t end = first + ((uint64_t)1 << zone->large_order);
     uint64_t at = find_lazy(zone, first, end, true);
+    uint32_t frames = ebb__pageblock(zone, id)->lazy;
     unsigned largest = 0;
 
     EBB_ASSERT(at < end);
     unsigned type = ebb__type_of(ebb__load_state(zone, (uint32_t)at));
 
     /* Before anything is freed: whoever frees asks whether the pageblock is whole now. */
-    ebb__take_lazy_out(zone, id, type, ebb__pageblock(zone, id)->lazy);
+    ebb__take_lazy_out(zone, id, type, frames);
     while (at < end) {
         uint64_t to = find_lazy(zone, at, end, false);
         unsigned merged = coalesce_run(zone, at, to);
 
+        EBB_DEBUG_ASSERT(to > at && frames >= to - at);
+        frames -= (uint32_t)(to - at);
         largest = merged > largest ? merged : largest;
         at = find_lazy(zone, to, end, true);
     }
     for (uint64_t word = first >> 6; word < end >> 6; word++)
         zone->lazy_bits[word] = 0;
+    EBB_DEBUG_ASSERT(frames == 0 && ebb__pageblock(zone, id)->lazy == 0);
     return largest;
 }
 
@@ -318,6 +344,7 @@ void ebb__coalesce_for(struct ebb_zone *zone, unsigned order, unsigned type)
     const uint32_t *own = zone->prefers_warm ? &zone->warm[type] : &zone->nonempty[type];
     uint32_t small = 1u << zone->large_order;
 
+    EBB_DEBUG_ASSERT(type < EBB_ISOLATE && order < zone->large_order);
     for (unsigned n = 0; n < (*own >> order ? TRIES : EBB__COALESCE_MOST); n++) {
         if ((*own & (small - 1)) >> order || !ebb__coalesce_most(zone, type))
             return;
@@ -333,6 +360,8 @@ void ebb__coalesce_all(struct ebb_zone *zone)
     for (uint64_t n = 0; more && n <= pageblocks; n++) {
         ebb__lock(zone);
         more = ebb__coalesce_any(zone);
+        if (!more)
+            EBB_EXPENSIVE(ebb__assert_lists(zone));
         ebb__unlock(zone);
     }
 }
@@ -359,6 +388,7 @@ uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_
         unsigned type = ebb__pageblock_type(zone, frames[i]);
         unsigned order = 0;
 
+        EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, frames[i])) == EBB__CACHED);
         if (EBB_UNLIKELY(!zone->coalesces_late || type == EBB_ISOLATE))
             order = ebb__free_warm(zone, frames[i], 0);
         else if (EBB_UNLIKELY(ebb__make_lazy(zone, frames[i], type)))
@@ -377,6 +407,7 @@ bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index)
     unsigned order = ebb__order_of(ebb__load_state(zone, index));
     uint64_t frames = (uint64_t)1 << order;
 
+    EBB_DEBUG_ASSERT(ebb__type_of(ebb__load_state(zone, index)) != EBB_ISOLATE);
     if (!ebb__above_low(zone, order))
         return false;
     (void)ebb__unlink(zone, index);
@@ -393,6 +424,7 @@ void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported)
     unsigned order = ebb__order_of(state);
 
     EBB_ASSERT(ebb__state_of(state) == EBB__IN_FLIGHT);
+    EBB_DEBUG_ASSERT(zone->in_flight >= (uint64_t)1 << order);
     zone->in_flight -= (uint64_t)1 << order;
     /* Dividers are searched from the cold end: there, after all others is the head. */
     ebb__free_block(zone, index, order, reported,

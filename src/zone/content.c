@@ -20,7 +20,11 @@ void ebb__fill(const struct ebb_zone *zone, uint32_t index, unsigned order)
 {
     const ebb_pfn_t pfn = zone->base + index;
     const uint64_t frames = (uint64_t)1 << order;
+    const enum ebb__state state = ebb__state_of(ebb__load_state(zone, index));
 
+    EBB_DEBUG_ASSERT(frames <= zone->span - index);
+    /* Whoever fills owns it: nobody else allocates, caches or reports it meanwhile. */
+    EBB_ASSERT(state == EBB__FILLING || state == EBB__ALLOCATED);
     if (zone->fill_policy == EBB_FILL_ZERO)
         zone->clear(zone->clear_ctx, pfn, frames);
     else if (zone->fill_policy == EBB_FILL_POISON)
@@ -42,6 +46,8 @@ void ebb__verify_fill(struct ebb_zone *zone, uint32_t index, unsigned order)
     const ebb_pfn_t pfn = zone->base + index;
     const uint64_t frames = (uint64_t)1 << order;
 
+    EBB_DEBUG_ASSERT(zone->fill_policy != EBB_FILL_NONE);
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) == EBB__ALLOCATED);
     if (EBB_LIKELY(zone->verify(zone->clear_ctx, pfn, frames, zone->fill_value)))
         return;
     const struct ebb_misuse misuse = {

@@ -34,7 +34,10 @@ static void enter_ring(struct ebb_zone *zone, ebb_pageblock_id id, unsigned type
     struct ebb_pageblock *pageblock = ebb__pageblock(zone, id);
     uint32_t bit = 1u << class;
 
+    EBB_DEBUG_ASSERT(type < EBB_ISOLATE && class <= zone->large_order);
     if (zone->lazy_classes[type] & bit) {
+        EBB_DEBUG_ASSERT(ebb__pageblock(zone, ebb__pageblock(zone, *head)->prev)->next.n ==
+                         head->n);
         pageblock->next = *head;
         pageblock->prev = ebb__pageblock(zone, *head)->prev;
         ebb__pageblock(zone, pageblock->prev)->next = id;
@@ -84,6 +87,7 @@ void ebb__take_lazy_out(struct ebb_zone *zone, ebb_pageblock_id id, unsigned typ
 
     EBB_DEBUG_ASSERT(pageblock->lazy >= frames && pageblock->frames >= frames);
     EBB_DEBUG_ASSERT(pageblock->blocks >= frames && zone->lazy[type] >= frames);
+    EBB_DEBUG_ASSERT(zone->free >= frames);
     set_lazy(zone, id, type, pageblock->lazy - frames);
     pageblock->frames -= frames;
     pageblock->blocks -= frames;
@@ -100,6 +104,9 @@ bool ebb__make_lazy(struct ebb_zone *zone, uint32_t index, unsigned type)
     struct ebb_pageblock *pageblock = ebb__pageblock(zone, id);
 
     EBB_DEBUG_ASSERT(!(zone->lazy_bits[index >> 6] >> (index & 63) & 1));
+    EBB_DEBUG_ASSERT(type == ebb__pageblock_type(zone, index) && type != EBB_ISOLATE);
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, index)) != EBB__FREE);
+    EBB_DEBUG_ASSERT(zone->free + zone->in_flight < zone->managed);
     zone->lazy_bits[index >> 6] |= (uint64_t)1 << (index & 63);
     ebb__store_state(zone, index, ebb__state_word(EBB__FREE, 0, type));
     if (EBB_UNLIKELY(pageblock->frames == 0))
@@ -126,11 +133,14 @@ uint32_t ebb__take_lazy(struct ebb_zone *zone, unsigned type, uint32_t *frames, 
     uint32_t first = (uint32_t)ebb__pageblock_first(zone, id);
     uint32_t left;
 
+    EBB_DEBUG_ASSERT(zone->lazy_classes[type] != 0 && n > 0);
+    EBB_DEBUG_ASSERT(ebb__lazy_class(ebb__pageblock(zone, id)->lazy) == class);
     EBB_DEBUG_ASSERT(ebb__pageblock(zone, id)->lazy > 0);
     if (n > ebb__pageblock(zone, id)->lazy)
         n = ebb__pageblock(zone, id)->lazy;
     left = n;
     for (uint64_t *word = &zone->lazy_bits[first >> 6]; left > 0; word++, first += 64) {
+        EBB_DEBUG_ASSERT(first >> zone->large_order == id.n);
         for (; *word && left > 0; *word &= *word - 1)
             frames[--left] = first + (uint32_t)__builtin_ctzll(*word);
     }
@@ -140,6 +150,7 @@ uint32_t ebb__take_lazy(struct ebb_zone *zone, unsigned type, uint32_t *frames, 
 
 void ebb__remove_lazy(struct ebb_zone *zone, uint32_t index, unsigned type)
 {
+    EBB_DEBUG_ASSERT(ebb__is_lazy(zone, index));
     zone->lazy_bits[index >> 6] &= ~((uint64_t)1 << (index & 63));
     ebb__take_lazy_out(zone, ebb__pageblock_of(zone, index), type, 1);
 }

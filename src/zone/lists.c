@@ -9,6 +9,10 @@ static void ring_insert_before(struct ebb_zone *zone, struct ebb_free_list *list
     struct ebb_link *below = ebb__link_of(zone, order, before);
     uint32_t above = below->prev;
 
+    EBB_DEBUG_ASSERT(list->blocks > 0 && before != index);
+    EBB_DEBUG_ASSERT(ebb__link_of(zone, order, above)->next == before);
+    EBB_DEBUG_ASSERT((ebb__load_state(zone, before) & ~(unsigned)EBB__REPORTED) ==
+                     ebb__state_word(EBB__FREE, order, ebb__pageblock_type(zone, index)));
     *ebb__link_of(zone, order, index) = (struct ebb_link){.next = before, .prev = above};
     ebb__link_of(zone, order, above)->next = index;
     below->prev = index;

@@ -24,6 +24,7 @@ ALWAYS_INLINE void ebb__insert_between(struct ebb_link *links, unsigned shift,
     uint32_t head = list->head;
     uint32_t tail = links[head >> shift].prev;
 
+    EBB_DEBUG_ASSERT(head != index && links[tail >> shift].next == head);
     links[index >> shift].next = head;
     links[head >> shift].prev = index;
     links[index >> shift].prev = tail;
@@ -36,6 +37,7 @@ ALWAYS_INLINE void ebb__remove_from(struct ebb_link *links, unsigned shift,
     uint32_t next = links[index >> shift].next;
     uint32_t prev = links[index >> shift].prev;
 
+    EBB_DEBUG_ASSERT(links[prev >> shift].next == index && links[next >> shift].prev == index);
     links[prev >> shift].next = next;
     links[next >> shift].prev = prev;
     if (list->head == index)
@@ -118,6 +120,9 @@ ALWAYS_INLINE void ebb__link_block(struct ebb_zone *zone, uint32_t index, unsign
     EBB_DEBUG_ASSERT(order <= zone->max_order && !(index & (frames - 1)));
     EBB_DEBUG_ASSERT(frames <= zone->span - index);
     EBB_DEBUG_ASSERT(ebb__load_state(zone, index) == EBB__NONE);
+    EBB_DEBUG_ASSERT(type == ebb__pageblock_type(zone, index));
+    EBB_DEBUG_ASSERT((zone->nonempty[type] >> order & 1) == (list->blocks > 0));
+    EBB_DEBUG_ASSERT(zone->free + zone->in_flight + frames <= zone->managed);
     if (EBB_LIKELY(where == EBB__HEAD)) {
         ebb__ring_insert(zone, list, order, index);
         list->head = index;
@@ -126,6 +131,8 @@ ALWAYS_INLINE void ebb__link_block(struct ebb_zone *zone, uint32_t index, unsign
     }
     list->blocks++;
     list->reported += reported;
+    EBB_DEBUG_ASSERT(list->reported <= list->blocks &&
+                     ebb__link_of(zone, order, list->head)->prev < zone->span);
     zone->nonempty[type] |= 1u << order;
     zone->warm[type] |= (uint32_t)!reported << order;
     zone->free += frames;
@@ -156,6 +163,11 @@ ALWAYS_INLINE bool ebb__unlink_block(struct ebb_zone *zone, uint32_t index, uint
     bool reported = state & EBB__REPORTED;
 
     EBB_DEBUG_ASSERT(list->blocks > 0 && list->reported >= reported && zone->free >= frames);
+    EBB_DEBUG_ASSERT(ebb__load_state(zone, index) == state && ebb__state_of(state) == EBB__FREE);
+    EBB_DEBUG_ASSERT((zone->nonempty[type] >> order & 1) &&
+                     (reported || (zone->warm[type] >> order & 1)));
+    EBB_DEBUG_ASSERT(zone->reported >= (reported ? frames : 0));
+    EBB_DEBUG_ASSERT(type != EBB_ISOLATE || zone->isolated >= frames);
     if (reported)
         ebb__leave(zone, index, order, type);
     ebb__ring_remove(zone, list, order, index);
@@ -169,6 +181,9 @@ ALWAYS_INLINE bool ebb__unlink_block(struct ebb_zone *zone, uint32_t index, uint
         ebb__count_unlink(zone, index, order, type);
     else if (order < zone->large_order)
         ebb__pageblock(zone, ebb__pageblock_of(zone, index))->reported -= 1u << order;
+    EBB_DEBUG_ASSERT(ebb__pageblock(zone, ebb__pageblock_of(zone, index))->reported <=
+                     1u << zone->large_order);
+    EBB_DEBUG_ASSERT((list->blocks > 0) == (zone->nonempty[type] >> order & 1));
     zone->free -= frames;
     zone->reported -= frames & -(uint64_t)reported;
     if (EBB_UNLIKELY(type == EBB_ISOLATE))

@@ -25,6 +25,7 @@ static unsigned refill_order(const struct ebb_zone *zone, unsigned type, uint64_
     unsigned fits = 63u - (unsigned)__builtin_clzll(wanted);
     uint32_t orders = ebb__orders(zone, type, 0);
 
+    EBB_DEBUG_ASSERT(wanted > 0 && type < EBB__PCP_TYPES);
     if (!orders)
         return 0;
     unsigned smallest = (unsigned)__builtin_ctz(orders);
@@ -50,6 +51,7 @@ static uint32_t refill_some(struct ebb_zone *zone, unsigned type, uint32_t *fram
         for (uint32_t i = 0; i < n; i++)
             frames[i] = index + n - 1 - i;
     }
+    EBB_DEBUG_ASSERT(n > 0 && n <= wanted);
     for (uint32_t i = 0; i < n; i++)
         ebb__store_state(zone, frames[i], state);
     return n;
@@ -70,6 +72,7 @@ __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_p
     uint32_t count = 0;
 
     ebb__lock(zone);
+    EBB_DEBUG_ASSERT(pcp->count[type] == 0);
     while (count < zone->pcp_batch && ebb__available(zone) > leave) {
         uint64_t wanted = ebb__available(zone) - leave;
         uint32_t n;
@@ -83,6 +86,7 @@ __attribute__((noinline)) static void refill(struct ebb_zone *zone, struct ebb_p
         if (n == 0)
             break;
         count += n;
+        EBB_DEBUG_ASSERT(count <= zone->pcp_batch && ebb__available(zone) >= leave);
     }
     ebb__unlock_inner(zone);
     pcp->count[type] = count;
@@ -122,6 +126,7 @@ uint64_t ebb__pcp_alloc(struct ebb_zone *zone, unsigned type, unsigned *flags)
     if (EBB_LIKELY(pcp->count[type] > 0)) {
         uint32_t top = pcp->frames[type][--pcp->count[type]];
 
+        EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, top)) == EBB__CACHED);
         if (ebb__load_state(zone, top) & EBB__REPORTED)
             *flags &= ~(unsigned)EBB_ALLOC_ZERO;
         ebb__store_state(zone, top, ebb__state_word(EBB__ALLOCATED, 0, type));
@@ -152,6 +157,7 @@ static enum ebb__pcp_free push(struct ebb_zone *zone, struct ebb_pcp *pcp, uint3
     }
     if (EBB_UNLIKELY(pcp->count[type] >= zone->pcp_high))
         drain_stack(zone, pcp, type, zone->pcp_batch, false);
+    EBB_DEBUG_ASSERT(pcp->count[type] < EBB_PCP_LIMIT);
     pcp->frames[type][pcp->count[type]++] = index;
     pcp->frees++;
     return EBB__PCP_FREED;
@@ -244,6 +250,8 @@ uint64_t ebb__pcp_alloc_block(struct ebb_zone *zone, unsigned type)
     if (EBB_LIKELY(pcp->n_blocks > 0)) {
         set_n_blocks(pcp, pcp->n_blocks - 1u);
         index = pcp->blocks[pcp->n_blocks];
+        EBB_DEBUG_ASSERT(ebb__load_state(zone, (uint32_t)index) ==
+                         ebb__state_word(EBB__CACHED, zone->pageblock_order, 0));
         ebb__store_state(zone, (uint32_t)index,
                          ebb__state_word(EBB__ALLOCATED, zone->pageblock_order, type));
         pcp->blocks_used = 1;
@@ -266,6 +274,7 @@ enum ebb__pcp_free ebb__pcp_free_block(struct ebb_zone *zone, uint32_t index)
     if (pcp->n_blocks < most_blocks(zone) && ebb__pageblock_type(zone, index) == EBB_MOVABLE) {
         result = EBB__PCP_REFUSED;
         if (EBB_LIKELY(ebb__release(zone, index, order, ebb__state_word(EBB__CACHED, order, 0)))) {
+            EBB_DEBUG_ASSERT(pcp->n_blocks < EBB_PCP_BLOCKS);
             pcp->blocks[pcp->n_blocks] = index;
             set_n_blocks(pcp, pcp->n_blocks + 1u);
             pcp->frees++;
@@ -285,6 +294,7 @@ EBB_RARE static void drain_blocks(struct ebb_zone *zone, struct ebb_pcp *pcp, bo
 {
     ebb__lock(zone);
     for (unsigned i = 0; i < pcp->n_blocks; i++) {
+        EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, pcp->blocks[i])) == EBB__CACHED);
         unsigned order = ebb__free_warm(zone, pcp->blocks[i], zone->pageblock_order);
 
         if (!quiet)
@@ -318,6 +328,7 @@ EBB_RARE uint64_t ebb__drain_caches(struct ebb_zone *zone, bool idle_only, bool 
         if (pcp->n_blocks > 0 && (!idle_only || !pcp->blocks_used))
             drain_blocks(zone, pcp, quiet);
         left += ebb__pcp_held(zone, pcp);
+        EBB_DEBUG_ASSERT(idle_only || left == 0);
         pcp->used = 0;
         pcp->blocks_used = 0;
         ebb_port_unlock(&pcp->lock);

@@ -44,6 +44,7 @@ ALWAYS_INLINE struct ebb_pcp *ebb__this_pcp(struct ebb_zone *zone)
 
     if (EBB_UNLIKELY(cpu >= zone->cpus))
         cpu %= zone->cpus;
+    EBB_DEBUG_ASSERT(cpu < zone->cpus);
     return &zone->pcps[cpu];
 }
 
@@ -73,6 +74,9 @@ ALWAYS_INLINE bool ebb__pcp_pop(struct ebb_zone *zone, unsigned type, uint32_t *
         return false;
     }
     *index = pcp->frames[type][count - 1];
+    EBB_DEBUG_ASSERT(type < EBB__PCP_TYPES && count <= zone->pcp_high && *index < zone->span);
+    EBB_DEBUG_ASSERT((ebb__load_state(zone, *index) & ~(unsigned)EBB__REPORTED) ==
+                     EBB__CACHED_FRAME);
     pcp->count[type] = count - 1;
     pcp->allocs++;
     ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, 0, type));
@@ -116,6 +120,7 @@ ALWAYS_INLINE enum ebb__pcp_free ebb__pcp_push(struct ebb_zone *zone, uint32_t i
     if (EBB_LIKELY(type != EBB_ISOLATE)) {
         uint32_t count = pcp->count[type];
 
+        EBB_DEBUG_ASSERT(type < EBB__PCP_TYPES && count <= EBB_PCP_LIMIT);
         if (EBB_LIKELY(count < zone->pcp_high && pcp->used)) {
             result = EBB__PCP_REFUSED;
             if (EBB_LIKELY(ebb__release_frame(zone, index, type, EBB__CACHED_FRAME))) {

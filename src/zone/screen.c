@@ -12,6 +12,7 @@ uint64_t ebb__unreported_of_order(const struct ebb_zone *zone, unsigned order)
 {
     uint64_t blocks = 0;
 
+    EBB_DEBUG_ASSERT(order <= zone->max_order);
     for (unsigned type = 0; type < EBB_ISOLATE; type++)
         blocks += ebb__unreported(&zone->lists[order][type]);
     /* What lazy frames merge to, and with what, is not known yet: each may complete one of this. */
@@ -44,10 +45,12 @@ void ebb__set_gate(struct ebb_zone *zone, bool fits)
 {
     zone->report_gated = !fits && anything_unreported(zone);
     zone->report_order = zone->report_gated ? 0 : zone->report_min_order;
+    EBB_DEBUG_ASSERT(!zone->report_gated || zone->report_min_order <= zone->max_order);
 }
 
 void ebb__screen_slow(struct ebb_zone *zone, unsigned order)
 {
+    EBB_DEBUG_ASSERT(order <= zone->max_order && order >= zone->report_order);
     if (__atomic_load_n(&zone->source.requested, __ATOMIC_RELAXED))
         return;
     if (zone->report_gated ? ebb__something_fits(zone)
@@ -57,6 +60,7 @@ void ebb__screen_slow(struct ebb_zone *zone, unsigned order)
 
 EBB_RARE __attribute__((noinline)) void ebb__pass_on(struct ebb_zone *zone)
 {
+    EBB_DEBUG_ASSERT(zone->source.report);
     if (__atomic_exchange_n(&zone->wish, false, __ATOMIC_RELAXED))
         ebb_source_request(&zone->source);
 }

@@ -21,6 +21,7 @@ static inline bool ebb__divider_place(struct ebb_divider *divider, uint32_t inde
 {
     bool was_set = divider->set;
 
+    EBB_DEBUG_ASSERT(!was_set || divider->block != index);
     *before = divider->block;
     if (reported) {
         divider->block = index;
@@ -35,6 +36,7 @@ static inline void ebb__divider_leave(const struct ebb_zone *zone, struct ebb_di
 {
     if (EBB_LIKELY(!divider->set || divider->block != index))
         return;
+    EBB_DEBUG_ASSERT(ebb__load_state(zone, index) & EBB__REPORTED);
     divider->block = ebb__link_of(zone, order, index)->next;
     divider->set =
         divider->block != zone->lists[order][type].head; /* the next of the tail is the head */
@@ -47,6 +49,7 @@ static inline uint32_t ebb__divider_above(const struct ebb_zone *zone,
 {
     uint32_t below = divider->set ? divider->block : zone->lists[order][type].head;
 
+    EBB_DEBUG_ASSERT(zone->lists[order][type].blocks > 0 && below < zone->span);
     return ebb__link_of(zone, order, below)->prev;
 }
 
@@ -59,7 +62,11 @@ bool ebb__divider_check(const struct ebb_zone *zone, const struct ebb_divider *d
 /* The unreported block of a list that has one which is the last to be allocated. */
 static inline uint32_t ebb__coldest(const struct ebb_zone *zone, unsigned order, unsigned type)
 {
-    return ebb__divider_above(zone, &zone->sorted[order][type], order, type);
+    const uint32_t index = ebb__divider_above(zone, &zone->sorted[order][type], order, type);
+
+    EBB_DEBUG_ASSERT(!zone->hooks && ebb__unreported(&zone->lists[order][type]) > 0);
+    EBB_DEBUG_ASSERT(!ebb__is_reported(zone, order, index));
+    return index;
 }
 
 static inline bool ebb__sorts(const struct ebb_zone *zone)

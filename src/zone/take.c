@@ -22,6 +22,7 @@ EBB_RARE static uint32_t compatible_frames(const struct ebb_zone *zone, uint32_t
     uint32_t frames = 1u << zone->pageblock_order;
     uint32_t compatible = 0;
 
+    EBB_DEBUG_ASSERT(!(first & (frames - 1)) && first < zone->span);
     if (frames > zone->span - first)
         frames = (uint32_t)(zone->span - first);
     for (uint32_t at = 0; at < frames;) {
@@ -44,12 +45,14 @@ EBB_RARE static void convert_pageblock(struct ebb_zone *zone, uint32_t first, un
 
     if (frames > zone->span - first)
         frames = (uint32_t)(zone->span - first);
+    EBB_DEBUG_ASSERT(ebb__pageblock(zone, ebb__pageblock_of(zone, first))->lazy == 0);
     ebb__set_pageblock_type(zone, first, type);
     zone->conversions++;
     for (uint32_t at = 0; at < frames;) {
         uint16_t state = ebb__load_state(zone, first + at);
 
         if (ebb__state_of(state) == EBB__FREE) {
+            EBB_DEBUG_ASSERT(ebb__order_of(state) < zone->pageblock_order);
             bool reported = ebb__unlink(zone, first + at);
 
             ebb__link(zone, first + at, ebb__order_of(state), type, ebb__moved_mark(zone, reported),
@@ -72,6 +75,7 @@ EBB_RARE static void convert(struct ebb_zone *zone, uint32_t index, unsigned fro
     unsigned pageblock_order = zone->pageblock_order;
     uint32_t pageblock = 1u << pageblock_order;
 
+    EBB_DEBUG_ASSERT(from >= order && type < EBB_ISOLATE);
     if (from >= pageblock_order) {
         uint32_t frames = order > pageblock_order ? 1u << order : pageblock;
 
@@ -108,6 +112,7 @@ static bool steal(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t
         unsigned from = 31u - (unsigned)__builtin_clz(orders);
 
         *head = zone->lists[from][other].head;
+        EBB_DEBUG_ASSERT(other != type && zone->lists[from][other].blocks > 0);
         /* Before it changes its type. The block may be part of a larger one then; what is the
          * largest after that, and first on its list, is of the same pageblock, so this happens
          * once. */
@@ -158,6 +163,7 @@ static bool take_block(struct ebb_zone *zone, unsigned order, unsigned type, uin
     unsigned from = (unsigned)__builtin_ctz(orders);
     uint32_t head = zone->lists[from][type].head;
 
+    EBB_DEBUG_ASSERT(zone->lists[from][type].blocks > 0 && head < zone->span);
     if (EBB_UNLIKELY(ebb__load_state(zone, head) & EBB__REPORTED))
         take_any(zone, head, order);
     else
@@ -168,10 +174,13 @@ static bool take_block(struct ebb_zone *zone, unsigned order, unsigned type, uin
 
 bool ebb__take_block(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
 {
+    EBB_DEBUG_ASSERT(order <= zone->max_order && type < EBB_ISOLATE);
     for (unsigned n = 0; EBB_UNLIKELY(!take_block(zone, order, type, index)); n++) {
         if (n == EBB__COALESCE_MOST || order >= zone->large_order || !ebb__coalesce_any(zone))
             return false;
     }
+    EBB_DEBUG_ASSERT(ebb__state_of(ebb__load_state(zone, *index)) == EBB__NONE);
+    EBB_DEBUG_ASSERT(!(*index & ((1u << order) - 1)));
     return true;
 }
 

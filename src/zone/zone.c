@@ -196,6 +196,9 @@ EBB_RARE int ebb_zone_init(struct ebb_zone *zone, const struct ebb_zone_config *
         .report_threshold = 1,
     };
     zone->coalesces_late = ebb__can_coalesce_late(zone);
+    EBB_DEBUG_ASSERT(zone->span > 0 && !(zone->base & (((uint64_t)1 << zone->max_order) - 1)));
+    EBB_DEBUG_ASSERT(zone->pcp_batch <= zone->pcp_high && zone->pcp_high <= EBB_PCP_LIMIT);
+    EBB_DEBUG_ASSERT(zone->pageblock_order <= zone->large_order);
     return 0;
 }
 
@@ -231,6 +234,8 @@ static void admit(struct ebb_zone *zone, uint64_t index, unsigned order)
 {
     zone->present[index >> zone->max_order] += 1u << order;
     zone->managed += (uint64_t)1 << order;
+    EBB_DEBUG_ASSERT(zone->present[index >> zone->max_order] <= 1u << zone->max_order);
+    EBB_DEBUG_ASSERT(zone->managed <= zone->span);
 }
 
 /* Blocks go to the tail, so that low frames are allocated first. */
@@ -239,6 +244,7 @@ static void add_as_they_are(struct ebb_zone *zone, uint64_t from, uint64_t to)
     while (from < to) {
         unsigned order = ebb__largest_order(zone, from, to);
 
+        EBB_DEBUG_ASSERT(ebb__load_state(zone, (uint32_t)from) == EBB__NONE);
         admit(zone, from, order);
         unsigned merged = ebb__free_block(zone, (uint32_t)from, order, false, EBB__COLD);
 
@@ -256,6 +262,7 @@ EBB_RARE static void set_aside(struct ebb_zone *zone, uint64_t from, uint64_t to
     while (from < to) {
         unsigned order = ebb__largest_order(zone, from, to);
 
+        EBB_DEBUG_ASSERT(ebb__load_state(zone, (uint32_t)from) == EBB__NONE);
         admit(zone, from, order);
         ebb__store_state(zone, (uint32_t)from, ebb__state_word(EBB__FILLING, order, 0));
         from += (uint64_t)1 << order;
@@ -269,6 +276,8 @@ EBB_RARE static void add_filled(struct ebb_zone *zone, uint64_t from, uint64_t t
 
         ebb__fill(zone, (uint32_t)from, order);
         ebb__lock(zone);
+        EBB_DEBUG_ASSERT(ebb__load_state(zone, (uint32_t)from) ==
+                         ebb__state_word(EBB__FILLING, order, 0));
         ebb__screen(zone, ebb__free_block(zone, (uint32_t)from, order, false, EBB__COLD));
         ebb__unlock(zone);
         from += (uint64_t)1 << order;
@@ -297,6 +306,7 @@ EBB_RARE int ebb_zone_add(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
     else
         set_aside(zone, from, to);
     ebb__limit_blocks(zone);
+    EBB_EXPENSIVE(ebb__assert_lists(zone));
     ebb__unlock(zone);
     if (!as_they_are)
         add_filled(zone, from, to);
@@ -364,6 +374,7 @@ ALWAYS_INLINE int take_from_lists(struct ebb_zone *zone, unsigned order, unsigne
             *flags &= ~(unsigned)EBB_ALLOC_ZERO;
         ebb__store_state(zone, *index, ebb__state_word(EBB__ALLOCATED, order, type));
         zone->allocs++;
+        EBB_DEBUG_ASSERT(ebb__available(zone) >= to_leave(zone, *flags));
     } else {
         err = worth_waiting(zone, order, *flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
         zone->failures += last;
@@ -412,6 +423,7 @@ __attribute__((noinline)) static int alloc_uncached(struct ebb_zone *zone, unsig
 /* What an allocated block is to hold. With no lock held. */
 static void prepare(struct ebb_zone *zone, uint64_t index, unsigned order, unsigned flags)
 {
+    EBB_DEBUG_ASSERT(ebb__load_state(zone, (uint32_t)index) != EBB__NONE);
     if (flags & ALLOC_VERIFY)
         ebb__verify_fill(zone, (uint32_t)index, order);
     if ((flags & EBB_ALLOC_ZERO) && zone->fill_policy != EBB_FILL_ZERO)
@@ -521,6 +533,8 @@ EBB_RARE static int take_exactly(struct ebb_zone *zone, uint32_t index, unsigned
         return why_not(zone, index, order);
     if (!watermark_ok(zone, order, *flags))
         return worth_waiting(zone, order, *flags) ? -EBB_EAGAIN : -EBB_ENOMEM;
+    EBB_DEBUG_ASSERT(head <= index &&
+                     ebb__block_end(head, state) >= (uint64_t)index + (1u << order));
     if (ebb__take_at(zone, head, index, order)) {
         ebb__count_refault(zone, (uint64_t)1 << order);
         if (zone->marks_zero)
@@ -626,6 +640,8 @@ ALWAYS_INLINE int free_to_lists(struct ebb_zone *zone, uint32_t index, unsigned 
     ebb__lock(zone);
     if (EBB_LIKELY(filled || ebb__release(zone, index, order, EBB__NONE))) {
         zone->frees++;
+        EBB_DEBUG_ASSERT(!filled ||
+                         ebb__load_state(zone, index) == ebb__state_word(EBB__FILLING, order, 0));
         ebb__screen(zone, ebb__free_warm(zone, index, order));
     } else {
         err = -EBB_EINVAL;
@@ -738,6 +754,7 @@ EBB_RARE void ebb_zone_stats(struct ebb_zone *zone, struct ebb_zone_stats *stats
         stats->allocs += zone->pcps[cpu].allocs;
         stats->frees += zone->pcps[cpu].frees;
     }
+    EBB_DEBUG_ASSERT(stats->free + stats->cached + stats->in_flight <= stats->managed);
     stats->allocated = stats->managed - stats->free - stats->cached - stats->in_flight;
     for (unsigned order = 0; order < EBB_ORDERS; order++) {
         for (unsigned type = 0; type < EBB_MIGRATETYPES; type++) {
@@ -766,6 +783,7 @@ EBB_RARE void ebb_zone_lookup(struct ebb_zone *zone, ebb_pfn_t pfn, struct ebb_b
         return;
     ebb__lock(zone);
     if (ebb__find_block(zone, (uint32_t)index, &head, &state)) {
+        EBB_DEBUG_ASSERT(ebb__state_of(state) <= EBB__FILLING && head <= index);
         bool is_free = ebb__state_of(state) == EBB__FREE;
         unsigned type = is_free ? ebb__type_of(state) : ebb__pageblock_type(zone, head);
 

@@ -64,6 +64,7 @@ struct ebb_link {
 static inline struct ebb_link *ebb__link_of(const struct ebb_zone *zone, unsigned order,
                                             uint32_t index)
 {
+    EBB_DEBUG_ASSERT(index < zone->span && order <= zone->max_order);
     return order < zone->large_order ? &zone->links[index >> EBB__LINK_SHIFT]
                                      : &zone->large_links[index >> zone->large_order];
 }
@@ -98,6 +99,7 @@ static inline uint16_t ebb__load_state(const struct ebb_zone *zone, uint32_t ind
 }
 static inline void ebb__store_state(struct ebb_zone *zone, uint32_t index, uint16_t state)
 {
+    EBB_DEBUG_ASSERT(index < zone->span);
     __atomic_store_n(&zone->state[index], state, __ATOMIC_RELAXED);
 }
 /* An allocated block becomes `to`. Compare and swap: of two CPUs that free one
@@ -106,6 +108,7 @@ static inline bool ebb__release(struct ebb_zone *zone, uint32_t index, unsigned 
 {
     const uint16_t seen = ebb__load_state(zone, index);
 
+    EBB_DEBUG_ASSERT(ebb__state_of(to) != EBB__FREE); /* that takes a list */
     return (seen & ~EBB__TYPE_MASK) == ebb__state_word(EBB__ALLOCATED, order, 0) &&
            ebb__swap16(&zone->state[index], seen, to);
 }
@@ -125,6 +128,7 @@ static inline ebb_pageblock_id ebb__pageblock_of(const struct ebb_zone *zone, ui
 }
 static inline struct ebb_pageblock *ebb__pageblock(const struct ebb_zone *zone, ebb_pageblock_id id)
 {
+    EBB_DEBUG_ASSERT(id.n <= (zone->span - 1) >> zone->large_order);
     return &zone->pageblocks[id.n];
 }
 static inline uint64_t ebb__pageblock_first(const struct ebb_zone *zone, ebb_pageblock_id id)
@@ -138,6 +142,7 @@ static inline unsigned ebb__pageblock_type(const struct ebb_zone *zone, uint32_t
 }
 static inline void ebb__set_pageblock_type(struct ebb_zone *zone, uint32_t index, unsigned type)
 {
+    EBB_DEBUG_ASSERT(index < zone->span && type < EBB_MIGRATETYPES);
     __atomic_store_n(&zone->types[index >> zone->pageblock_order], (uint8_t)type, __ATOMIC_RELAXED);
 }
 
@@ -158,6 +163,7 @@ static inline unsigned ebb__largest_order(const struct ebb_zone *zone, uint64_t 
 {
     unsigned order = 63u - (unsigned)__builtin_clzll(to - from);
 
+    EBB_DEBUG_ASSERT(from < to);
     if (order > zone->max_order)
         order = zone->max_order;
     if (from != 0 && (unsigned)__builtin_ctzll(from) < order)
@@ -206,6 +212,10 @@ static inline void ebb__unlock_inner(struct ebb_zone *zone)
     EBB_DEBUG_ASSERT(zone->level.now <= zone->free - zone->reported);
     EBB_DEBUG_ASSERT(zone->isolated <= zone->free && zone->reported <= zone->free);
     EBB_DEBUG_ASSERT(zone->free + zone->in_flight <= zone->managed);
+    EBB_DEBUG_ASSERT(zone->managed <= zone->span && zone->level.low <= zone->level.now);
+    EBB_DEBUG_ASSERT(zone->lazy[EBB_MOVABLE] + zone->lazy[EBB_UNMOVABLE] +
+                         zone->lazy[EBB_RECLAIMABLE] <=
+                     zone->free - zone->reported);
     ebb_port_unlock(&zone->lock);
 }
 
@@ -220,6 +230,7 @@ static inline void ebb__unlock(struct ebb_zone *zone)
  * lock, as all that follows. */
 static inline uint64_t ebb__available(const struct ebb_zone *zone)
 {
+    EBB_DEBUG_ASSERT(zone->isolated <= zone->free);
     return zone->free - zone->isolated;
 }
 
@@ -295,6 +306,7 @@ bool ebb__find_block(const struct ebb_zone *zone, uint32_t index, uint32_t *head
 /* So many frames of a reported block go into use. */
 static inline void ebb__count_refault(struct ebb_zone *zone, uint64_t frames)
 {
+    EBB_DEBUG_ASSERT(frames > 0);
     zone->refaulted += frames;
     if (zone->prefers_warm)
         ebb__wish(zone);
@@ -337,6 +349,7 @@ static inline bool ebb__is_lazy(const struct ebb_zone *zone, uint32_t index)
 /* Of so many lazy frames of a pageblock, more than none: which ring it is on. */
 static inline unsigned ebb__lazy_class(uint32_t frames)
 {
+    EBB_DEBUG_ASSERT(frames > 0);
     return 31u - (unsigned)__builtin_clz(frames);
 }
 
@@ -418,12 +431,14 @@ static inline enum ebb__where ebb__moved_where(const struct ebb_zone *zone, bool
 
 static inline uint64_t ebb__unreported(const struct ebb_free_list *list)
 {
+    EBB_DEBUG_ASSERT(list->reported <= list->blocks);
     return list->blocks - list->reported;
 }
 
 /* Of a free block. */
 static inline bool ebb__is_reported(const struct ebb_zone *zone, unsigned order, uint32_t index)
 {
+    EBB_DEBUG_ASSERT(index < zone->span);
     return order < zone->large_order ? ebb__load_state(zone, index) & EBB__REPORTED
                                      : zone->large_marks[index >> zone->large_order];
 }

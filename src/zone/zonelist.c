@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Zone lists: which zone an allocation is tried on, and in which a frame lies. */
+#include <ebb/impl/assert.h>
 #include <ebb/zonelist.h>
 
 void ebb_zonelist_init(struct ebb_zonelist *list, uint16_t node)
@@ -29,6 +30,8 @@ int ebb_zonelist_add(struct ebb_zonelist *list, struct ebb_zone *zone, uint32_t 
     list->entries[at].zone = zone;
     list->entries[at].distance = distance;
     list->count++;
+    EBB_DEBUG_ASSERT(list->count <= EBB_ZONELIST_LIMIT);
+    EBB_DEBUG_ASSERT(at == 0 || list->entries[at - 1].distance <= distance);
     return 0;
 }
 
@@ -47,6 +50,7 @@ static int try_zones(const struct ebb_zonelist *list, unsigned order, enum ebb_m
     int result = -EBB_EINVAL;
 
     flags &= ~(unsigned)EBB_ALLOC_THIS_NODE;
+    EBB_DEBUG_ASSERT(list->count <= EBB_ZONELIST_LIMIT && !(flags & EBB_ALLOC_THIS_NODE));
     for (unsigned i = 0; i < list->count; i++) {
         struct ebb_zone *candidate = list->entries[i].zone;
 
