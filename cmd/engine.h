@@ -11,6 +11,7 @@ struct engine {
     struct ebb_history history;
     struct ebb_history_zone history_zone;
     void *memory; /* what the tracker keeps of the zone, if it needs any */
+    size_t bytes;
 };
 
 /* 0, or a negative errno; engine_release() is due in either case, after the device was

@@ -61,6 +61,6 @@ void ebb__screen_slow(struct ebb_zone *zone, unsigned order)
 EBB_RARE __attribute__((noinline)) void ebb__pass_on(struct ebb_zone *zone)
 {
     EBB_DEBUG_ASSERT(zone->source.report);
-    if (__atomic_exchange_n(&zone->wish, false, __ATOMIC_RELAXED))
+    if (__atomic_exchange_n(&zone->wish, 0, __ATOMIC_RELAXED))
         ebb_source_request(&zone->source);
 }

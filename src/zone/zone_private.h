@@ -188,7 +188,7 @@ static inline void ebb__lock(struct ebb_zone *zone)
 static inline void ebb__wish(struct ebb_zone *zone)
 {
     if (ebb_source_note(&zone->source))
-        __atomic_store_n(&zone->wish, true, __ATOMIC_RELAXED);
+        __atomic_store_n(&zone->wish, 1, __ATOMIC_RELAXED);
 }
 
 /* Pass a wish on to the engine. */

@@ -123,7 +123,7 @@ struct ebb_zone {
 
     /* Reporting. */
     struct ebb_source source;
-    bool wish;                /* atomic: a pass was asked for under a lock, and not passed on yet */
+    uint32_t wish;            /* atomic: a pass was asked for under a lock, and not passed on yet */
     bool marks_zero;          /* what is marked reported reads as zero */
     bool prefers_warm;        /* allocate unreported before reported, and tell of refaults */
     bool report_caches;       /* a cache that comes into use asks for a pass */
