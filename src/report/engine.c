@@ -156,6 +156,8 @@ static void take_some(struct ebb_report *report)
     EBB_ASSERT(pass->n_blocks >= before && pass->n_blocks <= EBB_REPORT_CAPACITY_LIMIT);
     EBB_DEBUG_ASSERT(pass->n_ranges <= pass->capacity);
     EBB_DEBUG_ASSERT(pass->isolated <= pass->taken);
+    EBB_DEBUG_ASSERT(report->unpaced || pass->everything ||
+                     pass->isolated <= ebb_pace_quota(&report->pace, &source->pace));
     if (pass->isolated > 0)
         ebb_pace_isolated(&report->pace, &source->pace, pass->isolated);
     pass->isolated = 0;

@@ -229,6 +229,69 @@ static void test_names_of_trackers(void **state)
     assert_string_equal(ebb_tracker_name(EBB_TRACKER_SORTED), "sorted");
 }
 
+/* ---- a source that says that there is more, and never brings a block ---- */
+
+static uint64_t takes;
+
+static void count_nothing(struct ebb_source *source, const struct ebb_pace *slot,
+                          struct ebb_counts *counts)
+{
+    (void)source;
+    (void)slot;
+    *counts = (struct ebb_counts){0};
+}
+
+static bool take_nothing(struct ebb_source *source, struct ebb_pass *pass)
+{
+    (void)source;
+    (void)pass;
+    takes++;
+    return true;
+}
+
+static void give_nothing_back(struct ebb_source *source, const struct ebb_held *blocks, unsigned n,
+                              bool reported)
+{
+    (void)source;
+    (void)blocks;
+    (void)n;
+    (void)reported;
+    fail_msg("blocks come back that nobody gave");
+}
+
+static int submit_nothing(struct ebb_report_device *device, const struct ebb_range *ranges,
+                          unsigned n)
+{
+    (void)device;
+    (void)ranges;
+    fail_msg("a batch of %u ranges, of nothing", n);
+    return 0;
+}
+
+static void test_a_source_that_promises_is_cut_off(void **state)
+{
+    static const struct ebb_source_ops ops = {
+        .counts = count_nothing, .take = take_nothing, .give_back = give_nothing_back};
+    static const struct ebb_report_device_ops device_ops = {.submit = submit_nothing};
+    static const struct ebb_report_config config = {0};
+    struct ebb_source source = {.ops = &ops, .large_order = 9};
+    struct ebb_report_device device = {.ops = &device_ops, .capacity = CAPACITY};
+    struct ebb_report *report = calloc(1, sizeof(*report));
+
+    (void)state;
+    port_virtual_reset();
+    assert_int_equal(ebb_report_init(report, &config), 0);
+    assert_int_equal(ebb_report_add_source(report, &source), 0);
+    assert_int_equal(ebb_report_register(report, &device), 0);
+    ebb_report_now(report);
+    takes = 0;
+    (void)ebb_report_run(report);
+    assert_true(takes > 0);
+    assert_int_not_equal(ebb_report_phase(report), EBB_REPORT_ACTIVE);
+    assert_int_equal(ebb_report_unregister(report), 0);
+    free(report);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +301,7 @@ int main(void)
         rig_test(test_fields_by_name),
         rig_test(test_names_and_values_that_are_none),
         rig_test(test_names_of_trackers),
+        rig_test(test_a_source_that_promises_is_cut_off),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,8 @@
  */
 #include "marks.h"
 
+#include <ebb/range.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -195,12 +197,48 @@ static void test_lists_that_change_under_the_tracker(void **state)
     }
 }
 
+static enum ebb__found look_at(struct rig *rig, unsigned type, bool filled)
+{
+    struct ebb_zone *zone = &rig->zones[0];
+    unsigned left = BLOCKS;
+    enum ebb__found found;
+    uint32_t index;
+
+    rig->history.type = type;
+    rig->history.filled = filled;
+    ebb_port_lock(&zone->lock);
+    found = rig->history.tracker->next(&rig->history, &left, &index);
+    ebb_port_unlock(&zone->lock);
+    return found;
+}
+
+/* The membrane of an order goes to another migratetype's list only when no block of its own is with
+ * the host: the batch is sent first. */
+static void test_the_membrane_moves_when_its_blocks_are_back(void **state)
+{
+    struct rig *rig = new_rig(EBB_TRACKER_MEMBRANE, 1);
+    struct ebb_zone *zone = &rig->zones[0];
+
+    (void)state;
+    assert_int_equal(ebb_isolate_range(zone, RIG_BASE, 1u << ORDER), 0);
+    assert_int_equal(ebb_putback_range(zone, RIG_BASE, 1u << ORDER, EBB_UNMOVABLE), 0);
+    begin_pass(rig);
+    assert_int_equal(look_at(rig, EBB_MOVABLE, false), EBB__FOUND);
+    assert_int_equal(look_at(rig, EBB_UNMOVABLE, true), EBB__FLUSH);
+    assert_int_equal(rig->history_zones[0].membrane[ORDER].type, EBB_MOVABLE);
+    assert_int_equal(look_at(rig, EBB_UNMOVABLE, false), EBB__FOUND);
+    assert_int_equal(rig->history_zones[0].membrane[ORDER].type, EBB_UNMOVABLE);
+    end_pass(rig);
+    rig_free(rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         rig_test(test_f13_each_unreported_block_exactly_once),
         rig_test(test_a_list_without_unreported_blocks_is_not_walked),
         rig_test(test_lists_that_change_under_the_tracker),
+        rig_test(test_the_membrane_moves_when_its_blocks_are_back),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
