@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test test-all bench fuzz soak lab format clean install help
+.PHONY: build run test test-all mutants bench fuzz soak lab format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -21,6 +21,9 @@ test: setup-test
 
 test-all: setup-test
 	@tests/run
+
+mutants: setup-test
+	@tests/mutants
 
 bench: build
 	@$(BUILD)/bin/ebb bench alloc
@@ -60,6 +63,7 @@ help:
 	@echo '               machine type in QEMU, units once more with sanitizers'
 	@echo 'make test-all  every test, half an hour: that, and clang, all end-to-end tests, the model,'
 	@echo '               fuzzing, everything with sanitizers (tests/README.md)'
+	@echo 'make mutants   do the tests see bugs? A few dozen copies of the code with one bug in each'
 	@echo 'make build     the programs, in $(BUILD)/bin'
 	@echo 'make bench     what the allocator costs, with reporting off and idle, beside LLFree;'
 	@echo '               all trackers side by side: $(BUILD)/bin/ebb bench trackers'
