@@ -22,7 +22,7 @@
  *     this same CPU, must make the store fail. riscv64 does not promise that by itself: a
  *     reservation survives a trap and stores of one's own. So a trap handler ends it before it
  *     returns, by a store-conditional to its own stack, as kernels do (docs/porting.md).
- * Relaxed order is enough, as for all of the states: see core.h.
+ * Relaxed order is enough, as for all of the states: see zone_private.h.
  */
 #ifndef EBB_ZONE_ATOMIC16_H
 #define EBB_ZONE_ATOMIC16_H

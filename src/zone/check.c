@@ -20,10 +20,11 @@
  * and what surplus pacing counts by, whoever paces:
  *
  * I21  the bitmasks of lists with unreported blocks say what the lists say
- * I22  large_unreported is the sum over the lists of large blocks, ISOLATE left out; the
+ * I22  the level is the sum over the lists of large blocks, ISOLATE left out; its
  *      low-water mark is no higher
- * I23  a pageblock counts the unreported blocks in it that are smaller than itself, and their
- * frames, and the reported frames I24  a pageblock that has any has its bit
+ * I23  a pageblock counts the unreported blocks in it that are smaller than itself, their
+ *      frames, and the reported frames
+ * I24  a pageblock that has any has its bit
  *
  * and of lazy frames, which are of no list (lazy.c):
  *

@@ -87,7 +87,7 @@ static bool fill_span(struct geometry *geometry)
     return true;
 }
 
-/* From here on blocks are large (core.h). Not much smaller, to bound their memory. */
+/* From here on blocks are large (zone_private.h). Not much smaller, to bound their memory. */
 static uint8_t large_order(const struct ebb_zone_config *config)
 {
     return config->pageblock_order > 4 ? config->pageblock_order : 4;

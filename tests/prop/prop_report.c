@@ -253,7 +253,7 @@ static bool is_paced(void)
 }
 
 /* The engine's view of a range that comes or goes: one block in flight, or with surplus pacing
- * several, each whole, one right behind the other, within one unit. */
+ * several, each whole, one right behind the other, within one pageblock. */
 static void check_range(struct site *site, const struct ebb_range *range)
 {
     uint64_t frames = range->len / EBB_FRAME_SIZE;
@@ -727,7 +727,7 @@ static struct ebb_zone_config some_zone_config(unsigned place)
     if (one_in(3))
         config.base += below(5000);
     config.pageblock_order = (uint8_t)(1 + below(config.max_order));
-    if (one_in(3)) { /* so that frames are loose */
+    if (one_in(3)) { /* so that frames are lazy */
         config.max_order = (uint8_t)(6 + below(5));
         config.pageblock_order = (uint8_t)(6 + below(config.max_order - 5u));
     }

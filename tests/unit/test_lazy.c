@@ -136,7 +136,7 @@ static void whoever_frees_the_last_merges(void **state)
     expect(0, EBB_BLOCK_FREE, 10);
 }
 
-/* The host answers, and what it had completes a unit. */
+/* The host answers, and what it had completes a pageblock. */
 static void put_back_completes_a_unit(void **state)
 {
     (void)state;

@@ -22,9 +22,9 @@
 #define P_FRAMES ((uint64_t)P_BLOCKS << P_ORDER)
 /* Refaults that are tolerable in a second. */
 #define CREDIT 10000u
-/* Of a unit of n frames in b blocks: for how long nothing may have come or gone. */
+/* Of a pageblock of n frames in b blocks: for how long nothing may have come or gone. */
 #define RIPE(n, b) (WINDOW * ((n) + 5u * (b) + 128u) / (n))
-/* What the clock that units are stamped with cannot tell apart, and one look. */
+/* What the clock that pageblocks are stamped with cannot tell apart, and one look. */
 #define COARSE (2 * MS + SLOT)
 
 static struct rig *new_rig(struct rig_config config)
@@ -898,7 +898,7 @@ static void test_report_now_is_forgotten_with_the_device(void **state)
 
 /* ---- small blocks ---- */
 
-/* Of the unit at the zone's start all is taken but what `free_frames` says, by frame. */
+/* Of the pageblock at the zone's start all is taken but what `free_frames` says, by frame. */
 static void fragment(struct rig *rig, bool (*is_free)(unsigned frame))
 {
     ebb_pfn_t base = rig->zones[0].base;
@@ -911,7 +911,7 @@ static void fragment(struct rig *rig, bool (*is_free)(unsigned frame))
     }
 }
 
-/* The same; what is freed is loose. */
+/* The same; what is freed is lazy. */
 static void fragment_lazily(struct rig *rig, bool (*is_free)(unsigned frame))
 {
     struct ebb_zone *zone = &rig->zones[0];
@@ -977,8 +977,8 @@ static unsigned ranges_sent(const struct rig *rig)
     return ranges;
 }
 
-/* A unit of n frames in b blocks waits for about window * (n + 5b + 128) / n; neighbours come as
- * one range. */
+/* A pageblock of n frames in b blocks waits for about window * (n + 5b + 128) / n; neighbours come
+ * as one range. */
 static void test_a_unit_waits_for_what_it_costs(void **state)
 {
     (void)state;
@@ -1024,14 +1024,14 @@ static void test_a_unit_waits_no_longer_than_for_rest(void **state)
             wanted = 3 * LONGEST;
         fragment(rig, patterns[i].is_free);
         took = wait_until(rig, 0, 2 * wanted);
-        /* The clock of units knows slots: these are a quarter of the window. */
+        /* The clock of pageblocks knows slots: these are a quarter of the window. */
         assert_in_range(took, wanted * 97 / 100 - LONGEST / 4, wanted * 103 / 100 + LONGEST / 4);
         defragment(rig, patterns[i].is_free);
         rig_free(rig);
     }
 }
 
-/* A change anywhere in a unit starts its wait anew, whether a frame comes or goes. */
+/* A change anywhere in a pageblock starts its wait anew, whether a frame comes or goes. */
 static void test_a_change_restarts_a_unit(void **state)
 {
     for (unsigned comes = 0; comes < 2; comes++) {
@@ -1062,7 +1062,7 @@ static void test_a_change_restarts_a_unit(void **state)
     }
 }
 
-/* Other units do not wait for it. */
+/* Other pageblocks do not wait for it. */
 static void test_units_wait_each_for_itself(void **state)
 {
     struct rig *rig = new_quiet((struct rig_config){0});
@@ -1070,7 +1070,7 @@ static void test_units_wait_each_for_itself(void **state)
     ebb_pfn_t second = zone->base + (1u << P_UNIT);
 
     (void)state;
-    take_at(rig, second, 0); /* the unit behind it: one frame in use */
+    take_at(rig, second, 0); /* the pageblock behind it: one frame in use */
     rig_pass(rig, 2000 * MS);
     take_at(rig, second + 100, 0);
     rig_release(rig, 0, second + 100, 0);
