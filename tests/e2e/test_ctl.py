@@ -24,6 +24,7 @@ import time
 import e2e
 
 sys.path.append(os.path.join(e2e.HERE, "..", "vhost"))
+from daemon import listens, wait_for  # noqa: E402
 from frontend import REPORTING, WRITE, FrontEnd  # noqa: E402
 
 MIB = 1 << 20
@@ -1014,9 +1015,7 @@ class Real(e2e.Case):
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(self.daemon.wait)
         self.addCleanup(self.daemon.terminate)
-        end = time.monotonic() + SECONDS
-        while not os.path.exists(self.path) and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for("ebbd listens", lambda: listens(self.path))
         self.front = FrontEnd(os.path.join(self.dir, "a.sock")).start()
         self.addCleanup(self.front.close)
 

@@ -11,10 +11,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 import e2e
+
+sys.path.append(os.path.join(e2e.HERE, "..", "vhost"))
+from daemon import listens, wait_for  # noqa: E402
 
 ROOT = os.path.join(e2e.HERE, "..", "..")
 HUGE = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
@@ -279,15 +283,8 @@ class Daemon(e2e.Case):
         if os.path.exists(self.path("control")):
             os.remove(self.path("control"))  # one that was killed leaves it
         daemon = self.start(ebbd, *sockets, "--control", self.path("control"))
-        end = time.monotonic() + e2e.PATIENCE
-        while time.monotonic() < end:
-            try:
-                with socket.socket(socket.AF_UNIX) as s:
-                    s.connect(self.path("control"))
-                return daemon
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("ebbd does not listen")
+        wait_for("ebbd listens", lambda: listens(self.path("control")))
+        return daemon
 
     def rows(self, *args):
         """What `ebb top` shows, by VM: {column: text}."""

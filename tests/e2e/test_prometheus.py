@@ -21,7 +21,7 @@ import e2e
 
 ROOT = os.path.join(e2e.HERE, "..", "..")
 sys.path.append(os.path.join(ROOT, "tests", "vhost"))
-from daemon import Control  # noqa: E402
+from daemon import Control, listens  # noqa: E402
 from frontend import FrontEnd, MIB, REPORTING, STATS, WRITE  # noqa: E402
 
 EBBD = os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd")
@@ -136,7 +136,7 @@ class Prometheus(e2e.Case):
         self.launch(self.program, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
                     f"--web.listen-address=127.0.0.1:{self.port}", "--log.level=warn",
                     f"--web.console.templates={self.dir}", f"--web.console.libraries={self.dir}")
-        self.wait_for("ebbd listens", lambda: os.path.exists(self.path("control")))
+        self.wait_for("ebbd listens", lambda: listens(self.path("control")))
         self.control = Control(self.path("control"))
         self.addCleanup(self.control.close)
 

@@ -27,6 +27,16 @@ def wait_for(what, condition):
         time.sleep(0.005)
 
 
+def listens(path):
+    """Whether one can connect: a socket has its name before it listens."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
 def descriptors(pid):
     """What it has open, by kind; that an eventfd is another one does not matter."""
     base = f"/proc/{pid}/fd"

@@ -22,7 +22,7 @@ import time
 import unittest
 
 import frontend
-from daemon import (Control, PATIENCE, descriptors, guest_maps, own_memory, sanitized,
+from daemon import (Control, PATIENCE, descriptors, guest_maps, listens, own_memory, sanitized,
                     wait_for)
 from frontend import FrontEnd, Gone, HINT, MIB, PAGE, REPORTING, STATS, WRITE
 
@@ -291,8 +291,8 @@ class Systemd(Case):
                  "--fdname=ebbd.socket:control", EBBD, *(["--no-sandbox"] if SANITIZED else [])],
                 stdin=subprocess.DEVNULL, stderr=log)
         self.addCleanup(self.stop)
-        wait_for("it listens", lambda: os.path.exists(self.path("control")))
-        self.control = self.client()  # the first connection is what starts ebbd
+        wait_for("it listens", lambda: listens(self.path("control")))  # that is what starts ebbd
+        self.control = self.client()
         self.assertEqual([vm["name"] for vm in self.control.ask("list")["vms"]], ["web1"])
         self.report(self.front("web1").start())
 
