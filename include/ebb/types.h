@@ -9,9 +9,17 @@
 #ifndef EBB_TYPES_H
 #define EBB_TYPES_H
 
+#ifdef __KERNEL__ /* of Linux: linux/ */
+#include <linux/stddef.h>
+#include <linux/types.h>
+#ifndef UINT64_MAX
+#define UINT64_MAX ((uint64_t)-1)
+#endif
+#else
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#endif
 
 #define EBB_VERSION "0.1.0"
 

@@ -5,6 +5,8 @@
  *
  *   ebb.script="STEP; STEP..."     what to do
  *   ebb.thp=madvise|always|never   transparent huge pages (default madvise)
+ *   ebb.module="PARAMETERS"        of ebb_reporting, if it is in the initramfs; "later": a step
+ *                                  loads it
  */
 #include "linux.h"
 
@@ -29,6 +31,8 @@
 #define SETTLE_TURNS    25u
 #define SETTLED_PERCENT 90u          /* idle */
 #define SPARE_KIB       (16u * 1024) /* that a workload leaves to the kernel */
+#define EBB_MODULE      "/modules/ebb_reporting.ko"
+#define EBB_FILE        "/proc/ebb_reporting"
 
 unsigned cpus = 1;
 bool thp_for_all;
@@ -115,21 +119,56 @@ static void mount_all(void)
     }
 }
 
-/* /modules/0.ko, 1.ko, ... in the order in which they need each other. */
+/* Find "key=value" or key="a value" in the command line; NULL, or what is to be freed. */
+static char *setting(const char *key)
+{
+    static char line[4096];
+    int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, line, sizeof(line) - 1) : 0;
+    size_t len = strlen(key);
+    bool quoted = false;
+
+    if (fd >= 0)
+        close(fd);
+    line[n > 0 ? n : 0] = 0;
+    for (const char *at = line; *at; at++) {
+        if (!quoted && (at == line || at[-1] == ' ') && strncmp(at, key, len) == 0 &&
+            at[len] == '=') {
+            at += len + 1;
+            return *at == '"' ? strndup(at + 1, strcspn(at + 1, "\"\n"))
+                              : strndup(at, strcspn(at, " \n"));
+        }
+        quoted ^= *at == '"';
+    }
+    return NULL;
+}
+
+/* False: there is no such file. */
+static bool load_module(const char *path, const char *parameters)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return false;
+    if (syscall(SYS_finit_module, fd, parameters, 0) != 0)
+        printf("cannot load %s: %s\n", path, strerror(errno));
+    close(fd);
+    return true;
+}
+
+/* /modules/0.ko, 1.ko, ... in the order in which they need each other; then ebb's. */
 static void load_modules(void)
 {
+    char *parameters = setting("ebb.module");
     char path[32];
-    int fd;
+    unsigned i = 0;
 
-    for (unsigned i = 0;; i++) {
-        snprintf(path, sizeof(path), "/modules/%u.ko", i);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0)
-            return;
-        if (syscall(SYS_finit_module, fd, "", 0) != 0)
-            printf("cannot load %s: %s\n", path, strerror(errno));
-        close(fd);
-    }
+    do
+        snprintf(path, sizeof(path), "/modules/%u.ko", i++);
+    while (load_module(path, ""));
+    if (!parameters || strcmp(parameters, "later") != 0)
+        load_module(EBB_MODULE, parameters ? parameters : "");
+    free(parameters);
 }
 
 static void write_file(const char *path, const char *text)
@@ -155,30 +194,6 @@ static bool is_reporting(void)
         bits[5] = 0;
     close(fd);
     return bits[5] == '1';
-}
-
-/* Find "key=value" or key="a value" in the command line; NULL, or what is to be freed. */
-static char *setting(const char *key)
-{
-    static char line[4096];
-    int fd = open("/proc/cmdline", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, line, sizeof(line) - 1) : 0;
-    size_t len = strlen(key);
-    bool quoted = false;
-
-    if (fd >= 0)
-        close(fd);
-    line[n > 0 ? n : 0] = 0;
-    for (const char *at = line; *at; at++) {
-        if (!quoted && (at == line || at[-1] == ' ') && strncmp(at, key, len) == 0 &&
-            at[len] == '=') {
-            at += len + 1;
-            return *at == '"' ? strndup(at + 1, strcspn(at + 1, "\"\n"))
-                              : strndup(at, strcspn(at, " \n"));
-        }
-        quoted ^= *at == '"';
-    }
-    return NULL;
 }
 
 static void set_thp(void)
@@ -373,6 +388,10 @@ static enum status run_faults(const struct command *c)
 
 static enum status run_report(const struct command *c)
 {
+    if (strcmp(c->words[1], "now") == 0 && access(EBB_FILE, W_OK) == 0) {
+        write_file(EBB_FILE, "now");
+        return STATUS_OK;
+    }
     printf("report %s: Linux reports for as long as its balloon driver runs, and has no switch "
            "for it: use --reporting\n",
            c->words[1]);
@@ -398,6 +417,45 @@ static enum status run_corrupt(const struct command *c)
     (void)c;
     files_corrupt();
     return team_corrupt();
+}
+
+static bool decode_module(struct command *c)
+{
+    return c->count == 2 || (c->count == 3 && strcmp(c->words[1], "again") == 0 &&
+                             decode_number(c->words[2], 1, 1000000, &c->number));
+}
+
+static bool unload_module(void)
+{
+    if (syscall(SYS_delete_module, "ebb_reporting", 0) == 0)
+        return true;
+    printf("cannot unload ebb_reporting: %s\n", strerror(errno));
+    return false;
+}
+
+static void print_file(const char *path);
+
+/* `again N`: N times unload and load, while whatever holds memory goes on. */
+static enum status run_module(const struct command *c)
+{
+    const char *what = c->words[1];
+
+    if (strcmp(what, "load") == 0)
+        return load_module(EBB_MODULE, "") ? STATUS_OK : STATUS_USAGE;
+    if (strcmp(what, "unload") == 0)
+        return unload_module() ? STATUS_OK : STATUS_USAGE;
+    if (strcmp(what, "show") == 0) {
+        print_file(EBB_FILE);
+        return STATUS_OK;
+    }
+    for (uint64_t i = 0; strcmp(what, "again") == 0; i++) {
+        if (i == c->number)
+            return STATUS_OK;
+        if (!unload_module() || !load_module(EBB_MODULE, ""))
+            break;
+        sleep_until(now_ns() + (i % 8) * 50 * NS_PER_MS);
+    }
+    return STATUS_USAGE;
 }
 
 static void print_file(const char *path)
@@ -436,6 +494,7 @@ static const struct verb verbs[] = {
     {"page_fault1", "procs|threads N SECONDS [thp]", decode_page_fault1, run_faults},
     {"page_fault2", "N SECONDS", decode_page_fault2, run_faults},
     {"report", "on|off|now", decode_report, run_report},
+    {"module", "load|unload|show|again N", decode_module, run_module}, /* ebb_reporting */
     {"verify", "", decode_none, run_verify},
     {"corrupt", "", decode_none, run_corrupt}, /* for tests: the next check finds a page lost */
     {"free", "", decode_none, run_free},

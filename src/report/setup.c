@@ -2,14 +2,12 @@
 /* The engine: making one, sources, register and unregister, statistics. */
 #include "engine.h"
 
-void *memset(void *to, int byte, size_t n);
-
 static uint32_t or_default(uint32_t value, uint32_t otherwise)
 {
     return value > 0 ? value : otherwise;
 }
 
-static uint32_t clamp(uint32_t value, uint32_t low, uint32_t high)
+static uint32_t bounded(uint32_t value, uint32_t low, uint32_t high)
 {
     if (value < low)
         return low;
@@ -40,14 +38,14 @@ EBB_RARE int ebb_report_init(struct ebb_report *report, const struct ebb_report_
         return -EBB_EINVAL;
     c.window_min_ms = or_default(c.window_min_ms, EBB_REPORT_WINDOW_MIN_MS);
     c.window_max_ms = or_default(c.window_max_ms, EBB_REPORT_WINDOW_MAX_MS);
-    c.window_start_ms = clamp(or_default(c.window_start_ms, EBB_REPORT_WINDOW_START_MS),
-                              c.window_min_ms, c.window_max_ms);
+    c.window_start_ms = bounded(or_default(c.window_start_ms, EBB_REPORT_WINDOW_START_MS),
+                                c.window_min_ms, c.window_max_ms);
     c.refault_ns = or_default(c.refault_ns, EBB_REPORT_REFAULT_NS);
     c.capacity = or_default(c.capacity, EBB_REPORT_CAPACITY);
     c.backoff_ms = or_default(c.backoff_ms, EBB_REPORT_BACKOFF_MS);
 
     EBB_DEBUG_ASSERT(c.capacity > 0 && c.capacity <= EBB_REPORT_CAPACITY_LIMIT);
-    memset(report, 0, sizeof(*report));
+    __builtin_memset(report, 0, sizeof(*report));
     report->config = c;
     report->wake = ebb_port_wake;
     report->due = EBB_NEVER;
