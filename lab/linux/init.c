@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -147,13 +148,13 @@ static char *setting(const char *key)
 static bool load_module(const char *path, const char *parameters)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool found = fd >= 0;
 
-    if (fd < 0)
-        return false;
-    if (syscall(SYS_finit_module, fd, parameters, 0) != 0)
+    if (found && syscall(SYS_finit_module, fd, parameters, 0) != 0)
         printf("cannot load %s: %s\n", path, strerror(errno));
-    close(fd);
-    return true;
+    if (found)
+        close(fd);
+    return found;
 }
 
 /* /modules/0.ko, 1.ko, ... in the order in which they need each other; then ebb's. */
@@ -435,7 +436,34 @@ static bool unload_module(void)
 
 static void print_file(const char *path);
 
-/* `again N`: N times unload and load, while whatever holds memory goes on. */
+static pid_t reloader;
+
+/* A process of its own that unloads and loads it N times, whatever the next steps do. */
+static enum status start_reloading(uint64_t times)
+{
+    reloader = fork();
+    if (reloader != 0)
+        return reloader > 0 ? STATUS_OK : STATUS_PANIC;
+    for (uint64_t i = 0; i < times; i++) {
+        if (!unload_module() || !load_module(EBB_MODULE, ""))
+            _exit(1);
+        sleep_until(now_ns() + (i % 8) * 50 * NS_PER_MS);
+    }
+    _exit(0);
+}
+
+static enum status wait_for_reloading(void)
+{
+    int status = 1;
+
+    if (reloader <= 0 || waitpid(reloader, &status, 0) != reloader || status != 0) {
+        printf("module: reloading failed\n");
+        return STATUS_VERIFY;
+    }
+    reloader = 0;
+    return STATUS_OK;
+}
+
 static enum status run_module(const struct command *c)
 {
     const char *what = c->words[1];
@@ -448,14 +476,9 @@ static enum status run_module(const struct command *c)
         print_file(EBB_FILE);
         return STATUS_OK;
     }
-    for (uint64_t i = 0; strcmp(what, "again") == 0; i++) {
-        if (i == c->number)
-            return STATUS_OK;
-        if (!unload_module() || !load_module(EBB_MODULE, ""))
-            break;
-        sleep_until(now_ns() + (i % 8) * 50 * NS_PER_MS);
-    }
-    return STATUS_USAGE;
+    if (strcmp(what, "again") == 0)
+        return start_reloading(c->number);
+    return strcmp(what, "wait") == 0 ? wait_for_reloading() : STATUS_USAGE;
 }
 
 static void print_file(const char *path)
@@ -494,7 +517,7 @@ static const struct verb verbs[] = {
     {"page_fault1", "procs|threads N SECONDS [thp]", decode_page_fault1, run_faults},
     {"page_fault2", "N SECONDS", decode_page_fault2, run_faults},
     {"report", "on|off|now", decode_report, run_report},
-    {"module", "load|unload|show|again N", decode_module, run_module}, /* ebb_reporting */
+    {"module", "load|unload|show|again N|wait", decode_module, run_module}, /* ebb_reporting */
     {"verify", "", decode_none, run_verify},
     {"corrupt", "", decode_none, run_corrupt}, /* for tests: the next check finds a page lost */
     {"free", "", decode_none, run_free},
