@@ -177,18 +177,23 @@ static const char *accel_words(const struct run *run)
 pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
 {
     const struct run_options *options = run->options;
-    const int keep[] = {fds->telemetry, fds->console, fds->balloon};
+    int keep[4] = {fds->telemetry, fds->console};
+    size_t n_keep = 2;
     struct args args = {{NULL}, 0};
     struct child_config config = {.in = -1,
                                   .out = fds->err,
                                   .err = fds->err,
                                   .keep = keep,
-                                  .n_keep = fds->balloon >= 0 ? 3 : 2,
                                   .no_thp = options->backing == BACKING_ANON,
                                   .own_group = true};
     char *words = guest_words(options);
     pid_t pid;
 
+    if (fds->balloon >= 0)
+        keep[n_keep++] = fds->balloon;
+    if (run->initrd_fd >= 0)
+        keep[n_keep++] = run->initrd_fd;
+    config.n_keep = n_keep;
     add(&args, "%s", run->qemu_path);
     add(&args, "-nodefaults");
     add(&args, "-no-user-config");
@@ -215,7 +220,10 @@ pid_t qemu_start(const struct run *run, const struct qemu_fds *fds)
     add(&args, "%s", run->guest_path);
     if (options->linux_guest) {
         add(&args, "-initrd");
-        add(&args, "%s", options->initrd);
+        if (run->initrd_fd >= 0)
+            add(&args, "/dev/fd/%d", run->initrd_fd);
+        else
+            add(&args, "%s", options->initrd);
     }
     add(&args, "-append");
     add(&args, "%s", words);

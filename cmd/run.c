@@ -6,6 +6,7 @@
 #include "run.h"
 #include "cmd.h"
 #include "host.h"
+#include "initrd.h"
 #include "kvm.h"
 #include "plot.h"
 #include "qemu.h"
@@ -121,7 +122,9 @@ static bool find_linux(struct run *run)
         return false;
     }
     run->guest_path = cmd_format("%s", options->kernel);
-    return true;
+    if (options->module)
+        run->initrd_fd = initrd_with_module(options->initrd, options->module);
+    return !options->module || run->initrd_fd >= 0;
 }
 
 /* Is this KEY=VALUE for the guest that has the settings of ebb/history.h? */
@@ -346,7 +349,7 @@ static bool report(struct session *session)
 int ebb_cmd_run(int argc, char **argv)
 {
     struct run_options options;
-    struct run run = {.options = &options, .status = RUN_HOST};
+    struct run run = {.options = &options, .status = RUN_HOST, .initrd_fd = -1};
     struct session session;
     int code = CMD_HOST;
 
@@ -360,6 +363,8 @@ int ebb_cmd_run(int argc, char **argv)
         record_destroy(&run.record);
         code = exit_code(&run);
     }
+    if (run.initrd_fd >= 0)
+        close(run.initrd_fd);
     free(run.command);
     free(run.qemu_path);
     free(run.guest_path);

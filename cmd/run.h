@@ -34,6 +34,7 @@ struct run_options {
     const char *guest; /* ELF file; NULL: find the one for the settings */
     bool linux_guest;  /* instead: the one of lab/linux, */
     const char *kernel, *initrd, *append; /* its files, and words for its kernel or NULL */
+    const char *module;                   /* ebb_reporting for it, or NULL */
     bool icount;                          /* guest time is counted in instructions */
     bool pin;                             /* each of the guest's CPUs to one of the host's */
     const char *json, *plot;
@@ -65,6 +66,7 @@ struct run {
     char *command; /* as typed, for a shell */
     char *qemu_path, *guest_path, *qemu_version;
     char *backend_path;   /* of ebbd; NULL: the balloon is QEMU's */
+    int initrd_fd;        /* of the Linux guest, with a module in it; negative: it has none */
     enum run_accel accel; /* chosen */
     struct record record;
     enum run_status status;

@@ -43,6 +43,7 @@ enum key {
     KEY_CONSOLE,
     KEY_KERNEL,
     KEY_INITRD,
+    KEY_MODULE,
     KEY_APPEND,
     KEY_ICOUNT,
     KEY_PIN,
@@ -85,6 +86,10 @@ static const struct argp_option argp_options[] = {
      2},
     {"kernel", KEY_KERNEL, "FILE", 0, "The Linux guest's kernel", 2},
     {"initrd", KEY_INITRD, "FILE", 0, "The Linux guest's initramfs", 2},
+    {"module", KEY_MODULE, "FILE", 0,
+     "Load this ebb_reporting.ko, made for that kernel, into the Linux guest: it reports at ebb's "
+     "pace",
+     2},
     {"append", KEY_APPEND, "WORDS", 0, "More for the Linux kernel's command line", 2},
     {"icount", KEY_ICOUNT, NULL, 0,
      "Count instructions: each takes one nanosecond of the guest's time, whose CPUs take turns (to "
@@ -125,6 +130,11 @@ static const char doc[] =
     "  hotplug SIZE        bring back SIZE of what was unplugged\n"
     "  idle SECONDS        do nothing: time for the host to get its memory back\n"
     "  report on|off|now   free page reporting\n"
+    "  module load|unload|show|again N|wait|rebind N\n"
+    "                      a Linux guest's module: load it, unload it, show its statistics;\n"
+    "                      reload it N times beside the next steps; wait until that is done and\n"
+    "                      it reports; take the balloon from its driver and give it back, N times\n"
+    "  write FILE TEXT     in a Linux guest, e.g. to a file of its kernel below /sys\n"
     "  cycle SIZE PAUSE_MS SECONDS\n"
     "                      take SIZE, free it, pause; over and over\n"
     "  page_fault1 procs|threads N SECONDS [thp], page_fault2 N SECONDS\n"
@@ -136,7 +146,9 @@ static const char doc[] =
     "  ebb run --set report.pacing=delay --set report.delay_ms=2000 --set report.budget=16   as "
     "Linux does\n"
     "  lab/linux/build guests && ebb run --guest=linux --kernel=guests/vmlinuz-6.12 "
-    "--initrd=guests/initrd-6.12\n";
+    "--initrd=guests/initrd-6.12\n"
+    "  lab/linux/build --module guests && ebb run --guest=linux --kernel=guests/vmlinuz-6.12 "
+    "--initrd=guests/initrd-6.12 --module=guests/ebb_reporting-6.12.ko\n";
 
 /* The workload stands in quotes on the guest's command line. */
 static const char *workload(struct argp_state *state, const char *arg)
@@ -253,8 +265,8 @@ static void check_together(struct argp_state *state, struct run_options *options
                    options->host);
     if (options->linux_guest)
         check_linux(state, options);
-    else if (options->kernel || options->initrd || options->append)
-        argp_error(state, "--kernel, --initrd and --append are for --guest=linux");
+    else if (options->kernel || options->initrd || options->module || options->append)
+        argp_error(state, "--kernel, --initrd, --module and --append are for --guest=linux");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -304,6 +316,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_INITRD:
         options->initrd = arg;
+        return 0;
+    case KEY_MODULE:
+        options->module = arg;
         return 0;
     case KEY_APPEND:
         options->append = kernel_words(state, arg);

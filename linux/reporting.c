@@ -42,6 +42,7 @@ static DEFINE_MUTEX(ebb_mutex);
 static struct ebb_report engine;
 static struct ebb_zone *zones;	/* only ever added to; readers need no lock */
 static struct page_reporting_dev_info *registered;	/* the engine's device is this */
+static unsigned int registration;	/* its number; another may have the same address */
 static unsigned int paused;	/* memory is being added or removed */
 static bool rebuild;		/* it was */
 static bool reconfigure;
@@ -55,6 +56,7 @@ static unsigned long passes;
 /* Whom to queue. Any context. */
 static DEFINE_SPINLOCK(prdev_lock);
 static struct page_reporting_dev_info *device;
+static unsigned int arrivals;
 static work_func_t stock_work;
 
 static void sample(struct timer_list *timer);
@@ -192,6 +194,7 @@ void ebb_reporting_attach(struct page_reporting_dev_info *prdev, work_func_t sto
 	spin_lock_irqsave(&prdev_lock, flags);
 	stock_work = stock;
 	device = prdev;
+	arrivals++;
 	spin_unlock_irqrestore(&prdev_lock, flags);
 	kick(1);
 }
@@ -335,7 +338,8 @@ static void let_go(void)
 /* Bring the engine to what there is now: device, memory, parameters. */
 static int prepare(struct page_reporting_dev_info *prdev)
 {
-	bool is_new = registered != prdev;
+	unsigned int arrival = READ_ONCE(arrivals);
+	bool is_new = registered != prdev || registration != arrival;
 	int err = 0;
 
 	if (!is_new && !rebuild && !reconfigure)
@@ -355,6 +359,7 @@ static int prepare(struct page_reporting_dev_info *prdev)
 	}
 	last_error = 0;
 	registered = prdev;
+	registration = arrival;
 	rebuild = false;
 	reconfigure = false;
 	if (is_new)

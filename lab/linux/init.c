@@ -34,6 +34,7 @@
 #define SPARE_KIB       (16u * 1024) /* that a workload leaves to the kernel */
 #define EBB_MODULE      "/modules/ebb_reporting.ko"
 #define EBB_FILE        "/proc/ebb_reporting"
+#define BALLOON         "/sys/bus/virtio/drivers/virtio_balloon"
 
 unsigned cpus = 1;
 bool thp_for_all;
@@ -144,17 +145,17 @@ static char *setting(const char *key)
     return NULL;
 }
 
-/* False: there is no such file. */
+/* False: there is no such file, or the kernel does not take it, which is said. */
 static bool load_module(const char *path, const char *parameters)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    bool found = fd >= 0;
+    bool loaded = fd >= 0 && syscall(SYS_finit_module, fd, parameters, 0) == 0;
 
-    if (found && syscall(SYS_finit_module, fd, parameters, 0) != 0)
+    if (fd >= 0 && !loaded)
         printf("cannot load %s: %s\n", path, strerror(errno));
-    if (found)
+    if (fd >= 0)
         close(fd);
-    return found;
+    return loaded;
 }
 
 /* /modules/0.ko, 1.ko, ... in the order in which they need each other; then ebb's. */
@@ -162,13 +163,16 @@ static void load_modules(void)
 {
     char *parameters = setting("ebb.module");
     char path[32];
-    unsigned i = 0;
 
-    do
-        snprintf(path, sizeof(path), "/modules/%u.ko", i++);
-    while (load_module(path, ""));
-    if (!parameters || strcmp(parameters, "later") != 0)
-        load_module(EBB_MODULE, parameters ? parameters : "");
+    for (unsigned i = 0;; i++) {
+        snprintf(path, sizeof(path), "/modules/%u.ko", i);
+        if (access(path, R_OK) != 0)
+            break;
+        load_module(path, "");
+    }
+    if (access(EBB_MODULE, R_OK) == 0 && (!parameters || strcmp(parameters, "later") != 0) &&
+        !load_module(EBB_MODULE, parameters ? parameters : ""))
+        leave(STATUS_USAGE); /* a run without it is not what was asked for */
     free(parameters);
 }
 
@@ -185,7 +189,7 @@ static void write_file(const char *path, const char *text)
 /* Did host and kernel agree on free page reporting (feature 5)? */
 static bool is_reporting(void)
 {
-    static const char features[] = "/sys/bus/virtio/drivers/virtio_balloon/virtio0/features";
+    static const char features[] = BALLOON "/virtio0/features";
     char bits[8] = "";
     int fd = open(features, O_RDONLY | O_CLOEXEC);
 
@@ -422,8 +426,7 @@ static enum status run_corrupt(const struct command *c)
 
 static bool decode_module(struct command *c)
 {
-    return c->count == 2 || (c->count == 3 && strcmp(c->words[1], "again") == 0 &&
-                             decode_number(c->words[2], 1, 1000000, &c->number));
+    return c->count == 2 || (c->count == 3 && decode_number(c->words[2], 1, 1000000, &c->number));
 }
 
 static bool unload_module(void)
@@ -452,15 +455,43 @@ static enum status start_reloading(uint64_t times)
     _exit(0);
 }
 
-static enum status wait_for_reloading(void)
+/* Has the module a device to report to? */
+static bool is_attached(void)
 {
-    int status = 1;
+    char state[32] = "";
+    FILE *f = fopen(EBB_FILE, "r");
 
-    if (reloader <= 0 || waitpid(reloader, &status, 0) != reloader || status != 0) {
+    if (!f)
+        return false;
+    if (!fgets(state, sizeof(state), f))
+        state[0] = 0;
+    fclose(f);
+    return strncmp(state, "state ", 6) == 0 && !strstr(state, "no-device");
+}
+
+/* Until a reloading has ended, if there is one, and the module reports. */
+static enum status wait_for_module(void)
+{
+    int status = 0;
+
+    if (reloader > 0 && (waitpid(reloader, &status, 0) != reloader || status != 0)) {
         printf("module: reloading failed\n");
         return STATUS_VERIFY;
     }
     reloader = 0;
+    while (!is_attached())
+        sleep_until(now_ns() + 50 * NS_PER_MS);
+    return STATUS_OK;
+}
+
+/* Takes the balloon from its driver and gives it back. */
+static enum status rebind(uint64_t times)
+{
+    for (uint64_t i = 0; i < times; i++) {
+        write_file(BALLOON "/unbind", "virtio0");
+        write_file(BALLOON "/bind", "virtio0");
+        sleep_until(now_ns() + (i % 8) * 50 * NS_PER_MS);
+    }
     return STATUS_OK;
 }
 
@@ -478,7 +509,20 @@ static enum status run_module(const struct command *c)
     }
     if (strcmp(what, "again") == 0)
         return start_reloading(c->number);
-    return strcmp(what, "wait") == 0 ? wait_for_reloading() : STATUS_USAGE;
+    if (strcmp(what, "rebind") == 0)
+        return rebind(c->number);
+    return strcmp(what, "wait") == 0 ? wait_for_module() : STATUS_USAGE;
+}
+
+static bool decode_write(struct command *c)
+{
+    return c->count == 3;
+}
+
+static enum status run_write(const struct command *c)
+{
+    write_file(c->words[1], c->words[2]);
+    return STATUS_OK;
 }
 
 static void print_file(const char *path)
@@ -517,7 +561,9 @@ static const struct verb verbs[] = {
     {"page_fault1", "procs|threads N SECONDS [thp]", decode_page_fault1, run_faults},
     {"page_fault2", "N SECONDS", decode_page_fault2, run_faults},
     {"report", "on|off|now", decode_report, run_report},
-    {"module", "load|unload|show|again N|wait", decode_module, run_module}, /* ebb_reporting */
+    {"module", "load|unload|show|again N|wait|rebind N", decode_module,
+     run_module}, /* ebb_reporting */
+    {"write", "FILE TEXT", decode_write, run_write},
     {"verify", "", decode_none, run_verify},
     {"corrupt", "", decode_none, run_corrupt}, /* for tests: the next check finds a page lost */
     {"free", "", decode_none, run_free},
