@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: Dual BSD/GPL */
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * ebb's port for Linux (include/ebb/port.h): there is one engine, so one
  * spinlock serves it. It nests inside zone->lock, since a free asks for a pass.

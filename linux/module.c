@@ -77,7 +77,8 @@ static void *address_of(const char *name)
 	int err = register_kprobe(&probe);
 
 	if (err) {
-		pr_err("this kernel has no %s that can be called (error %d): not loaded\n", name, err);
+		pr_err("this kernel has no %s that can be called (error %d): not loaded\n",
+		       name, err);
 		return NULL;
 	}
 	address = probe.addr;
@@ -94,10 +95,10 @@ static int find_functions(void)
 
 	if (!isolate || !putback || !flags || !drain)
 		return -ENOENT;
-	static_call_update(isolate_free_page, (typeof(&no_isolate))isolate);
-	static_call_update(putback_isolated_page, (typeof(&no_putback))putback);
-	static_call_update(pfnblock_flags_mask, (typeof(&no_flags))flags);
-	static_call_update(drain_pages, (typeof(&no_drain))drain);
+	static_call_update(isolate_free_page, isolate);
+	static_call_update(putback_isolated_page, putback);
+	static_call_update(pfnblock_flags_mask, flags);
+	static_call_update(drain_pages, drain);
 	return 0;
 }
 

@@ -267,6 +267,12 @@ static struct ebb_report_device report_device = {
 
 /* ---- zones ---- */
 
+/* For those who hold no lock: a zone that they see is complete. */
+static struct ebb_zone *first_zone(void)
+{
+	return smp_load_acquire(&zones); /* of add_zone() */
+}
+
 static struct ebb_zone *find_zone(const struct zone *zone)
 {
 	struct ebb_zone *ez;
@@ -290,7 +296,7 @@ static int add_zone(struct zone *zone)
 		return err;
 	}
 	ez->next = zones;
-	smp_store_release(&zones, ez);
+	smp_store_release(&zones, ez); /* first_zone() */
 	return 0;
 }
 
@@ -450,7 +456,7 @@ void ebb_reporting_release(void)
 
 void ebb_reporting_notify(void)
 {
-	struct ebb_zone *ez, *first = smp_load_acquire(&zones);
+	struct ebb_zone *ez, *first = first_zone();
 	bool sampled = false;
 
 	for (ez = first; ez; ez = ez->next) {
@@ -472,7 +478,7 @@ static void sample(struct timer_list *timer)
 {
 	struct ebb_zone *ez;
 
-	for (ez = smp_load_acquire(&zones); ez; ez = ez->next)
+	for (ez = first_zone(); ez; ez = ez->next)
 		ebb_zone_sample(ez);
 	if (!READ_ONCE(stopping) && ebb_report_phase(&engine) != EBB_REPORT_IDLE)
 		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
@@ -482,7 +488,7 @@ static void check(struct timer_list *timer)
 {
 	struct ebb_zone *ez;
 
-	for (ez = smp_load_acquire(&zones); ez; ez = ez->next)
+	for (ez = first_zone(); ez; ez = ez->next)
 		if (ebb_zone_is_stale(ez) && ebb_source_note(&ez->source))
 			ebb_source_request(&ez->source);
 	if (!READ_ONCE(stopping))
@@ -551,7 +557,7 @@ static void collect(struct why *why)
 	struct ebb_zone *ez;
 
 	memset(why, 0, sizeof(*why));
-	for (ez = smp_load_acquire(&zones); ez; ez = ez->next)
+	for (ez = first_zone(); ez; ez = ez->next)
 		add_why(why, ez);
 }
 

@@ -4,20 +4,28 @@
 of it, under whatever else goes on. What the workloads hold is stamped and checked.
 Kernels and headers are kept in $EBB_LINUX_DIR, or else in the build directory.
 """
+import glob
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 
 import e2e
 
-BUILD = os.path.join(e2e.HERE, "..", "..", "lab", "linux", "build")
+ROOT = os.path.join(e2e.HERE, "..", "..")
+BUILD = os.path.join(ROOT, "lab", "linux", "build")
 KERNELS = ("6.12", "6.1")
 TROUBLE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|hogged CPU|ebb: broken|cannot ")
 
 
-def setUpModule():
-    kept = os.environ.get("EBB_LINUX_DIR") or os.path.join(
+def kept_dir():
+    return os.environ.get("EBB_LINUX_DIR") or os.path.join(
         os.path.dirname(os.path.dirname(e2e.EBB)), "linux-guest")
+
+
+def setUpModule():
+    kept = kept_dir()
     for kernel in KERNELS:
         done = subprocess.run([BUILD, "--module", "--kernel", kernel, kept], text=True,
                               capture_output=True, timeout=1200, env=dict(os.environ, LC_ALL="C"))
@@ -63,6 +71,20 @@ class Module(e2e.Case):
         taken = d["peak_mib"] - d["baseline_mib"]
         self.assertGreater(taken, 16, d)
         self.assertLessEqual(d["held"], d["baseline_mib"] + (1 - share) * taken, d)
+
+    def test_sparse(self):
+        """The kernel's own checker of address spaces and locks has nothing to say."""
+        if not shutil.which("sparse"):
+            self.skipTest("sparse is not installed: the module was NOT checked by it")
+        for kernel in KERNELS:
+            (kdir,) = glob.glob(os.path.join(kept_dir(), f"headers-{kernel}.*", "usr", "src", "linux-headers-*64"))
+            with tempfile.TemporaryDirectory() as build:
+                done = subprocess.run(
+                    ["make", "-C", os.path.join(ROOT, "linux"), f"KDIR={kdir}", f"BUILD={build}", "C=2",
+                     "CONFIG_DEBUG_INFO_BTF_MODULES="], text=True, capture_output=True, timeout=600)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                said = [line for line in done.stderr.split("\n") if line.startswith(build)]
+                self.assertEqual(said, [])
 
     def test_memory_comes_back(self):
         """Without the module some stays in per-CPU lists for ever, so that this fails."""
