@@ -30,6 +30,7 @@
 
 #define SAMPLE_MS	8
 #define DRAIN_MS	50	/* per-CPU lists are looked at no more often */
+#define RETRY_S		10	/* when there was no memory to begin with */
 #define NOW_PASSES	4	/* for one "now": what merges meanwhile loses its mark */
 
 /* The states that the kernel's own reporting gives a device. */
@@ -145,7 +146,7 @@ module_param_cb(window_start_ms, &number_ops, &config.window_start_ms, 0644);
 MODULE_PARM_DESC(window_start_ms, "That time at first and after a rest, ms (300)");
 module_param_cb(refault_ns, &number_ops, &config.refault_ns, 0644);
 MODULE_PARM_DESC(refault_ns,
-		 "What it costs to use a reported page again, ns (1000); 1 % of the time may go there");
+		 "Cost of using a reported page again, ns (1000); 1 % of the time may go there");
 module_param_cb(order, &order_ops, NULL, 0644);
 MODULE_PARM_DESC(order, "Smallest order that is reported (0); 9: whole huge pages only");
 
@@ -406,8 +407,10 @@ static unsigned long run(struct page_reporting_dev_info *prdev)
 {
 	u64 due, now;
 
-	if (paused || prepare(prdev))
+	if (paused)
 		return MAX_JIFFY_OFFSET;
+	if (prepare(prdev))
+		return RETRY_S * HZ;
 	drain_caches();
 	if (now_wanted)
 		ebb_report_now(&engine);
