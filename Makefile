@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test test-all mutants bench fuzz soak lab format clean install help
+.PHONY: build run test test-all mutants bench fuzz soak lab deb-dkms format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -46,6 +46,10 @@ lab: setup-run
 	    $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(TRACES),--traces '$(TRACES)')
 
+# For Linux guests: docs/linux-guest.md
+deb-dkms:
+	@linux/deb '$(BUILD)'
+
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
 
@@ -72,6 +76,7 @@ help:
 	@echo 'make lab       everything in docs/performance.md, beside Linux guests: hours, on a quiet'
 	@echo '               machine, and goes on where it was stopped; QUICK=1: minutes; FRESH=1: anew;'
 	@echo '               ONLY=P1,P6 ROUNDS=7 TRACES=DIR LAB_DIR=DIR as you like'
+	@echo 'make deb-dkms  the module for Linux guests as a Debian package, in $(BUILD)'
 	@echo 'make format    clang-format every C file'
 	@echo 'make install   below PREFIX ($(PREFIX))'
 	@echo 'make clean     remove what was built'
