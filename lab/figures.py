@@ -773,7 +773,84 @@ def h1(data):
                                                          ("bare", "linux", "drop")])}
 
 
-SECTIONS = {"P1": p1, "P2": p2, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P12": p12, "H1": h1}
+def free_ms(result):
+    """How long the guest takes to let go of what it holds."""
+    return result["release_ms"] - first_free(result)
+
+
+def from_first_free(share):
+    """Until so much is back; a peer that did not come to it took at least as long as the run."""
+    def value(result):
+        back = time_back(result, share)
+        if back is None:
+            return AtLeast(result["samples"][-1][0] - first_free(result))
+        return back + free_ms(result)
+    return value
+
+
+def kept_after(seconds):
+    def value(result):
+        host = host_at(result, 1000 * seconds)
+        return None if host is None else max(0, host - result["baseline_mib"])
+    return value
+
+
+MODULES = [("with ebb's module", "module"), ("stock", "stock")]
+
+
+def l1(data):
+    case = f"memhog-{measures.MAIN_PEER}"
+
+    def of(case, variant, value, name=None):
+        return data.series("L1", case, variant, value, name or variant)
+
+    def percent(seconds):
+        return lambda result: 100 * share_back(result, 1000 * seconds)
+    bars = [
+        plain("L1", "75 % of 2 GiB freed: until 99 % are back, from the last free", "ms",
+              of(case, "module", lambda result: result["t99_ms"]), "<=", 1200),
+        bar("L1", "from the first free until 90 % are back", "ms",
+            of(case, "module", all_of(from_first_free(0.9))), of(case, "stock", from_first_free(0.9)),
+            "<=", 0.25, less=True),
+        bar("L2", "how long the free itself takes", "ms", of(case, "module", free_ms),
+            of(case, "stock", free_ms), "<=", 1.1, less=True)]
+    for kernel in (measures.MAIN_PEER, measures.OLD_PEER):
+        bars.append(plain("L4", f"what the host holds 10 s later, beyond what it held before, Linux {kernel}",
+                          "MiB", of(f"memhog-{kernel}", "module", kept_after(10)), "<=", 8))
+    bars.append(plain("L5", "every 8th page stays in use: share of the freed memory back within 6 s", "%",
+                      of("fragment", "module", percent(6)), ">=", 98, less=False))
+    for pause, limit in measures.PAUSES_MODULE.items():
+        bars.append(bar("L6", f"frames taken and freed per busy second once the pace is learned, pause {pause} ms",
+                        "frames/s", of(f"cycle-{pause}ms", "module", cycle_learned, "module"),
+                        of(f"cycle-{pause}ms", "off", cycle_learned, "reporting off"), ">=", limit,
+                        other=False, digits=3))
+        bars.append(bar("L6", f"the same, from the second cycle on, pause {pause} ms",
+                        "frames/s", of(f"cycle-{pause}ms", "module", cycle_speed, "module"),
+                        of(f"cycle-{pause}ms", "off", cycle_speed, "reporting off"), ">=", 0.9,
+                        other=False, digits=3))
+    rows = [[f"{name}, Linux {kernel}"] +
+            [cell(of(f"memhog-{kernel}", variant, lambda result, k=key: result[k]), 0)
+             for key in ("t50_ms", "t90_ms", "t99_ms")] +
+            [cell(of(f"memhog-{kernel}", variant, kept_after(10)), 0)]
+            for kernel in (measures.MAIN_PEER, measures.OLD_PEER) for name, variant in MODULES]
+    shares = [[name, *(cell(of("fragment", variant, percent(seconds)), 1) for seconds in (3, 6, 11))]
+              for name, variant in MODULES + [("stock, order 0", "stock-order0")]]
+    means = [[case.split("-")[1].replace("ms", " ms")] +
+             [cell(of(case, variant, cycle_mean), 0) for variant in ("module", "stock", "off")]
+             for case in data.cases("L1") if case.startswith("cycle-")]
+    return {"bars": bars, "tables": [
+        table("75 % of 2 GiB freed: milliseconds after the last free until so much was back",
+              ["", "50 %", "90 %", "99 %", "kept after 10 s, MiB"], rows),
+        table("Every 8th page stays in use: share of the freed memory that is back, %",
+              ["", "after 3 s", "after 6 s", "after 11 s"], shares),
+        table("Taking and freeing 75 %: resident, MiB, average over the step",
+              ["pause", "with ebb's module", "stock", "reporting off"], means)],
+        "commands": commands_of(data, "L1", [(f"{name}: {case}", case, variant)
+                                             for case in (case, "fragment")
+                                             for name, variant in MODULES])}
+
+
+SECTIONS = {"P1": p1, "P2": p2, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P12": p12, "L1": l1, "H1": h1}
 
 
 # ---- curves ----

@@ -296,15 +296,16 @@ def shout(text):
 
 def get_linux(place, kernel):
     """None: it is there. Else why not."""
-    files = [os.path.join(place.linux, f"{name}-{kernel}") for name in ("vmlinuz", "initrd")]
+    files = [os.path.join(place.linux, f"{name}-{kernel}{end}")
+             for name, end in (("vmlinuz", ""), ("initrd", ""), ("ebb_reporting", ".ko"))]
     if all(os.path.exists(path) for path in files):
         return None
     build = os.path.join(HOME, "lab", "linux", "build")
     if not os.path.exists(build):
         return "lab/linux/build is missing"
-    print(f"lab: fetching Linux {kernel} from Debian and building its initrd", flush=True)
+    print(f"lab: fetching Linux {kernel} from Debian and building its initrd and module", flush=True)
     try:
-        done = subprocess.run([build, "--kernel", kernel, place.linux], text=True,
+        done = subprocess.run([build, "--module", "--kernel", kernel, place.linux], text=True,
                               errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               stdin=subprocess.DEVNULL, timeout=900)
     except (OSError, subprocess.TimeoutExpired) as error:

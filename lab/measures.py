@@ -27,6 +27,7 @@ BLOCK = "4M"  # ebb's largest, in which it reports what a memhog freed
 
 PAUSES_JUDGED = {0: 0.97, 50: 0.97, 200: 0.97, 500: 0.95, 1000: 0.95}
 PAUSE_P3 = 3000
+PAUSES_MODULE = {0: 0.97, 200: 0.97, 1000: 0.95}
 FAULT_CASES = [(mode, tasks, thp) for mode in ("procs", "threads") for tasks in (1, 2)
                for thp in (False, True)]
 KEPT_JUDGED = 8
@@ -40,6 +41,7 @@ MEASURES = {
     "P7": "recorded traces (P7)",
     "P8": "the allocator's speed (P8, P9, P10)",
     "P12": "sixteen tasks on sixteen virtual CPUs (P12)",
+    "L1": "Linux guests, stock and with ebb's module (L1, L2, L4, L5, L6)",
     "H1": "the host's half: ebbd beside QEMU's own balloon (H1, H2)",
 }
 
@@ -80,6 +82,7 @@ class Scale:
     memhog: str  # guest memory, what is taken, in GiB
     memhog_memory: str
     linux_wait: int
+    module_wait: int
     learn_seconds: int
     cycle_seconds: int
     pauses: list
@@ -99,13 +102,13 @@ class Scale:
     host_cycles: int
 
 
-FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30,
+FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30, module_wait=12,
              learn_seconds=5, cycle_seconds=15, pauses=[0, 50, 200, 500, 1000, 3000],
              linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
              trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20,
              host_asked=15, host_cycles=10)
-QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18,
+QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18, module_wait=12,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
               order0_wait=10.5, trace_speed=20, bench=["--quick"], many=["procs"], host_memhog="600M",
@@ -120,7 +123,7 @@ class Plan:
         self.scale, self.ebb, self.drop = scale, ebb, drop
         self.linux, self.traces = linux, traces
 
-    def guest(self, script, *options, memory="2G", cpus=2, settings=(), linux=None):
+    def guest(self, script, *options, memory="2G", cpus=2, settings=(), linux=None, module=False):
         argv = [self.ebb, "run", "--quiet", "--accel", "tcg", "--machine", "q35", "--backing",
                 "anon", "--cpus", str(cpus), "--memory", memory, *options]
         for setting in settings:
@@ -128,6 +131,9 @@ class Plan:
         if linux:
             argv += ["--guest", "linux", "--kernel", f"{self.linux}/vmlinuz-{linux}",
                      "--initrd", f"{self.linux}/initrd-{linux}", "--timeout", "120"]
+        if module:
+            argv += ["--module", f"{self.linux}/ebb_reporting-{linux}.ko"]
+            script = "module wait; " + script
         return argv + ["--workload", script, "--json", "{json}"]
 
     # Each of these: the runs of round `n` of one measure.
@@ -252,6 +258,33 @@ class Plan:
                           self.guest(self.faults(mode, 16), "--reporting", switch, memory="4G",
                                      cpus=16), s.warm_seconds + s.fault_seconds + 8)
 
+    def l1(self, n):
+        """Debian's kernels as they are, and with ebb's module; QEMU's own balloon."""
+        s = self.scale
+
+        def run(case, variant, script, cost, *options, kernel=MAIN_PEER, settings=(), module=False):
+            return Run("L1", case, variant, n, self.guest(
+                script, *options, linux=kernel, settings=settings, module=module), cost + 8, kernel=kernel)
+        for kernel in (MAIN_PEER, OLD_PEER):
+            case = f"memhog-{kernel}"
+            yield run(case, "module", f"idle 1; memhog 75%; idle {s.module_wait}", s.module_wait + 8,
+                      kernel=kernel, module=True)
+            if kernel == MAIN_PEER or n <= s.curve_rounds:
+                yield run(case, "stock", f"idle 1; memhog 75%; idle {s.linux_wait}", s.linux_wait + 8,
+                          kernel=kernel)
+        fragment = f"fragment 75% {KEPT_JUDGED}; idle "
+        yield run("fragment", "module", fragment + str(s.module_wait), s.module_wait + 8, module=True)
+        yield run("fragment", "stock", fragment + str(s.module_wait), s.module_wait + 8)
+        yield run("fragment", "stock-order0", fragment + str(s.linux_wait), s.linux_wait + 8,
+                  settings=ORDER_0)
+        for pause in PAUSES_MODULE:
+            script = f"cycle 75% {pause} {s.learn_seconds * 3}; cycle 75% {pause} {s.cycle_seconds}"
+            case, cost = f"cycle-{pause}ms", s.learn_seconds * 3 + s.cycle_seconds + 2 * pause / 1000
+            yield run(case, "module", script, cost, module=True)
+            yield run(case, "off", script, cost, "--reporting", "off")
+            if n <= s.curve_rounds:
+                yield run(case, "stock", script, cost)
+
     def h1(self, n):
         """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting. Each also with
         questions to QEMU's monitor, which cost so much that CPU time is not to be seen beside them."""
@@ -288,7 +321,7 @@ class Plan:
     def runs(self, only=None):
         """All of them, in the order in which they are to be run."""
         makers = {"P1": self.p1, "P2": self.p2, "P4": self.p4, "P5": self.p5, "P6": self.p6,
-                  "P7": self.p7, "P8": self.p8, "P12": self.p12, "H1": self.h1}
+                  "P7": self.p7, "P8": self.p8, "P12": self.p12, "L1": self.l1, "H1": self.h1}
         runs = []
         for n in range(1, self.scale.rounds + 1):
             for measure, maker in makers.items():

@@ -408,7 +408,7 @@ class Lab(e2e.Case):
 
     def test_plan(self):
         done = self.lab(what="plan")
-        for measure in ("P1", "P2", "P4", "P5", "P6", "P7", "P8", "P12"):
+        for measure in ("P1", "P2", "P4", "P5", "P6", "P7", "P8", "P12", "L1"):
             self.assertIn(f"\n{measure}.", "\n" + done.stdout)
         self.assertEqual(self.calls(), [])
 

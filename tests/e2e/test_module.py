@@ -27,7 +27,7 @@ def kept_dir():
 def setUpModule():
     kept = kept_dir()
     for kernel in KERNELS:
-        done = subprocess.run([BUILD, "--module", "--kernel", kernel, kept], text=True,
+        done = subprocess.run([BUILD, "--module", "--debug", "--kernel", kernel, kept], text=True,
                               capture_output=True, timeout=1200, env=dict(os.environ, LC_ALL="C"))
         if done.returncode == 77:
             e2e.skip_all("the module cannot be built here, so NO Linux guest was tested with it: "
