@@ -431,13 +431,16 @@ static unsigned int order_of(const struct ebb_zone *ez, struct page *page, unsig
 /*
  * The kernel merges the block with its free buddies, whose marks go. If all of
  * them had one, so has the whole: nothing is reported twice, and none is said to
- * be that was not.
+ * be that was not. The kernel puts it at the tail of a list; what has no mark
+ * belongs at the head.
  */
 void ebb_zone_put_back(struct ebb_zone *ez, struct page *page, unsigned int order,
 		       bool reported)
 {
 	unsigned long pfn = page_to_pfn(page), at = pfn;
 	unsigned int marked = 0, o, end;
+	int mt = ebb_pageblock_migratetype(page);
+	struct page *whole;
 	u64 lost = 0;
 
 	for (o = order; o < EBB_MAX_ORDER; o++) {
@@ -447,10 +450,11 @@ void ebb_zone_put_back(struct ebb_zone *ez, struct page *page, unsigned int orde
 			marked |= 1U << o;
 		at &= ~(1UL << o);
 	}
-	ebb_putback_isolated_page(page, order, ebb_pageblock_migratetype(page));
+	ebb_putback_isolated_page(page, order, mt);
 	end = order_of(ez, page, order);
 	if (end == NR_PAGE_ORDERS)
 		return;
+	whole = page - (pfn & ((1UL << end) - 1));
 	for (o = order; o < end; o++) {
 		reported &= marked >> o & 1;
 		if (o >= pageblock_order && marked >> o & 1)
@@ -458,11 +462,13 @@ void ebb_zone_put_back(struct ebb_zone *ez, struct page *page, unsigned int orde
 	}
 	ez->reported -= min(lost, ez->reported);
 	if (reported) {
-		__SetPageReported(page - (pfn & ((1UL << end) - 1)));
+		__SetPageReported(whole);
 		if (end >= pageblock_order)
 			ez->reported += 1ULL << end;
 	} else {
 		ez->marks_lost += lost;
+		if (end >= pageblock_order)
+			list_move(&whole->buddy_list, &ez->zone->free_area[end].free_list[mt]);
 	}
 }
 

@@ -572,21 +572,68 @@ static void test_fails(void **state)
     assert_all_told(0);
 }
 
+/* One bad block does not keep all others waiting. */
+static void test_failed_is_last(void **state)
+{
+    uint64_t failed;
+
+    (void)state;
+    make(16, 0);
+    open_pass(UINT64_MAX, 1);
+    fill();
+    failed = pass.blocks[0].pfn;
+    give_back(false);
+    open_pass(UINT64_MAX, 1);
+    fill();
+    assert_int_not_equal(pass.blocks[0].pfn, failed);
+    give_back(true);
+}
+
+/* Nor is anything without a mark behind what has one, where no walk finds it. */
+static void test_merged_is_first(void **state)
+{
+    unsigned long at;
+
+    (void)state;
+    make(16, 0);
+    rig_alloc_all(pageblock_order);
+    for (at = RIG_BASE; at < RIG_BASE + 4 * MAX_ORDER_FRAMES; at += MAX_ORDER_FRAMES)
+        free_range(at, NR_PAGE_ORDERS - 1);
+    rig_rest();
+    at += MAX_ORDER_FRAMES;
+    free_range(at, pageblock_order);
+    ebb_drain_zone(&model.zone);
+    open_pass(UINT64_MAX, 1);
+    fill();
+    assert_int_equal(pass.blocks[0].pfn, at);
+    free_range(at + pageblock_nr_pages, pageblock_order);
+    ebb_drain_zone(&model.zone);
+    give_back(true);
+    assert_int_equal(page_private(pfn_to_page(at)), NR_PAGE_ORDERS - 1);
+    open_pass(MAX_ORDER_FRAMES, 1);
+    fill();
+    assert_int_equal(pass.blocks[0].pfn, at);
+    give_back(true);
+    rig_rest();
+    assert_all_told(0);
+}
+
 #define ZONE_TEST(name) cmocka_unit_test_teardown(name, end)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ZONE_TEST(test_begins),        ZONE_TEST(test_rests_after_use),
-        ZONE_TEST(test_once),          ZONE_TEST(test_not_before_its_time),
-        ZONE_TEST(test_put_back),      ZONE_TEST(test_split),
-        ZONE_TEST(test_merge),         ZONE_TEST(test_refaults),
-        ZONE_TEST(test_quota),         ZONE_TEST(test_coldest_first),
-        ZONE_TEST(test_bounded_holds), ZONE_TEST(test_watermark),
-        ZONE_TEST(test_orders),        ZONE_TEST(test_ripens),
-        ZONE_TEST(test_compound),      ZONE_TEST(test_scan_share),
-        ZONE_TEST(test_drain),         ZONE_TEST(test_other_types),
-        ZONE_TEST(test_resize),        ZONE_TEST(test_fails),
+        ZONE_TEST(test_begins),         ZONE_TEST(test_rests_after_use),
+        ZONE_TEST(test_once),           ZONE_TEST(test_not_before_its_time),
+        ZONE_TEST(test_put_back),       ZONE_TEST(test_split),
+        ZONE_TEST(test_merge),          ZONE_TEST(test_refaults),
+        ZONE_TEST(test_quota),          ZONE_TEST(test_coldest_first),
+        ZONE_TEST(test_bounded_holds),  ZONE_TEST(test_watermark),
+        ZONE_TEST(test_orders),         ZONE_TEST(test_ripens),
+        ZONE_TEST(test_compound),       ZONE_TEST(test_scan_share),
+        ZONE_TEST(test_drain),          ZONE_TEST(test_other_types),
+        ZONE_TEST(test_resize),         ZONE_TEST(test_fails),
+        ZONE_TEST(test_failed_is_last), ZONE_TEST(test_merged_is_first),
     };
 
     cmocka_set_test_filter(getenv("ONLY"));
