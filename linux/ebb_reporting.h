@@ -61,6 +61,8 @@ struct ebb_walk {
 	unsigned int skipped;	/* reported blocks */
 	u64 counted;		/* unreported frames seen, in all lists */
 	u64 expected;		/* those that there should be */
+	bool thorough;		/* of each list to its end */
+	bool cut;		/* some list goes on behind where it ended */
 	bool exact;		/* all lists were seen, none twice */
 	bool done;
 };
@@ -81,6 +83,8 @@ struct ebb_zone {
 
 	/* Of the pass; the mutex. */
 	struct ebb_walk walk;
+	bool thorough;		/* the next walk is to be */
+	bool unordered;		/* unreported blocks were seen behind reported ones */
 	bool watermark;		/* it ended because too little is free */
 	unsigned int cached;	/* frames in per-CPU lists at the last look */
 

@@ -18,8 +18,13 @@
  * what is put back after a report goes to the tail. So the unreported blocks are
  * the first ones, the coldest last: the walk goes from the head to the first
  * reported block, and takes on the way back. It holds zone->lock for
- * EBB_TAKE_LOOKS blocks at a time. With page_alloc.shuffle=1 the lists are in no
- * order; then it skips reported blocks, SKIP_LIMIT of them in a list at most.
+ * EBB_TAKE_LOOKS blocks at a time.
+ *
+ * There are unreported blocks behind reported ones, too: memory that was added
+ * comes at the tail, and with page_alloc.shuffle=1 the lists are in no order. While
+ * fewer were found than there should be, a walk skips reported blocks, SKIP_LIMIT
+ * of them in a list at most. If that does not find them, or before rest where the
+ * lists are in no order, a *thorough* walk goes over all of all lists.
  */
 #include <linux/cpumask.h>
 #include <linux/mmzone.h>
@@ -230,6 +235,17 @@ static void revalidate(struct ebb_zone *ez)
 		begin_list(walk);
 }
 
+/* At a reported block: look no further in this list? */
+static bool is_enough(struct ebb_walk *walk)
+{
+	if (walk->thorough)
+		return false;
+	if (walk->counted >= walk->expected)
+		return true;
+	walk->cut |= walk->skipped >= SKIP_LIMIT;
+	return walk->skipped >= SKIP_LIMIT;
+}
+
 /* One step from the head towards the tail. */
 static void find_step(struct ebb_zone *ez)
 {
@@ -241,12 +257,13 @@ static void find_step(struct ebb_zone *ez)
 
 	if (!end) {
 		walk->at = list_entry(next, struct page, buddy_list);
-		if (!PageReported(walk->at)) {
+		if (PageReported(walk->at)) {
+			walk->skipped++;
+			end = is_enough(walk);
+		} else {
 			walk->counted += 1ULL << walk->order;
 			walk->coldest = walk->at;
-		} else {
-			end = walk->counted >= walk->expected ||
-			      ++walk->skipped >= SKIP_LIMIT;
+			ez->unordered |= walk->skipped > 0;
 		}
 	}
 	if (end) {
@@ -335,6 +352,7 @@ static bool open(struct ebb_source *source, const struct ebb_pass *pass)
 	ez->walk = (struct ebb_walk) {
 		.order = EBB_MAX_ORDER,
 		.expected = note_level(ez),
+		.thorough = ez->thorough,
 	};
 	spin_unlock_irqrestore(&ez->zone->lock, flags);
 	ez->watermark = false;
@@ -352,8 +370,8 @@ static bool take(struct ebb_source *source, struct ebb_pass *pass)
 		pass->room = min(pass->room, ebb_zone_room(ez));
 	if (!walk->begun) {
 		walk->begun = true;
-		walk->exact = pass->quota > 0;
-		walk->done = pass->quota == 0; /* nothing is surplus: no need to look */
+		walk->exact = pass->quota > 0 || walk->thorough;
+		walk->done = !walk->exact; /* nothing is surplus: no need to look */
 	}
 	if (!walk->done)
 		return take_large(ez, pass) || !ez->watermark;
@@ -366,6 +384,9 @@ static void correct(struct ebb_zone *ez)
 	u64 counted = ez->walk.counted, expected = ez->walk.expected;
 	u64 free = ebb_zone_free_large(ez);
 
+	ez->thorough = ez->walk.cut && counted < expected;
+	if (ez->thorough)
+		return;
 	if (counted > expected) {
 		u64 lost = min(counted - expected, ez->reported);
 
@@ -411,8 +432,10 @@ static bool close(struct ebb_source *source)
 		glance(ez);
 		left = note_level(ez);
 	}
+	if (left == 0 && ez->unordered && !ez->walk.thorough)
+		ez->thorough = true;
 	spin_unlock_irqrestore(&ez->zone->lock, flags);
-	return left > 0 || ebb_scan_is_waiting(ez) || ez->cached >= CACHED_FRAMES;
+	return left > 0 || ez->thorough || ebb_scan_is_waiting(ez) || ez->cached >= CACHED_FRAMES;
 }
 
 /* ---- putting back ---- */
@@ -526,6 +549,7 @@ int ebb_zone_resize(struct ebb_zone *ez)
 	ez->scanning = false;
 	ez->settled = false;
 	ez->resync = true;
+	ez->thorough = true;
 	return 0;
 }
 

@@ -511,6 +511,46 @@ static void test_drain(void **state)
 
 /* ---- lists in another order ---- */
 
+static void test_shuffle(void **state)
+{
+    struct model_config config = rig_config(64);
+
+    (void)state;
+    config.shuffle = true;
+    rig_create(&config, 0);
+    rig_rest();
+    assert_all_told(0);
+    for (unsigned i = 0; i < 100; i++) {
+        for (unsigned j = 0; j < 100; j++)
+            (void)rig_alloc((unsigned)model_below(NR_PAGE_ORDERS), MIGRATE_MOVABLE);
+        for (unsigned j = 0; j < 90 && rig.n_blocks > 0; j++) {
+            rig_free((unsigned)model_below(rig.n_blocks));
+            if (j % 16 == 0)
+                rig_pass_time(model_below(300) * MS);
+        }
+        if (i % 8 == 0)
+            rig_free_all();
+        rig_rest();
+        assert_all_told(0);
+    }
+}
+
+/* Memory that came is at the end of a list, behind all that is reported. */
+static void test_behind_reported(void **state)
+{
+    const unsigned long added = RIG_BASE + 7 * MAX_ORDER_FRAMES;
+
+    (void)state;
+    make(1100, pageblock_order);
+    assert_true(model_offline(added));
+    rig_rest();
+    assert_all_told(pageblock_order);
+    assert_true(model_online(added));
+    rig_resize();
+    rig_rest();
+    assert_all_told(pageblock_order);
+}
+
 /* What is in lists that are not reported keeps nobody awake. */
 static void test_other_types(void **state)
 {
@@ -623,17 +663,30 @@ static void test_merged_is_first(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        ZONE_TEST(test_begins),         ZONE_TEST(test_rests_after_use),
-        ZONE_TEST(test_once),           ZONE_TEST(test_not_before_its_time),
-        ZONE_TEST(test_put_back),       ZONE_TEST(test_split),
-        ZONE_TEST(test_merge),          ZONE_TEST(test_refaults),
-        ZONE_TEST(test_quota),          ZONE_TEST(test_coldest_first),
-        ZONE_TEST(test_bounded_holds),  ZONE_TEST(test_watermark),
-        ZONE_TEST(test_orders),         ZONE_TEST(test_ripens),
-        ZONE_TEST(test_compound),       ZONE_TEST(test_scan_share),
-        ZONE_TEST(test_drain),          ZONE_TEST(test_other_types),
-        ZONE_TEST(test_resize),         ZONE_TEST(test_fails),
-        ZONE_TEST(test_failed_is_last), ZONE_TEST(test_merged_is_first),
+        ZONE_TEST(test_begins),
+        ZONE_TEST(test_rests_after_use),
+        ZONE_TEST(test_once),
+        ZONE_TEST(test_not_before_its_time),
+        ZONE_TEST(test_put_back),
+        ZONE_TEST(test_split),
+        ZONE_TEST(test_merge),
+        ZONE_TEST(test_refaults),
+        ZONE_TEST(test_quota),
+        ZONE_TEST(test_coldest_first),
+        ZONE_TEST(test_bounded_holds),
+        ZONE_TEST(test_watermark),
+        ZONE_TEST(test_orders),
+        ZONE_TEST(test_ripens),
+        ZONE_TEST(test_compound),
+        ZONE_TEST(test_scan_share),
+        ZONE_TEST(test_drain),
+        ZONE_TEST(test_shuffle),
+        ZONE_TEST(test_behind_reported),
+        ZONE_TEST(test_other_types),
+        ZONE_TEST(test_resize),
+        ZONE_TEST(test_fails),
+        ZONE_TEST(test_failed_is_last),
+        ZONE_TEST(test_merged_is_first),
     };
 
     cmocka_set_test_filter(getenv("ONLY"));
