@@ -60,7 +60,9 @@ struct ebb_walk {
 	unsigned int restarts;
 	unsigned int skipped;	/* reported blocks */
 	u64 counted;		/* unreported frames seen, in all lists */
-	u64 expected;		/* those that there should be */
+	u64 expected;		/* those that there should be, when it began */
+	u64 level, refaulted;	/* those that there were when zone->lock was dropped */
+	u64 others;		/* by how much others changed that meanwhile */
 	bool thorough;		/* of each list to its end */
 	bool cut;		/* some list goes on behind where it ended */
 	bool exact;		/* all lists were seen, none twice */

@@ -321,6 +321,26 @@ static void take_step(struct ebb_zone *ez, struct ebb_pass *pass)
 		walk->at = list_entry(prev, struct page, buddy_list);
 }
 
+/*
+ * What came and went since zone->lock was dropped: the walk may have seen it once,
+ * twice, or not.
+ */
+static void note_others(struct ebb_zone *ez)
+{
+	struct ebb_walk *walk = &ez->walk;
+	u64 level = note_level(ez);
+
+	walk->others += max(level, walk->level) - min(level, walk->level);
+	walk->others += ez->refaulted - walk->refaulted;
+}
+
+/* It is about to be dropped. */
+static void end_hold(struct ebb_zone *ez)
+{
+	ez->walk.level = note_level(ez);
+	ez->walk.refaulted = ez->refaulted;
+}
+
 static bool take_large(struct ebb_zone *ez, struct ebb_pass *pass)
 {
 	struct ebb_walk *walk = &ez->walk;
@@ -330,7 +350,7 @@ static bool take_large(struct ebb_zone *ez, struct ebb_pass *pass)
 
 	spin_lock_irqsave(&ez->zone->lock, flags);
 	since = local_clock();
-	note_level(ez);
+	note_others(ez);
 	revalidate(ez);
 	while (looks-- > 0 && !walk->done && ebb_pass_has_room(pass)) {
 		if (walk->taking)
@@ -338,6 +358,7 @@ static bool take_large(struct ebb_zone *ez, struct ebb_pass *pass)
 		else
 			find_step(ez);
 	}
+	end_hold(ez);
 	ebb_zone_held(ez, since);
 	spin_unlock_irqrestore(&ez->zone->lock, flags);
 	return !walk->done;
@@ -354,6 +375,7 @@ static bool open(struct ebb_source *source, const struct ebb_pass *pass)
 		.expected = note_level(ez),
 		.thorough = ez->thorough,
 	};
+	end_hold(ez);
 	spin_unlock_irqrestore(&ez->zone->lock, flags);
 	ez->watermark = false;
 	ebb_scan_open(ez, pass);
@@ -381,19 +403,21 @@ static bool take(struct ebb_source *source, struct ebb_pass *pass)
 /* The walk has seen all unreported blocks: correct what the sum says of them. */
 static void correct(struct ebb_zone *ez)
 {
-	u64 counted = ez->walk.counted, expected = ez->walk.expected;
+	const struct ebb_walk *walk = &ez->walk;
+	u64 counted = walk->counted, most = walk->expected + walk->others;
+	u64 least = walk->expected - min(walk->expected, walk->others);
 	u64 free = ebb_zone_free_large(ez);
 
-	ez->thorough = ez->walk.cut && counted < expected;
+	ez->thorough = walk->cut && counted < least;
 	if (ez->thorough)
 		return;
-	if (counted > expected) {
-		u64 lost = min(counted - expected, ez->reported);
+	if (counted > most) {
+		u64 lost = min(counted - most, ez->reported);
 
 		ez->reported -= lost;
 		ez->marks_lost += lost;
-	} else {
-		ez->reported = min(ez->reported + expected - counted, free);
+	} else if (counted < least) {
+		ez->reported = min(ez->reported + least - counted, free);
 	}
 	ez->low = min(ez->low, free - ez->reported);
 }
@@ -424,7 +448,7 @@ static bool close(struct ebb_source *source)
 	u64 left;
 
 	spin_lock_irqsave(&ez->zone->lock, flags);
-	left = note_level(ez);
+	note_others(ez);
 	if (ez->walk.exact && ez->walk.done)
 		correct(ez);
 	left = note_level(ez);

@@ -612,6 +612,56 @@ static void test_fails(void **state)
     assert_all_told(0);
 }
 
+/* Pageblocks that are free by themselves, of which no walk has seen any when it takes the first
+ * large block: what is freed or used then has lost no mark, and got none. */
+static void others_in_pass(bool free)
+{
+    unsigned long singles[4];
+    uint64_t marks_lost;
+
+    make(16, 0);
+    rig_rest();
+    for (unsigned i = 0; i < 8; i++)
+        assert_true(rig_alloc(pageblock_order, MIGRATE_UNMOVABLE));
+    for (unsigned i = 0; i < 4; i++)
+        singles[i] = rig.blocks[2 * i].pfn;
+    for (unsigned i = 0; i < 4; i++)
+        assert_true(rig_alloc(NR_PAGE_ORDERS - 1, MIGRATE_UNMOVABLE));
+    rig_sample();
+    for (unsigned i = 0; i < 4; i++)
+        rig_free(rig.n_blocks - 1);
+    for (unsigned i = 0; i < 4 && !free; i++)
+        free_range(singles[i], pageblock_order);
+    rig_sample();
+    assert_int_equal(rig.ez->reported, rig_check().reported);
+    marks_lost = rig.ez->marks_lost;
+    open_pass(2 * MAX_ORDER_FRAMES, 1);
+    fill();
+    assert_int_equal(pass.blocks[0].order, NR_PAGE_ORDERS - 1);
+    for (unsigned i = 0; i < 4 && free; i++)
+        free_range(singles[i], pageblock_order);
+    for (unsigned i = 0; i < 4 && !free; i++)
+        assert_true(rig_alloc(pageblock_order, MIGRATE_UNMOVABLE));
+    do
+        give_back(true);
+    while (fill());
+    (void)rig.ez->source.ops->close(&rig.ez->source);
+    assert_int_equal(rig.ez->marks_lost, marks_lost);
+    assert_int_equal(rig.ez->reported, rig_check().reported);
+}
+
+static void test_free_in_pass(void **state)
+{
+    (void)state;
+    others_in_pass(true);
+}
+
+static void test_use_in_pass(void **state)
+{
+    (void)state;
+    others_in_pass(false);
+}
+
 /* One bad block does not keep all others waiting. */
 static void test_failed_is_last(void **state)
 {
@@ -687,6 +737,8 @@ int main(void)
         ZONE_TEST(test_fails),
         ZONE_TEST(test_failed_is_last),
         ZONE_TEST(test_merged_is_first),
+        ZONE_TEST(test_free_in_pass),
+        ZONE_TEST(test_use_in_pass),
     };
 
     cmocka_set_test_filter(getenv("ONLY"));

@@ -28,6 +28,12 @@ typedef void (*work_func_t)(struct work_struct *work);
         __auto_type min_b_ = (b);                     \
         (u64) min_a_ < (u64)min_b_ ? min_a_ : min_b_; \
     })
+#define max(a, b)                                     \
+    ({                                                \
+        __auto_type max_a_ = (a);                     \
+        __auto_type max_b_ = (b);                     \
+        (u64) max_a_ > (u64)max_b_ ? max_a_ : max_b_; \
+    })
 #define min_t(type, a, b)   ((type)(a) < (type)(b) ? (type)(a) : (type)(b))
 #define clamp(a, low, high) ((a) < (low) ? (low) : (a) > (high) ? (high) : (a))
 #define container_of(pointer, type, member) \
