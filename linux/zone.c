@@ -282,6 +282,17 @@ static void stop_walk(struct ebb_zone *ez)
 	ez->walk.done = true;
 }
 
+/* More was isolated than should have been unreported: so much had lost its mark. */
+static void note_lost(struct ebb_zone *ez)
+{
+	u64 free = ebb_zone_free_large(ez);
+	u64 lost = ez->reported - min(ez->reported, free);
+
+	ez->reported -= lost;
+	ez->marks_lost += lost;
+	ez->walk.expected += lost;
+}
+
 /* Isolate this block, if the pass wants it. False: the walk of this list ends. */
 static bool take_block(struct ebb_zone *ez, struct ebb_pass *pass)
 {
@@ -296,6 +307,7 @@ static bool take_block(struct ebb_zone *ez, struct ebb_pass *pass)
 		return false;
 	}
 	ez->low -= min(ez->low, frames);
+	note_lost(ez);
 	ebb_pass_hold(pass, page_to_pfn(walk->at), walk->order);
 	return true;
 }

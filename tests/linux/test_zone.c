@@ -662,6 +662,33 @@ static void test_use_in_pass(void **state)
     others_in_pass(false);
 }
 
+/* What lost its mark is isolated as well, though no sum has it: nobody used it. */
+static void test_lost_is_no_refault(void **state)
+{
+    uint64_t refaulted;
+
+    (void)state;
+    make(16, 0);
+    rig_rest();
+    assert_true(rig_alloc(NR_PAGE_ORDERS - 1, MIGRATE_UNMOVABLE));
+    assert_true(rig_alloc(pageblock_order, MIGRATE_UNMOVABLE)); /* a rest has no mark */
+    rig_sample();
+    refaulted = rig.ez->refaulted;
+    rig_free(0);
+    open_pass(UINT64_MAX, 2);
+    fill();
+    assert_int_equal(pass.taken, MAX_ORDER_FRAMES + pageblock_nr_pages);
+    rig_sample();
+    assert_int_equal(rig.ez->refaulted, refaulted);
+    do
+        give_back(true);
+    while (fill());
+    (void)rig.ez->source.ops->close(&rig.ez->source);
+    assert_int_equal(rig.ez->refaulted, refaulted);
+    assert_int_equal(rig.ez->reported, rig_check().reported);
+    assert_int_equal(rig.ez->marks_lost, pageblock_nr_pages);
+}
+
 /* One bad block does not keep all others waiting. */
 static void test_failed_is_last(void **state)
 {
@@ -739,6 +766,7 @@ int main(void)
         ZONE_TEST(test_merged_is_first),
         ZONE_TEST(test_free_in_pass),
         ZONE_TEST(test_use_in_pass),
+        ZONE_TEST(test_lost_is_no_refault),
     };
 
     cmocka_set_test_filter(getenv("ONLY"));
