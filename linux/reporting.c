@@ -119,7 +119,7 @@ static int store_order(const char *text, const struct kernel_param *param)
 	unsigned int order;
 	int err = kstrtouint(text, 0, &order);
 
-	if (err || order > EBB_MAX_ORDER)
+	if (err || order > pageblock_order)
 		return err ? err : -EINVAL;
 	mutex_lock(&ebb_mutex);
 	next = config;

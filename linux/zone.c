@@ -555,7 +555,7 @@ static int attach(struct ebb_source *source, const struct ebb_terms *terms)
 	struct ebb_zone *ez = zone_of(source);
 
 	ez->order = terms->order > 0 ? terms->order - 1 : 0;
-	return ez->order <= EBB_MAX_ORDER;
+	return ez->order <= pageblock_order; /* all larger ones are counted together */
 }
 
 static const struct ebb_source_ops ops = {

@@ -422,6 +422,17 @@ static void test_orders(void **state)
     }
 }
 
+/* Whoever wants no pageblocks gets none. */
+static void test_order_above(void **state)
+{
+    (void)state;
+    make(16, pageblock_order + 1);
+    fragment(pageblock_order);
+    rig_now();
+    rig_pass_time(100 * S);
+    assert_int_equal(rig.told, 0);
+}
+
 /* Not while they come and go, and not before they are ripe. */
 static void test_ripens(void **state)
 {
@@ -753,6 +764,7 @@ int main(void)
         ZONE_TEST(test_bounded_holds),
         ZONE_TEST(test_watermark),
         ZONE_TEST(test_orders),
+        ZONE_TEST(test_order_above),
         ZONE_TEST(test_ripens),
         ZONE_TEST(test_compound),
         ZONE_TEST(test_scan_share),
