@@ -42,8 +42,11 @@ struct source_subject {
     uint64_t watermark;   /* frames that take() leaves free */
     bool loses_marks;     /* when an allocation splits a reported block */
     bool unpaced;         /* reports all there is: quota and level are not its business */
-    unsigned patience_s;  /* CPU seconds after which a row counts as one that hangs; 0: 60 */
-    const void *variant;  /* for make() */
+    /* It cannot see when reported memory is used while other memory is free: its counts of what is
+     * reported and refaulted are estimates, which passes correct. */
+    bool estimates;
+    unsigned patience_s; /* CPU seconds after which a row counts as one that hangs; 0: 60 */
+    const void *variant; /* for make() */
 
     /* NULL: there is no memory. destroy() may come at any time and takes no lock. */
     void *(*make)(const struct source_subject *subject);
