@@ -34,7 +34,7 @@ u64 ebb_scan_signature(const struct ebb_zone *ez)
 	u64 signature = 0;
 	unsigned int order;
 
-	for (order = ez->order; order < pageblock_order; order++)
+	for (order = READ_ONCE(ez->order); order < pageblock_order; order++)
 		signature = signature * 1000003 + READ_ONCE(ez->zone->free_area[order].nr_free);
 	return signature;
 }

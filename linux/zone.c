@@ -180,7 +180,7 @@ bool ebb_zone_is_stale(struct ebb_zone *ez)
 {
 	return ebb_zone_free_large(ez) > READ_ONCE(ez->reported) ||
 	       ebb_zone_cached(ez) >= CACHED_FRAMES ||
-	       (ez->order < pageblock_order &&
+	       (READ_ONCE(ez->order) < pageblock_order &&
 		ebb_scan_signature(ez) != READ_ONCE(ez->signature));
 }
 
@@ -554,7 +554,7 @@ static int attach(struct ebb_source *source, const struct ebb_terms *terms)
 {
 	struct ebb_zone *ez = zone_of(source);
 
-	ez->order = terms->order > 0 ? terms->order - 1 : 0;
+	WRITE_ONCE(ez->order, terms->order > 0 ? terms->order - 1 : 0);
 	return ez->order <= pageblock_order; /* all larger ones are counted together */
 }
 
@@ -572,6 +572,7 @@ int ebb_zone_resize(struct ebb_zone *ez)
 	unsigned long first = ez->zone->zone_start_pfn >> pageblock_order;
 	unsigned long end = DIV_ROUND_UP(zone_end_pfn(ez->zone), pageblock_nr_pages);
 	struct ebb_pageblock *pageblocks;
+	unsigned long flags;
 
 	if (first != ez->first || end - first != ez->n_pageblocks) {
 		pageblocks = kvcalloc(end - first, sizeof(*pageblocks), GFP_KERNEL);
@@ -584,8 +585,10 @@ int ebb_zone_resize(struct ebb_zone *ez)
 	}
 	ez->scanning = false;
 	ez->settled = false;
-	ez->resync = true;
 	ez->thorough = true;
+	spin_lock_irqsave(&ez->zone->lock, flags);
+	ez->resync = true;
+	spin_unlock_irqrestore(&ez->zone->lock, flags);
 	return 0;
 }
 
