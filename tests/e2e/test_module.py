@@ -138,7 +138,7 @@ class Module(e2e.Case):
         self.assertIn("window_min_ms is above window_max_ms", run.out + run.err)
 
     def test_small_guest(self):
-        for _, d in self.each("memhog 30%; idle 4", memory="128M"):
+        for _, d in self.each("memhog 40%; report now; idle 0.3", memory="192M"):
             self.check_returned(d, 0.9)
 
     def test_cpu_goes(self):
