@@ -199,6 +199,12 @@ static bool is_free_block(const struct ebb_zone *ez, struct page *page,
 	return PageBuddy(page) && page_private(page) == order && page_zone(page) == ez->zone;
 }
 
+/* In a list that the walk goes over, and not in one of isolated pageblocks. */
+static bool is_listed(const struct ebb_zone *ez, struct page *page, unsigned int order)
+{
+	return is_free_block(ez, page, order) && ebb_pageblock_migratetype(page) < MIGRATE_PCPTYPES;
+}
+
 static void begin_list(struct ebb_walk *walk)
 {
 	walk->taking = false;
@@ -225,8 +231,8 @@ static void revalidate(struct ebb_zone *ez)
 {
 	struct ebb_walk *walk = &ez->walk;
 
-	if ((!walk->at || is_free_block(ez, walk->at, walk->order)) &&
-	    (!walk->coldest || walk->taking || is_free_block(ez, walk->coldest, walk->order)))
+	if ((!walk->at || is_listed(ez, walk->at, walk->order)) &&
+	    (!walk->coldest || walk->taking || is_listed(ez, walk->coldest, walk->order)))
 		return;
 	walk->exact = false;
 	if (++walk->restarts > RESTART_LIMIT)

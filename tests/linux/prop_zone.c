@@ -18,7 +18,7 @@
 #ifdef EBB_TEST_SLOW
 #define DEFAULT_RUNS 20u
 #else
-#define DEFAULT_RUNS 150u
+#define DEFAULT_RUNS 100u
 #endif
 #define STEPS 1500u
 #define RESTS 3u

@@ -576,6 +576,28 @@ static void test_other_types(void **state)
     assert_all_told(0);
 }
 
+/* Somebody isolates the pageblocks that a walk stands on, while its batch is with the host. */
+static void test_isolated_by_others(void **state)
+{
+    unsigned long at;
+
+    (void)state;
+    make(16, 0);
+    open_pass(UINT64_MAX, 1);
+    fill();
+    at = page_to_pfn(rig.ez->walk.at);
+    model_retype(at, MIGRATE_ISOLATE);
+    do {
+        give_back(true);
+        assert_true(model_frame(at)->owner == FREE && !model_is_marked(at));
+    } while (fill());
+    give_back(true);
+    assert_int_equal(model_check().unmarked, 0);
+    model_retype(at, MIGRATE_MOVABLE);
+    rig_rest();
+    assert_all_told(0);
+}
+
 /* ---- memory that comes and goes ---- */
 
 static void test_resize(void **state)
@@ -772,6 +794,7 @@ int main(void)
         ZONE_TEST(test_shuffle),
         ZONE_TEST(test_behind_reported),
         ZONE_TEST(test_other_types),
+        ZONE_TEST(test_isolated_by_others),
         ZONE_TEST(test_resize),
         ZONE_TEST(test_fails),
         ZONE_TEST(test_failed_is_last),
