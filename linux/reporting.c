@@ -481,7 +481,8 @@ static void sample(struct timer_list *timer)
 {
 	struct ebb_zone *ez;
 
-	for (ez = first_zone(); ez; ez = ez->next)
+	/* What goes offline is not in use. */
+	for (ez = first_zone(); ez && !READ_ONCE(paused); ez = ez->next)
 		ebb_zone_sample(ez);
 	if (!READ_ONCE(stopping) && ebb_report_phase(&engine) != EBB_REPORT_IDLE)
 		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
