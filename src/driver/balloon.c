@@ -280,7 +280,7 @@ static void end_batch(struct ebb_balloon *balloon, int status)
 
 /* Once the device is reset it has forgotten what it had, so that a batch can end:
  * not before, or it could drop what is in use again. False: it is not yet. */
-static bool end_when_reset(struct ebb_balloon *balloon)
+EBB_RARE static bool end_when_reset(struct ebb_balloon *balloon)
 {
     struct ebb_transport *t = balloon->config.transport;
 
@@ -293,7 +293,7 @@ static bool end_when_reset(struct ebb_balloon *balloon)
 /* Give the device up: it broke the protocol, or says itself that it cannot go
  * on. From any context, so without waiting for the reset; the first caller does
  * it, and ebb_balloon_work() and poll see to the rest. */
-static void give_up(struct ebb_balloon *balloon, int status)
+EBB_RARE static void give_up(struct ebb_balloon *balloon, int status)
 {
     struct ebb_transport *t = balloon->config.transport;
 
@@ -363,8 +363,8 @@ static void add_batch(struct ebb_balloon *balloon, const struct ebb_range *range
     balloon->counters.batches++;
 }
 
-static int reporting_submit(struct ebb_report_device *device, const struct ebb_range *ranges,
-                            unsigned n)
+EBB_RARE static int reporting_submit(struct ebb_report_device *device,
+                                     const struct ebb_range *ranges, unsigned n)
 {
     struct ebb_balloon *balloon = (struct ebb_balloon *)device;
     struct ebb_transport *t = balloon->config.transport;
@@ -392,7 +392,7 @@ static int reporting_submit(struct ebb_report_device *device, const struct ebb_r
 }
 
 /* Collect what the device has returned on the reporting queue. */
-static void reporting_poll(struct ebb_report_device *device)
+EBB_RARE static void reporting_poll(struct ebb_report_device *device)
 {
     struct ebb_balloon *balloon = (struct ebb_balloon *)device;
     struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
@@ -647,7 +647,7 @@ static bool work_balance(struct ebb_balloon *balloon)
     return false;
 }
 
-bool ebb_balloon_work(struct ebb_balloon *balloon)
+EBB_RARE bool ebb_balloon_work(struct ebb_balloon *balloon)
 {
     struct ebb_transport *t = balloon->config.transport;
     uint32_t events;

@@ -112,7 +112,7 @@ static bool is_requested(const struct ebb_source *source)
     return __atomic_load_n(&source->requested, __ATOMIC_RELAXED);
 }
 
-void ebb_pass_hold(struct ebb_pass *pass, ebb_pfn_t pfn, unsigned order)
+EBB_RARE void ebb_pass_hold(struct ebb_pass *pass, ebb_pfn_t pfn, unsigned order)
 {
     const uint64_t frames = (uint64_t)1 << order;
     const bool is_large = order >= pass->large_order;
@@ -377,7 +377,7 @@ EBB_RARE static void send(struct ebb_report *report)
         set_batch(report, (uint32_t)err);
 }
 
-void ebb_report_complete(struct ebb_report *report, int status)
+EBB_RARE void ebb_report_complete(struct ebb_report *report, int status)
 {
     uint32_t expected = EBB__BATCH_IN_FLIGHT;
     uint32_t state = status < 0 ? (uint32_t)status : EBB__BATCH_DONE;
@@ -494,7 +494,7 @@ static bool enter_run(struct ebb_report *report)
     return seen == RUN_FREE;
 }
 
-bool ebb__try_enter_run(struct ebb_report *report)
+EBB_RARE bool ebb__try_enter_run(struct ebb_report *report)
 {
     uint32_t expected = RUN_FREE;
 
@@ -502,7 +502,7 @@ bool ebb__try_enter_run(struct ebb_report *report)
                                        __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-void ebb__leave_run(struct ebb_report *report)
+EBB_RARE void ebb__leave_run(struct ebb_report *report)
 {
     void (*wake)(void *worker) = report->wake;
     void *worker = report->config.worker;
@@ -545,7 +545,7 @@ EBB_RARE static uint64_t deadline(struct ebb_report *report)
     return due;
 }
 
-uint64_t ebb_report_run(struct ebb_report *report)
+EBB_RARE uint64_t ebb_report_run(struct ebb_report *report)
 {
     uint64_t due;
 

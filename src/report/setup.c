@@ -233,7 +233,7 @@ EBB_RARE int ebb_report_unregister(struct ebb_report *report)
     return 0;
 }
 
-void ebb_report_get_stats(struct ebb_report *report, struct ebb_report_stats *stats)
+EBB_RARE void ebb_report_get_stats(struct ebb_report *report, struct ebb_report_stats *stats)
 {
     ebb_port_lock(&report->lock);
     *stats = report->stats;

@@ -33,8 +33,8 @@ EBB_RARE void ebb__zone_counts(struct ebb_source *source, const struct ebb_pace 
     ebb__unlock(zone);
 }
 
-void ebb__zone_give_back(struct ebb_source *source, const struct ebb_held *blocks, unsigned n,
-                         bool reported)
+EBB_RARE void ebb__zone_give_back(struct ebb_source *source, const struct ebb_held *blocks,
+                                  unsigned n, bool reported)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
 
@@ -123,7 +123,7 @@ void ebb__zone_limit_room(const struct ebb_zone *zone, struct ebb_pass *pass)
         pass->room = frames > zone->watermark_low ? (frames - zone->watermark_low) / 2 : 0;
 }
 
-bool ebb__zone_hold(struct ebb_zone *zone, struct ebb_pass *pass, uint32_t index)
+EBB_RARE bool ebb__zone_hold(struct ebb_zone *zone, struct ebb_pass *pass, uint32_t index)
 {
     const uint16_t state = ebb__load_state(zone, index);
     const unsigned order = ebb__order_of(state);
@@ -277,7 +277,7 @@ EBB_RARE static bool open_paced(struct ebb_source *source, const struct ebb_pass
     return fits;
 }
 
-static bool take_surplus(struct ebb_source *source, struct ebb_pass *pass)
+EBB_RARE static bool take_surplus(struct ebb_source *source, struct ebb_pass *pass)
 {
     struct ebb_zone *zone = ebb__zone_of(source);
     const unsigned before = pass->n_blocks;

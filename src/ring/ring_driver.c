@@ -29,8 +29,8 @@ struct ebb_ring_layout ebb_ring_layout(unsigned size)
     return layout;
 }
 
-int ebb_ring_driver_init(struct ebb_ring_driver *ring, unsigned size, void *shared,
-                         struct ebb_ring_slot *slots)
+EBB_RARE int ebb_ring_driver_init(struct ebb_ring_driver *ring, unsigned size, void *shared,
+                                  struct ebb_ring_slot *slots)
 {
     const struct ebb_ring_layout layout = ebb_ring_layout(size);
 

@@ -330,7 +330,7 @@ bool ebb__coalesce_most(struct ebb_zone *zone, unsigned type)
     return classes;
 }
 
-bool ebb__coalesce_any(struct ebb_zone *zone)
+EBB_RARE bool ebb__coalesce_any(struct ebb_zone *zone)
 {
     for (unsigned type = 0; type < EBB_ISOLATE; type++) {
         if (ebb__coalesce_most(zone, type))
@@ -351,7 +351,7 @@ void ebb__coalesce_for(struct ebb_zone *zone, unsigned order, unsigned type)
     }
 }
 
-void ebb__coalesce_all(struct ebb_zone *zone)
+EBB_RARE void ebb__coalesce_all(struct ebb_zone *zone)
 {
     uint64_t pageblocks = zone->span >> zone->large_order;
     bool more = true;
@@ -402,7 +402,7 @@ uint32_t ebb__free_frames(struct ebb_zone *zone, const uint32_t *frames, uint32_
 
 /* ---- for sources ---- */
 
-bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index)
+EBB_RARE bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index)
 {
     unsigned order = ebb__order_of(ebb__load_state(zone, index));
     uint64_t frames = (uint64_t)1 << order;
@@ -418,7 +418,7 @@ bool ebb__isolate_block(struct ebb_zone *zone, uint32_t index)
     return true;
 }
 
-void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported)
+EBB_RARE void ebb__put_back(struct ebb_zone *zone, uint32_t index, bool reported)
 {
     uint16_t state = ebb__load_state(zone, index);
     unsigned order = ebb__order_of(state);

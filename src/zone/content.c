@@ -8,7 +8,7 @@
 
 #include <ebb/report.h>
 
-bool ebb__content_ok(const struct ebb_zone *zone, const struct ebb_report_device *device)
+EBB_RARE bool ebb__content_ok(const struct ebb_zone *zone, const struct ebb_report_device *device)
 {
     if (zone->fill_policy == EBB_FILL_NONE)
         return true;
@@ -16,7 +16,7 @@ bool ebb__content_ok(const struct ebb_zone *zone, const struct ebb_report_device
            device->value == zone->fill_value;
 }
 
-void ebb__fill(const struct ebb_zone *zone, uint32_t index, unsigned order)
+EBB_RARE void ebb__fill(const struct ebb_zone *zone, uint32_t index, unsigned order)
 {
     const ebb_pfn_t pfn = zone->base + index;
     const uint64_t frames = (uint64_t)1 << order;
@@ -41,7 +41,7 @@ static ebb_pfn_t first_damaged(const struct ebb_zone *zone, ebb_pfn_t pfn, uint6
     return pfn + frames - 1;
 }
 
-void ebb__verify_fill(struct ebb_zone *zone, uint32_t index, unsigned order)
+EBB_RARE void ebb__verify_fill(struct ebb_zone *zone, uint32_t index, unsigned order)
 {
     const ebb_pfn_t pfn = zone->base + index;
     const uint64_t frames = (uint64_t)1 << order;

@@ -8,7 +8,7 @@
 
 /* The cache has been idle, or new, and comes into use: what it holds keeps blocks from merging, so
  * a pass has to empty it once it is idle again. With the cache's lock held. */
-__attribute__((noinline)) static void first_use(struct ebb_zone *zone)
+EBB_RARE __attribute__((noinline)) static void first_use(struct ebb_zone *zone)
 {
     ebb__lock(zone);
     if (zone->report_caches)
@@ -337,13 +337,13 @@ EBB_RARE uint64_t ebb__drain_caches(struct ebb_zone *zone, bool idle_only, bool 
     return left;
 }
 
-void ebb_zone_drain(struct ebb_zone *zone)
+EBB_RARE void ebb_zone_drain(struct ebb_zone *zone)
 {
     (void)ebb__drain_caches(zone, false, false);
     ebb__coalesce_all(zone);
 }
 
-uint64_t ebb_zone_drain_idle(struct ebb_zone *zone)
+EBB_RARE uint64_t ebb_zone_drain_idle(struct ebb_zone *zone)
 {
     return ebb__drain_caches(zone, true, false);
 }

@@ -41,7 +41,7 @@ bool ebb__something_fits(const struct ebb_zone *zone)
     return false;
 }
 
-void ebb__set_gate(struct ebb_zone *zone, bool fits)
+EBB_RARE void ebb__set_gate(struct ebb_zone *zone, bool fits)
 {
     zone->report_gated = !fits && anything_unreported(zone);
     zone->report_order = zone->report_gated ? 0 : zone->report_min_order;

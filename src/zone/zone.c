@@ -133,7 +133,7 @@ EBB_RARE static bool measure(const struct ebb_zone_config *config, struct geomet
     return geometry->size <= SIZE_MAX;
 }
 
-size_t ebb_zone_metadata_size(const struct ebb_zone_config *config)
+EBB_RARE size_t ebb_zone_metadata_size(const struct ebb_zone_config *config)
 {
     struct geometry geometry;
 
@@ -341,7 +341,7 @@ static bool watermark_ok(const struct ebb_zone *zone, unsigned order, unsigned f
 
 /* Would there be a block if the host answered now? Generous: what is with the
  * host may merge with what is free, so its orders say little. */
-static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned flags)
+EBB_RARE static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned flags)
 {
     uint64_t available = ebb__available(zone) + zone->in_flight;
 
@@ -349,7 +349,8 @@ static bool worth_waiting(const struct ebb_zone *zone, unsigned order, unsigned 
 }
 
 /* One attempt for nobody's use. Under the zone's lock. */
-static bool take_cold(struct ebb_zone *zone, unsigned order, unsigned type, uint32_t *index)
+EBB_RARE static bool take_cold(struct ebb_zone *zone, unsigned order, unsigned type,
+                               uint32_t *index)
 {
     const uint64_t before = zone->level.now;
     const uint64_t refaulted = zone->refaulted;
@@ -385,7 +386,7 @@ ALWAYS_INLINE int take_from_lists(struct ebb_zone *zone, unsigned order, unsigne
 
 /* The lists had no such block: would merging what is lazy make one? Not if it is the watermark that
  * refuses. */
-static bool could_coalesce(struct ebb_zone *zone, unsigned order, unsigned flags)
+EBB_RARE static bool could_coalesce(struct ebb_zone *zone, unsigned order, unsigned flags)
 {
     bool could;
 
