@@ -112,6 +112,9 @@ int ebb_zone_remove(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
         remove_frames(zone, from, to);
     ebb__limit_blocks(zone);
     ebb__unlock(zone);
+    /* With less memory, the caches may have fewer pageblocks. */
+    if (!err)
+        (void)ebb__drain_caches(zone, false, false);
     return err;
 }
 

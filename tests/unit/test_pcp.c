@@ -609,6 +609,25 @@ static void how_many_pageblocks(void **state)
     assert_int_equal(ebb_putback_range(zone, (1 << 20) - 512, 512, EBB_MOVABLE), 0);
 }
 
+static void pageblocks_above_a_lower_limit_leave_the_cache(void **state)
+{
+    const struct ebb_zone_config large = {.frames = 128 << 9, .cpus = 1};
+    ebb_pfn_t pfns[2];
+
+    (void)state;
+    rig_done();
+    rig_make(&large, true);
+    assert_int_equal(ebb_isolate_range(zone, 64 << 9, 64 << 9), 0);
+    for (unsigned i = 0; i < 2; i++)
+        pfns[i] = rig_alloc(9, EBB_MOVABLE, 0);
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(ebb_free(zone, pfns[i], 9), 0);
+    assert_int_equal(rig_stats().cached, 2 << 9);
+    assert_int_equal(ebb_zone_remove(zone, 64 << 9, 64 << 9), 0);
+    assert_int_equal(zone->pcp_most, 1);
+    assert_true(rig_stats().cached <= 1 << 9);
+}
+
 #define TEST(f)        cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define TEST_BLOCKS(f) cmocka_unit_test_setup_teardown(f, setup_blocks, teardown)
 
@@ -640,6 +659,7 @@ int main(void)
         TEST_BLOCKS(a_range_is_evacuated_to_what_a_cache_has),
         TEST_BLOCKS(a_cache_that_holds_something_else_is_found),
         TEST(how_many_pageblocks),
+        TEST(pageblocks_above_a_lower_limit_leave_the_cache),
     };
 
     return cmocka_run_group_tests_name("pcp", tests, NULL, NULL);
