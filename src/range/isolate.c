@@ -65,6 +65,7 @@ static void retype(struct ebb_zone *zone, uint64_t from, uint64_t to, unsigned t
     }
     /* What is isolated has left the reach of allocation, but nobody needed it. */
     ebb__withdraw_level(zone, before);
+    EBB_EXPENSIVE(ebb__assert_lists(zone));
 }
 
 int ebb_isolate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
