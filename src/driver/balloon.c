@@ -278,6 +278,12 @@ static void end_batch(struct ebb_balloon *balloon, int status)
         ebb_report_complete(report, status);
 }
 
+/* 0, or what the batch will end with: the device was given up, and reset asked for. */
+static int given_up(const struct ebb_balloon *balloon)
+{
+    return __atomic_load_n(&balloon->given_up, __ATOMIC_ACQUIRE);
+}
+
 /* Once the device is reset it has forgotten what it had, so that a batch can end:
  * not before, or it could drop what is in use again. False: it is not yet. */
 EBB_RARE static bool end_when_reset(struct ebb_balloon *balloon)
@@ -286,7 +292,7 @@ EBB_RARE static bool end_when_reset(struct ebb_balloon *balloon)
 
     if (t->ops->get_status(t) != 0)
         return false;
-    end_batch(balloon, balloon->given_up);
+    end_batch(balloon, given_up(balloon));
     return true;
 }
 
@@ -306,12 +312,6 @@ EBB_RARE static void give_up(struct ebb_balloon *balloon, int status)
     t->ops->set_status(t, 0);
     if (!end_when_reset(balloon))
         ebb_port_wake(balloon->config.worker);
-}
-
-/* Given up, and reset asked for? */
-static bool is_given_up(const struct ebb_balloon *balloon)
-{
-    return __atomic_load_n(&balloon->given_up, __ATOMIC_ACQUIRE) != 0;
 }
 
 static bool ranges_ok(const struct ebb_balloon *balloon, const struct ebb_range *ranges, unsigned n)
@@ -419,7 +419,7 @@ EBB_RARE static void reporting_poll(struct ebb_report_device *device)
         ebb_report_complete(report, 0);
     if (got < 0)
         give_up(balloon, -EBB_EPROTO);
-    else if (is_given_up(balloon))
+    else if (given_up(balloon) != 0)
         (void)end_when_reset(balloon);
 }
 
@@ -652,7 +652,7 @@ EBB_RARE bool ebb_balloon_work(struct ebb_balloon *balloon)
     struct ebb_transport *t = balloon->config.transport;
     uint32_t events;
 
-    if (is_given_up(balloon))
+    if (given_up(balloon) != 0)
         return !end_when_reset(balloon);
     if (!is_running(balloon))
         return false;
