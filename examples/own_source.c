@@ -29,11 +29,6 @@ static uint64_t frames_in_state(const struct own_pageblock *pb, unsigned word, e
            (state & 2 ? pb->bits[1][word] : ~pb->bits[1][word]);
 }
 
-static bool is_in_state(const struct own_pageblock *pb, unsigned frame, enum own_state state)
-{
-    return frames_in_state(pb, frame / 64, state) >> frame % 64 & 1;
-}
-
 /* The lowest n of 64 bits. */
 static uint64_t low_bits(unsigned n)
 {
@@ -93,7 +88,7 @@ static void move_frames(struct own_allocator *own, ebb_pfn_t pfn, unsigned n, en
     const unsigned first = pfn % OWN_FRAMES;
     const enum own_list old_list = pb->list;
 
-    assert(is_in_state(pb, first, from));
+    assert(frames_in_state(pb, first / 64, from) >> first % 64 & 1);
     set_bits(pb->bits[0], first, n, to & 1);
     set_bits(pb->bits[1], first, n, to & 2);
     recount(own, pb, n, from, to);

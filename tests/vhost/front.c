@@ -434,8 +434,10 @@ int front_tell_state(struct front *front, uint32_t request, uint32_t index, uint
 
 static int ask_u64(struct front *front, uint32_t request, uint64_t *value)
 {
-    const ssize_t n = front_ask(front, request, value, 0, sizeof(*value));
+    ssize_t n;
 
+    *value = 0; /* no byte of it is sent, but a compiler may not see that */
+    n = front_ask(front, request, value, 0, sizeof(*value));
     return n < 0 ? (int)n : n == sizeof(*value) ? 0 : -EPROTO;
 }
 
