@@ -17,7 +17,7 @@
  *   - this half is compared anew in each turn. The result is false only if it was seen to differ.
  * Two things are needed besides:
  *   - both halves are inside one array that is aligned to a word and has an even number of
- *     elements (zone.c: metadata is aligned, and states come in whole pageblocks);
+ *     elements (setup.c: metadata is aligned, and states come in whole pageblocks);
  *   - an interrupt between load and store-conditional, whose handler stores to the other half on
  *     this same CPU, must make the store fail. riscv64 does not promise that by itself: a
  *     reservation survives a trap and stores of one's own. So a trap handler ends it before it

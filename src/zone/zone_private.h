@@ -13,6 +13,9 @@
 
 #define ALWAYS_INLINE __attribute__((always_inline)) static inline
 
+/* zone->alloc_flags: see whether an allocated block is as it was filled. */
+#define EBB__ALLOC_VERIFY 0x80u
+
 /*
  * Per-frame state, 16 bits. Zero is "inside a larger block, or not managed":
  * only the first frame of a block (its head) has a state. Kept apart from the
