@@ -99,4 +99,30 @@ EBB__IO(8, "b")
 EBB__IO(16, "h")
 EBB__IO(32, "")
 
+/* In halves, the lower one first: registers of 64 bits need not take more at once. */
+static inline void ebb__write64(volatile void *at, uint64_t value)
+{
+    ebb__write32(at, (uint32_t)value);
+    ebb__write32((volatile uint32_t *)at + 1, (uint32_t)(value >> 32));
+}
+
+/* The features are read and written in halves, by a register that says which. */
+static inline uint64_t ebb__read_features(volatile void *select, const volatile void *half)
+{
+    uint64_t high;
+
+    ebb__write32(select, 1);
+    high = ebb__read32(half);
+    ebb__write32(select, 0);
+    return high << 32 | ebb__read32(half);
+}
+
+static inline void ebb__write_features(volatile void *select, volatile void *half, uint64_t value)
+{
+    ebb__write32(select, 1);
+    ebb__write32(half, (uint32_t)(value >> 32));
+    ebb__write32(select, 0);
+    ebb__write32(half, (uint32_t)value);
+}
+
 #endif

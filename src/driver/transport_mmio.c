@@ -33,38 +33,29 @@ enum {
 #define MAGIC   0x74726976u /* "virt" */
 #define VERSION 2u
 
+static volatile uint32_t *reg(struct ebb_transport *t, unsigned offset)
+{
+    return &((struct ebb_mmio *)t)->regs[offset / 4];
+}
+
 static uint32_t reg_read(struct ebb_transport *t, unsigned offset)
 {
-    return ebb__read32(&((struct ebb_mmio *)t)->regs[offset / 4]);
+    return ebb__read32(reg(t, offset));
 }
 
 static void reg_write(struct ebb_transport *t, unsigned offset, uint32_t value)
 {
-    ebb__write32(&((struct ebb_mmio *)t)->regs[offset / 4], value);
-}
-
-static void reg_write64(struct ebb_transport *t, unsigned offset, uint64_t value)
-{
-    reg_write(t, offset, (uint32_t)value);
-    reg_write(t, offset + 4, (uint32_t)(value >> 32));
+    ebb__write32(reg(t, offset), value);
 }
 
 static uint64_t mmio_get_features(struct ebb_transport *t)
 {
-    uint64_t features;
-
-    reg_write(t, REG_DEVICE_FEATURES_SEL, 1);
-    features = (uint64_t)reg_read(t, REG_DEVICE_FEATURES) << 32;
-    reg_write(t, REG_DEVICE_FEATURES_SEL, 0);
-    return features | reg_read(t, REG_DEVICE_FEATURES);
+    return ebb__read_features(reg(t, REG_DEVICE_FEATURES_SEL), reg(t, REG_DEVICE_FEATURES));
 }
 
 static void mmio_set_features(struct ebb_transport *t, uint64_t features)
 {
-    reg_write(t, REG_DRIVER_FEATURES_SEL, 1);
-    reg_write(t, REG_DRIVER_FEATURES, (uint32_t)(features >> 32));
-    reg_write(t, REG_DRIVER_FEATURES_SEL, 0);
-    reg_write(t, REG_DRIVER_FEATURES, (uint32_t)features);
+    ebb__write_features(reg(t, REG_DRIVER_FEATURES_SEL), reg(t, REG_DRIVER_FEATURES), features);
 }
 
 static uint8_t mmio_get_status(struct ebb_transport *t)
@@ -96,9 +87,9 @@ EBB_RARE static int mmio_queue_setup(struct ebb_transport *t, unsigned index, un
     if (size == 0 || reg_read(t, REG_QUEUE_NUM_MAX) < size)
         return -EBB_ENOSPC;
     reg_write(t, REG_QUEUE_NUM, size);
-    reg_write64(t, REG_QUEUE_DESC, desc);
-    reg_write64(t, REG_QUEUE_DRIVER, avail);
-    reg_write64(t, REG_QUEUE_DEVICE, used);
+    ebb__write64(reg(t, REG_QUEUE_DESC), desc);
+    ebb__write64(reg(t, REG_QUEUE_DRIVER), avail);
+    ebb__write64(reg(t, REG_QUEUE_DEVICE), used);
     reg_write(t, REG_QUEUE_READY, 1);
     return 0;
 }

@@ -84,43 +84,6 @@ enum {
     COMMON_SIZE = 0x38,
 };
 
-/* Registers are naturally aligned, and accessed with their own width. */
-static uint8_t read8(const volatile uint8_t *base, unsigned offset)
-{
-    return ebb__read8(base + offset);
-}
-
-static uint16_t read16(const volatile uint8_t *base, unsigned offset)
-{
-    return ebb__read16(base + offset);
-}
-
-static uint32_t read32(const volatile uint8_t *base, unsigned offset)
-{
-    return ebb__read32(base + offset);
-}
-
-static void write8(volatile uint8_t *base, unsigned offset, uint8_t value)
-{
-    ebb__write8(base + offset, value);
-}
-
-static void write16(volatile uint8_t *base, unsigned offset, uint16_t value)
-{
-    ebb__write16(base + offset, value);
-}
-
-static void write32(volatile uint8_t *base, unsigned offset, uint32_t value)
-{
-    ebb__write32(base + offset, value);
-}
-
-static void write64(volatile uint8_t *base, unsigned offset, uint64_t value)
-{
-    write32(base, offset, (uint32_t)value);
-    write32(base, offset + 4, (uint32_t)(value >> 32));
-}
-
 static uint32_t cfg_read(const struct ebb_pci *pci, unsigned offset, unsigned size)
 {
     return pci->access.config_read(pci->access.ctx, offset, size);
@@ -141,27 +104,22 @@ static struct ebb_pci *pci_of(struct ebb_transport *t)
 static uint64_t pci_get_features(struct ebb_transport *t)
 {
     volatile uint8_t *common = pci_of(t)->common;
-    uint64_t features;
 
-    write32(common, COMMON_DEVICE_FEATURE_SELECT, 1);
-    features = (uint64_t)read32(common, COMMON_DEVICE_FEATURE) << 32;
-    write32(common, COMMON_DEVICE_FEATURE_SELECT, 0);
-    return features | read32(common, COMMON_DEVICE_FEATURE);
+    return ebb__read_features(common + COMMON_DEVICE_FEATURE_SELECT,
+                              common + COMMON_DEVICE_FEATURE);
 }
 
 static void pci_set_features(struct ebb_transport *t, uint64_t features)
 {
     volatile uint8_t *common = pci_of(t)->common;
 
-    write32(common, COMMON_DRIVER_FEATURE_SELECT, 1);
-    write32(common, COMMON_DRIVER_FEATURE, (uint32_t)(features >> 32));
-    write32(common, COMMON_DRIVER_FEATURE_SELECT, 0);
-    write32(common, COMMON_DRIVER_FEATURE, (uint32_t)features);
+    ebb__write_features(common + COMMON_DRIVER_FEATURE_SELECT, common + COMMON_DRIVER_FEATURE,
+                        features);
 }
 
 static uint8_t pci_get_status(struct ebb_transport *t)
 {
-    const uint8_t status = read8(pci_of(t)->common, COMMON_STATUS);
+    const uint8_t status = ebb__read8(pci_of(t)->common + COMMON_STATUS);
 
     ebb__register_before_memory();
     return status;
@@ -170,24 +128,24 @@ static uint8_t pci_get_status(struct ebb_transport *t)
 static void pci_set_status(struct ebb_transport *t, uint8_t status)
 {
     ebb__memory_before_register();
-    write8(pci_of(t)->common, COMMON_STATUS, status);
+    ebb__write8(pci_of(t)->common + COMMON_STATUS, status);
 }
 
 static unsigned pci_queue_max(struct ebb_transport *t, unsigned index)
 {
     volatile uint8_t *common = pci_of(t)->common;
 
-    if (index >= EBB_PCI_QUEUES || index >= read16(common, COMMON_NUM_QUEUES))
+    if (index >= EBB_PCI_QUEUES || index >= ebb__read16(common + COMMON_NUM_QUEUES))
         return 0;
-    write16(common, COMMON_QUEUE_SELECT, (uint16_t)index);
-    return read16(common, COMMON_QUEUE_SIZE);
+    ebb__write16(common + COMMON_QUEUE_SELECT, (uint16_t)index);
+    return ebb__read16(common + COMMON_QUEUE_SIZE);
 }
 
 /* Where to write to notify the selected queue, or NULL if that is nowhere. */
 static volatile uint8_t *find_doorbell(const struct ebb_pci *pci)
 {
     const uint64_t offset =
-        (uint64_t)read16(pci->common, COMMON_QUEUE_NOTIFY_OFF) * pci->notify_multiplier;
+        (uint64_t)ebb__read16(pci->common + COMMON_QUEUE_NOTIFY_OFF) * pci->notify_multiplier;
 
     if (offset % 2 != 0 || offset + 2 > pci->notify_len)
         return NULL;
@@ -199,10 +157,10 @@ static int route_vectors(const struct ebb_pci *pci)
 {
     if (!pci->msix_on)
         return 0;
-    write16(pci->common, COMMON_CONFIG_VECTOR, pci->config_vector);
-    write16(pci->common, COMMON_QUEUE_VECTOR, 0);
-    if (read16(pci->common, COMMON_CONFIG_VECTOR) != pci->config_vector ||
-        read16(pci->common, COMMON_QUEUE_VECTOR) != 0)
+    ebb__write16(pci->common + COMMON_CONFIG_VECTOR, pci->config_vector);
+    ebb__write16(pci->common + COMMON_QUEUE_VECTOR, 0);
+    if (ebb__read16(pci->common + COMMON_CONFIG_VECTOR) != pci->config_vector ||
+        ebb__read16(pci->common + COMMON_QUEUE_VECTOR) != 0)
         return -EBB_ENOSPC; /* reads EBB_PCI_VECTOR_NONE: the device could not */
     return 0;
 }
@@ -216,7 +174,7 @@ EBB_RARE static int pci_queue_setup(struct ebb_transport *t, unsigned index, uns
 
     if (size == 0 || pci_queue_max(t, index) < size) /* selects the queue */
         return -EBB_ENOSPC;
-    if (read16(common, COMMON_QUEUE_ENABLE) != 0)
+    if (ebb__read16(common + COMMON_QUEUE_ENABLE) != 0)
         return -EBB_EPROTO; /* the device has been reset, and still uses it */
     pci->doorbells[index] = find_doorbell(pci);
     if (!pci->doorbells[index])
@@ -224,18 +182,18 @@ EBB_RARE static int pci_queue_setup(struct ebb_transport *t, unsigned index, uns
     err = route_vectors(pci);
     if (err)
         return err;
-    write16(common, COMMON_QUEUE_SIZE, (uint16_t)size);
-    write64(common, COMMON_QUEUE_DESC, desc);
-    write64(common, COMMON_QUEUE_DRIVER, avail);
-    write64(common, COMMON_QUEUE_DEVICE, used);
-    write16(common, COMMON_QUEUE_ENABLE, 1);
+    ebb__write16(common + COMMON_QUEUE_SIZE, (uint16_t)size);
+    ebb__write64(common + COMMON_QUEUE_DESC, desc);
+    ebb__write64(common + COMMON_QUEUE_DRIVER, avail);
+    ebb__write64(common + COMMON_QUEUE_DEVICE, used);
+    ebb__write16(common + COMMON_QUEUE_ENABLE, 1);
     return 0;
 }
 
 static void pci_notify(struct ebb_transport *t, unsigned index)
 {
     ebb__memory_before_register();
-    write16(pci_of(t)->doorbells[index], 0, (uint16_t)index);
+    ebb__write16(pci_of(t)->doorbells[index], (uint16_t)index);
 }
 
 static bool in_device_config(const struct ebb_pci *pci, unsigned offset)
@@ -247,7 +205,7 @@ static uint32_t pci_config_read32(struct ebb_transport *t, unsigned offset)
 {
     const struct ebb_pci *pci = pci_of(t);
 
-    return in_device_config(pci, offset) ? read32(pci->device, offset) : 0;
+    return in_device_config(pci, offset) ? ebb__read32(pci->device + offset) : 0;
 }
 
 static void pci_config_write32(struct ebb_transport *t, unsigned offset, uint32_t value)
@@ -255,7 +213,7 @@ static void pci_config_write32(struct ebb_transport *t, unsigned offset, uint32_
     const struct ebb_pci *pci = pci_of(t);
 
     if (in_device_config(pci, offset))
-        write32(pci->device, offset, value);
+        ebb__write32(pci->device + offset, value);
 }
 
 static unsigned pci_irq_causes(struct ebb_transport *t)
@@ -268,7 +226,7 @@ static unsigned pci_irq_causes(struct ebb_transport *t)
      * interrupts sees to it that this holds for what the handler reads. */
     if (pci->msix_on) /* with two messages the other one tells of the configuration */
         return pci->config_vector ? EBB_IRQ_QUEUE : EBB_IRQ_QUEUE | EBB_IRQ_CONFIG;
-    causes = read8(pci->isr, 0) & (EBB_IRQ_QUEUE | EBB_IRQ_CONFIG); /* and clears it */
+    causes = ebb__read8(pci->isr) & (EBB_IRQ_QUEUE | EBB_IRQ_CONFIG); /* and clears it */
     ebb__register_before_memory();
     return causes;
 }
@@ -482,8 +440,7 @@ static void write_entry(const struct ebb_pci *pci, unsigned i, uint64_t address,
 {
     volatile uint32_t *entry = pci->msix_table + i * (MSIX_ENTRY_SIZE / 4);
 
-    ebb__write32(&entry[0], (uint32_t)address);
-    ebb__write32(&entry[1], (uint32_t)(address >> 32));
+    ebb__write64(&entry[0], address);
     ebb__write32(&entry[2], data);
     ebb__write32(&entry[3], 0); /* it is not masked */
 }
