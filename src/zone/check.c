@@ -3,34 +3,8 @@
  * Walks a zone's invariants. Nothing it reads is trusted before it was checked,
  * so that it ends, and names what is wrong, on a zone that is broken.
  *
- * I1 to I12 are those of DESIGN.md, where they concern more than the zone; of
- * these it sees I1, I2, I3, I5 and I10. From the data structure follow:
- *
- * I13  a free list is one ring, in which each neighbour points back
- * I14  a block is of a legal order, aligned to its size, inside the span, and
- *      only its first frame has a state
- * I15  no two free buddies that could be merged, unless one is lazy
- * I16  the bitmasks of nonempty lists say what the lists say
- * I17  a free block is on the list of its first pageblock's type, and inside
- *      isolated pageblocks entirely or not at all
- * I18  `present` says how many frames of each largest block are managed
- * I19  a cache holds as many frames as it may, all in the cached state
- * I20  a state is one of the defined ones, and has no stray bits
- *
- * and what surplus pacing counts by, whoever paces:
- *
- * I21  the bitmasks of lists with unreported blocks say what the lists say
- * I22  the level is the sum over the lists of large blocks, ISOLATE left out; its
- *      low-water mark is no higher
- * I23  a pageblock counts the unreported blocks in it that are smaller than itself, their
- *      frames, and the reported frames
- * I24  a pageblock that has any has its bit
- *
- * and of lazy frames, which are of no list (lazy.c):
- *
- * I25  a frame whose bit is set is free, unreported, of order 0 and of its pageblock's type
- * I26  a pageblock counts its lazy frames, is on the ring of its type and class if it has any, and
- *      is not free as a whole then; a zone counts them by type
+ * The numbers are those of DESIGN.md, section 5. Of I1 to I12, which concern more than the zone, it
+ * sees I1, I2, I3, I5 and I10.
  */
 #include "check.h"
 #include "pcp.h"

@@ -14,17 +14,21 @@ static const uint8_t fallbacks[3][2] = {
 
 /* ---- taking a block from another type ---- */
 
+/* How many frames the pageblock at first has. */
+static uint32_t pageblock_frames(const struct ebb_zone *zone, uint32_t first)
+{
+    return (uint32_t)ebb__lower((uint64_t)1 << zone->pageblock_order, zone->span - first);
+}
+
 /* Frames of the pageblock at first that a request of this type would not be at
  * odds with: free (also cached, or with the host), or allocated for a like purpose. */
 EBB_RARE static uint32_t compatible_frames(const struct ebb_zone *zone, uint32_t first,
                                            unsigned type)
 {
-    uint32_t frames = 1u << zone->pageblock_order;
+    uint32_t frames = pageblock_frames(zone, first);
     uint32_t compatible = 0;
 
-    EBB_DEBUG_ASSERT(!(first & (frames - 1)) && first < zone->span);
-    if (frames > zone->span - first)
-        frames = (uint32_t)(zone->span - first);
+    EBB_DEBUG_ASSERT(!(first & ((1u << zone->pageblock_order) - 1)) && first < zone->span);
     for (uint32_t at = 0; at < frames;) {
         uint16_t state = ebb__load_state(zone, first + at);
         uint32_t size = 1u << ebb__order_of(state);
@@ -41,10 +45,8 @@ EBB_RARE static uint32_t compatible_frames(const struct ebb_zone *zone, uint32_t
 /* Move a pageblock, in which every free block is smaller than itself, to a type. */
 EBB_RARE static void convert_pageblock(struct ebb_zone *zone, uint32_t first, unsigned type)
 {
-    uint32_t frames = 1u << zone->pageblock_order;
+    uint32_t frames = pageblock_frames(zone, first);
 
-    if (frames > zone->span - first)
-        frames = (uint32_t)(zone->span - first);
     EBB_DEBUG_ASSERT(ebb__pageblock(zone, ebb__pageblock_of(zone, first))->lazy == 0);
     ebb__set_pageblock_type(zone, first, type);
     zone->conversions++;

@@ -413,11 +413,8 @@ void ebb__assert_lists(const struct ebb_zone *zone);
 /* zone->keep_marks: what src/history may ask for. By default marks survive whatever is true. */
 #define EBB__SPLIT_CLEARS 1u /* parts split off a reported block count as unreported */
 #define EBB__MERGE_CLEARS 2u /* a merged block counts as unreported */
-#define EBB__MOVE_DEMOTES                                                   \
-    4u /* so does one whose pageblock changes its type; it goes to the head \
-        */
-#define EBB__MOVE_FOLLOWS \
-    8u /* a reported block that changes its type joins its list at the divider */
+#define EBB__MOVE_DEMOTES 4u /* so does one that changes its type; it goes to the head */
+#define EBB__MOVE_FOLLOWS 8u /* a reported one that does joins its list at the divider */
 
 /* Does a reported block keep its mark when its pageblock changes its type, and where on its new
  * list does it go? */
