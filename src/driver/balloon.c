@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Balloon driver: a report device for the engine, inflate and deflate for the
- * host's requests, statistics.
+ * host's requests, statistics. balloon_start.c brings the device up.
  *
  * Contexts. The reporting queue is used by submit (the engine's worker), by
  * interrupts and by stop, on any CPU: its lock orders them. The other queues
@@ -11,49 +11,14 @@
  * that are about to be used again, and only a device that was reset is known to
  * have forgotten them. Nothing is submitted to it until it is started anew.
  */
-#include <ebb/balloon.h>
+#include "balloon_private.h"
+
 #include <ebb/impl/assert.h>
 #include <ebb/port.h>
 
 #define RESET_TIMEOUT_NS 1000000000u
 
-/* Bits of balloon->events. */
-#define EVENT_CONFIG 1u
-
-/* DMA memory: a page for each ring, and one for the buffers. */
-#define DMA_PAGE     4096u
-#define DMA_BUFFERS  (EBB_BALLOON_QUEUES * DMA_PAGE)
-#define DMA_STATS    (EBB_BALLOON_PFNS * sizeof(uint32_t)) /* behind the pfns */
-#define STATS_LENGTH (EBB_BALLOON_STATS_MAX * EBB_STAT_ENTRY_SIZE)
-
-_Static_assert(EBB_BALLOON_RING_SIZE * 26 + 12 + 2 <= DMA_PAGE, "a ring fits a page");
-_Static_assert(DMA_STATS + STATS_LENGTH <= DMA_PAGE, "the buffers fit a page");
-_Static_assert(EBB_BALLOON_RING_SIZE <= EBB_REPORT_CAPACITY_LIMIT, "a full ring is a legal batch");
-_Static_assert((EBB_FRAME_SIZE << EBB_ORDER_LIMIT) <= EBB_RING_CHAIN_LIMIT,
-               "a block fits a descriptor, and a chain");
-
-static int reporting_submit(struct ebb_report_device *device, const struct ebb_range *ranges,
-                            unsigned n);
-static void reporting_poll(struct ebb_report_device *device);
-
-static const struct ebb_report_device_ops report_ops = {
-    .submit = reporting_submit,
-    .poll = reporting_poll,
-};
-
-size_t ebb_balloon_dma_size(void)
-{
-    return DMA_BUFFERS + DMA_PAGE;
-}
-
-static bool is_running(const struct ebb_balloon *balloon)
-{
-    return __atomic_load_n(&balloon->running, __ATOMIC_ACQUIRE);
-}
-
-/* ---- bringing the device up ---- */
-
-static int reset_device(struct ebb_transport *t)
+EBB_RARE int ebb__balloon_reset(struct ebb_transport *t)
 {
     const uint64_t start = ebb_port_now();
 
@@ -66,197 +31,9 @@ static int reset_device(struct ebb_transport *t)
     return 0;
 }
 
-static bool can_balloon(const struct ebb_balloon_config *config)
+static bool is_running(const struct ebb_balloon *balloon)
 {
-    const struct ebb_balloon_ops *ops = config->ops;
-
-    return ops && ops->inflate && ops->deflate && ops->deflated;
-}
-
-static bool config_ok(const struct ebb_balloon_config *config)
-{
-    const uint64_t size = ebb_balloon_dma_size();
-
-    return config->transport && config->dma && (uintptr_t)config->dma % DMA_PAGE == 0 &&
-           config->dma_addr % DMA_PAGE == 0 && config->dma_addr <= UINT64_MAX - size &&
-           config->numbering <= EBB_BALLOON_FIXED;
-}
-
-/*
- * Which of the offered features to accept.
- *
- * Never DEFLATE_ON_OOM: it allows the guest to take frames back by itself, and
- * nothing here does (a guest that is short of memory inflates less). Never
- * FREE_PAGE_HINT, INDIRECT_DESC or EVENT_IDX.
- */
-static uint64_t choose_features(const struct ebb_balloon_config *config, uint64_t offered)
-{
-    uint64_t wanted = EBB_F_VERSION_1 | EBB_F_MUST_TELL_HOST | EBB_F_PAGE_REPORTING;
-
-    offered &= ~config->refuse;
-    if (config->ops && config->ops->stats)
-        wanted |= EBB_F_STATS_VQ;
-    if (config->poison) {
-        /* A guest that counts on the content of free frames must not report
-         * them to a host that does not know what that is (5.5.6.7.1). */
-        if (offered & EBB_F_PAGE_POISON)
-            wanted |= EBB_F_PAGE_POISON;
-        else
-            wanted &= ~EBB_F_PAGE_REPORTING;
-    }
-    return offered & wanted;
-}
-
-static int negotiate(struct ebb_balloon *balloon, uint64_t offered)
-{
-    struct ebb_transport *t = balloon->config.transport;
-    const uint8_t status = EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER | EBB_STATUS_FEATURES_OK;
-
-    balloon->features = choose_features(&balloon->config, offered);
-    if (!(balloon->features & EBB_F_VERSION_1))
-        return -EBB_ENODEV;
-    t->ops->set_features(t, balloon->features);
-    t->ops->set_status(t, status);
-    if (!(t->ops->get_status(t) & EBB_STATUS_FEATURES_OK))
-        return -EBB_ENODEV;
-    return 0;
-}
-
-/* Has the device a queue that the specification gives this number? */
-static bool queue_offered(uint64_t features, unsigned which)
-{
-    static const uint64_t needs[EBB_BALLOON_QUEUES] = {
-        [EBB_BALLOON_STATS] = EBB_F_STATS_VQ,
-        [EBB_BALLOON_HINT] = EBB_F_FREE_PAGE_HINT,
-        [EBB_BALLOON_REPORTING] = EBB_F_PAGE_REPORTING,
-    };
-
-    return (features & needs[which]) == needs[which];
-}
-
-static unsigned ring_size(unsigned max)
-{
-    unsigned size = EBB_BALLOON_RING_SIZE;
-
-    while (size > max)
-        size /= 2;
-    EBB_DEBUG_ASSERT(size <= EBB_BALLOON_RING_SIZE && (size & (size - 1)) == 0);
-    return size;
-}
-
-EBB_RARE static int setup_queue(struct ebb_balloon *balloon, unsigned which, unsigned index)
-{
-    struct ebb_transport *t = balloon->config.transport;
-    struct ebb_balloon_vq *vq = &balloon->queues[which];
-    const unsigned size = ring_size(t->ops->queue_max(t, index));
-    const struct ebb_ring_layout layout = ebb_ring_layout(size);
-    const uint64_t addr = balloon->config.dma_addr + which * DMA_PAGE;
-    char *memory = (char *)balloon->config.dma + which * DMA_PAGE;
-    int err;
-
-    if (size == 0)
-        return -EBB_ENOSPC;
-    EBB_DEBUG_ASSERT(which < EBB_BALLOON_QUEUES && layout.total > 0 && layout.total <= DMA_PAGE);
-    err = ebb_ring_driver_init(&vq->ring, size, memory, vq->slots);
-    if (err)
-        return err;
-    vq->index = index;
-    vq->exists = true;
-    return t->ops->queue_setup(t, index, size, addr + layout.desc, addr + layout.avail,
-                               addr + layout.used);
-}
-
-/*
- * Dense numbers count the queues that the device offers, negotiated or not: a
- * VMM makes its queues before it knows what the driver will accept. A driver
- * that accepts all it is offered, as Linux's does, cannot tell the difference.
- */
-static int setup_queues(struct ebb_balloon *balloon, uint64_t offered)
-{
-    unsigned index = 0;
-
-    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++) {
-        const bool fixed = balloon->config.numbering == EBB_BALLOON_FIXED;
-        int err;
-
-        if (queue_offered(balloon->features, which)) {
-            err = setup_queue(balloon, which, fixed ? which : index);
-            if (err)
-                return err;
-        }
-        if (queue_offered(offered, which))
-            index++;
-    }
-    return 0;
-}
-
-static void prepare_reporting(struct ebb_balloon *balloon)
-{
-    balloon->device.ops = &report_ops;
-    balloon->device.capacity = balloon->queues[EBB_BALLOON_REPORTING].ring.size;
-    /* Without PAGE_POISON the device may leave anything; with it, what was there or
-     * the value that it is told (5.5.6.7.2). */
-    if (balloon->features & EBB_F_PAGE_POISON) {
-        balloon->device.content = EBB_CONTENT_KEPT_OR_VALUE;
-        balloon->device.value = balloon->config.poison_val;
-    }
-}
-
-static int bring_up(struct ebb_balloon *balloon)
-{
-    struct ebb_transport *t = balloon->config.transport;
-    uint64_t offered;
-    int err;
-
-    t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE);
-    t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER);
-    offered = t->ops->get_features(t);
-    err = negotiate(balloon, offered);
-    if (!err)
-        err = setup_queues(balloon, offered);
-    if (err)
-        return err;
-
-    prepare_reporting(balloon);
-    if (balloon->features & EBB_F_PAGE_POISON)
-        t->ops->config_write32(t, EBB_BALLOON_CFG_POISON_VAL, balloon->config.poison_val);
-    /* A balloon that an earlier driver left behind is empty now. */
-    t->ops->config_write32(t, EBB_BALLOON_CFG_ACTUAL, 0);
-    /* The first interrupt may come before set_status() returns. */
-    EBB_DEBUG_ASSERT(balloon->in_flight == 0 && balloon->transfer == 0);
-    __atomic_store_n(&balloon->running, 1, __ATOMIC_RELEASE);
-    t->ops->set_status(t, EBB_STATUS_ACKNOWLEDGE | EBB_STATUS_DRIVER | EBB_STATUS_FEATURES_OK |
-                              EBB_STATUS_DRIVER_OK);
-    /* Not before: of changes until then the device need not tell. */
-    __atomic_fetch_or(&balloon->events, EVENT_CONFIG, __ATOMIC_RELEASE);
-    return 0;
-}
-
-EBB_RARE int ebb_balloon_start(struct ebb_balloon *balloon, const struct ebb_balloon_config *config)
-{
-    struct ebb_transport *t = config->transport;
-    int err;
-
-    if (!config_ok(config))
-        return -EBB_EINVAL;
-    __builtin_memset(balloon, 0, sizeof(*balloon));
-    balloon->config = *config;
-    balloon->pfns = (void *)((char *)config->dma + DMA_BUFFERS);
-    balloon->stats = (uint8_t *)config->dma + DMA_BUFFERS + DMA_STATS;
-
-    err = reset_device(t);
-    if (err)
-        return err;
-    err = bring_up(balloon);
-    if (err) {
-        /* Queues may be set up already, so a reset; then say why it is silent. */
-        balloon->features = 0;
-        if (reset_device(t) == 0)
-            t->ops->set_status(t, EBB_STATUS_FAILED);
-        return err;
-    }
-    ebb_port_wake(config->worker);
-    return 0;
+    return __atomic_load_n(&balloon->running, __ATOMIC_ACQUIRE);
 }
 
 /* ---- reporting ---- */
@@ -423,6 +200,11 @@ EBB_RARE static void reporting_poll(struct ebb_report_device *device)
         (void)end_when_reset(balloon);
 }
 
+const struct ebb_report_device_ops ebb__balloon_report_ops = {
+    .submit = reporting_submit,
+    .poll = reporting_poll,
+};
+
 static void set_report(struct ebb_balloon *balloon, struct ebb_report *report)
 {
     struct ebb_balloon_vq *vq = &balloon->queues[EBB_BALLOON_REPORTING];
@@ -467,7 +249,7 @@ EBB_RARE int ebb_balloon_stop(struct ebb_balloon *balloon)
     if (!balloon->config.transport)
         return 0; /* never started */
     __atomic_store_n(&balloon->running, 0, __ATOMIC_RELEASE);
-    err = reset_device(balloon->config.transport);
+    err = ebb__balloon_reset(balloon->config.transport);
     if (err)
         return err;
     end_batch(balloon, -EBB_ECANCELED);
@@ -498,7 +280,7 @@ void ebb_balloon_config_irq(struct ebb_balloon *balloon)
 {
     if (!is_running(balloon))
         return;
-    __atomic_fetch_or(&balloon->events, EVENT_CONFIG, __ATOMIC_RELEASE);
+    __atomic_fetch_or(&balloon->events, EBB__EVENT_CONFIG, __ATOMIC_RELEASE);
     ebb_port_wake(balloon->config.worker);
 }
 
@@ -516,7 +298,8 @@ static void send_buffer(struct ebb_balloon *balloon, unsigned which, const volat
         .len = (uint32_t)len,
     };
 
-    EBB_DEBUG_ASSERT(len > 0 && offset >= DMA_BUFFERS && offset + len <= DMA_BUFFERS + DMA_PAGE);
+    EBB_DEBUG_ASSERT(len > 0 && offset >= EBB__DMA_BUFFERS &&
+                     offset + len <= EBB__DMA_BUFFERS + EBB__DMA_PAGE);
     EBB_DEBUG_ASSERT(vq->exists && ebb_ring_driver_pending(&vq->ring) == 0);
 
     if (ebb_ring_driver_add(&vq->ring, &buf, 1, balloon) != 0)
@@ -632,6 +415,13 @@ static bool begin_transfer(struct ebb_balloon *balloon, bool deflate, uint32_t w
     return true;
 }
 
+static bool can_balloon(const struct ebb_balloon_config *config)
+{
+    const struct ebb_balloon_ops *ops = config->ops;
+
+    return ops && ops->inflate && ops->deflate && ops->deflated;
+}
+
 /* Bring the balloon nearer to the size that the host wants, which may be
  * anything. True: it could not, and nothing will wake us. */
 static bool work_balance(struct ebb_balloon *balloon)
@@ -657,7 +447,7 @@ EBB_RARE bool ebb_balloon_work(struct ebb_balloon *balloon)
     if (!is_running(balloon))
         return false;
     events = __atomic_exchange_n(&balloon->events, 0, __ATOMIC_ACQUIRE);
-    if (events & EVENT_CONFIG) {
+    if (events & EBB__EVENT_CONFIG) {
         if (t->ops->get_status(t) & EBB_STATUS_NEEDS_RESET) {
             give_up(balloon, -EBB_EIO);
             return !end_when_reset(balloon);
