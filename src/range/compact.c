@@ -15,7 +15,6 @@
 #define WINDOW_ORDER 9u
 
 /* Blocks looked at in one hold of the zone's lock. */
-#define BLOCKS_PER_HOLD 64u
 #define FRAMES_PER_HOLD 512u
 
 /* ---- small things ---- */
@@ -204,7 +203,7 @@ static bool worthwhile(const struct ebb_compact *compact)
 
     while (possible && at < end) {
         ebb__lock(zone);
-        for (unsigned n = 0; n < BLOCKS_PER_HOLD && possible && at < end; n++) {
+        for (unsigned n = 0; n < EBB__BLOCKS_PER_HOLD && possible && at < end; n++) {
             uint32_t head;
             uint16_t state;
 

@@ -5,12 +5,6 @@
  */
 #include "range_private.h"
 
-/* Blocks dealt with in one hold of the zone's lock, where it may be dropped. */
-#define BLOCKS_PER_HOLD 64u
-
-/* How often a range is gone over in the hope that what hindered it is gone. */
-#define ATTEMPTS 4u
-
 /* ---- removing ---- */
 
 static bool all_isolated(const struct ebb_zone *zone, uint64_t from, uint64_t to)
@@ -164,7 +158,7 @@ static bool next_in_use(struct ebb_zone *zone, uint64_t *at, uint64_t to, uint32
 
     while (*at < to && !in_use) {
         ebb__lock(zone);
-        for (unsigned n = 0; n < BLOCKS_PER_HOLD && *at < to && !in_use; n++) {
+        for (unsigned n = 0; n < EBB__BLOCKS_PER_HOLD && *at < to && !in_use; n++) {
             bool found = ebb__find_block(zone, (uint32_t)*at, head, state);
 
             *at = found ? ebb__block_end(*head, *state) : *at + 1;
@@ -213,7 +207,7 @@ int ebb_evacuate_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames,
     if (!isolated)
         return -EBB_EINVAL;
     ebb_zone_drain(zone); /* there may be room in what it frees and merges */
-    for (unsigned n = 0; err == -EBB_EBUSY && n < ATTEMPTS; n++)
+    for (unsigned n = 0; err == -EBB_EBUSY && n < EBB__ATTEMPTS; n++)
         err = evacuate_all(zone, ops, from, to);
     return err;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Ranges of frames of any alignment and length: allocating, searching, freeing them.
+ * Ranges of frames of any alignment and length: allocating and searching them; release.c frees
+ * them.
  *
  * A range is allocated without isolating its pageblocks, so that their types
  * need not be remembered and nobody outside the range notices. Its blocks are
@@ -11,12 +12,6 @@
  * the flagged ones go back, and those that were reported are so again.
  */
 #include "range_private.h"
-
-/* Blocks dealt with in one hold of the zone's lock, where it may be dropped. */
-#define BLOCKS_PER_HOLD 64u
-
-/* How often a range is gone over in the hope that what hindered it is gone. */
-#define ATTEMPTS 4u
 
 /* ---- gathering a range ---- */
 
@@ -45,16 +40,10 @@ struct gather {
     bool starved;      /* the watermark, or nowhere to move to */
 };
 
-/* A block of a range, claimed or complete. */
-static bool in_range(uint16_t state)
-{
-    return ebb__state_of(state) == EBB__ALLOCATED && ebb__type_of(state) == EBB_ISOLATE;
-}
-
 /* Of a block with frames of this gather's range: it claimed it. */
 static bool is_claimed(uint16_t state)
 {
-    return in_range(state) && (state & EBB__CLAIMED);
+    return ebb__in_range(state) && (state & EBB__CLAIMED);
 }
 
 /* `was`: EBB__WAS_REPORTED, EBB__WAS_FREE. */
@@ -173,7 +162,7 @@ static int visit_some(struct gather *gather, uint64_t *at, uint32_t *head, uint1
     int result = VISITED;
 
     ebb__lock(zone);
-    for (unsigned n = 0; n < BLOCKS_PER_HOLD && *at < gather->to; n++) {
+    for (unsigned n = 0; n < EBB__BLOCKS_PER_HOLD && *at < gather->to; n++) {
         bool found = ebb__find_block(zone, (uint32_t)*at, head, state);
 
         result = found ? visit(gather, *head, *state) : -EBB_ENOENT;
@@ -196,7 +185,7 @@ static int take_target(struct gather *gather, unsigned order, uint32_t *to)
     struct ebb_zone *zone = gather->zone;
     uint64_t frames = (uint64_t)1 << order;
 
-    for (unsigned n = 0; n < BLOCKS_PER_HOLD; n++) {
+    for (unsigned n = 0; n < EBB__BLOCKS_PER_HOLD; n++) {
         uint32_t head;
         uint16_t state;
 
@@ -323,7 +312,7 @@ static int gather_all(struct gather *gather)
 {
     int err = go_over(gather, true);
 
-    for (unsigned n = 0; !err && gather->missing > 0 && n < ATTEMPTS; n++) {
+    for (unsigned n = 0; !err && gather->missing > 0 && n < EBB__ATTEMPTS; n++) {
         ebb_zone_drain(gather->zone);
         err = go_over(gather, false);
     }
@@ -373,7 +362,7 @@ static void end_claims(struct gather *gather, bool success)
         uint16_t state = 0;
 
         ebb__lock(zone);
-        for (unsigned n = 0; n < BLOCKS_PER_HOLD && at < gather->to && !unfinished; n++) {
+        for (unsigned n = 0; n < EBB__BLOCKS_PER_HOLD && at < gather->to && !unfinished; n++) {
             bool found = ebb__find_block(zone, (uint32_t)at, &head, &state);
 
             at = found ? ebb__block_end(head, state) : at + 1;
@@ -502,7 +491,7 @@ static bool next_run(struct search *search)
 
     while (!found && search->start < zone->span && search->frames <= zone->span - search->start) {
         ebb__lock(zone);
-        for (unsigned n = 0; n < BLOCKS_PER_HOLD && search->at < zone->span && !found; n++) {
+        for (unsigned n = 0; n < EBB__BLOCKS_PER_HOLD && search->at < zone->span && !found; n++) {
             step(search);
             found = is_run(search);
         }
@@ -560,107 +549,4 @@ int ebb_alloc_contiguous(struct ebb_zone *zone, uint64_t frames, uint64_t align,
     if (!err)
         *pfn = zone->base + search.start;
     return err;
-}
-
-/* ---- freeing ---- */
-
-static bool is_complete(uint16_t state)
-{
-    return in_range(state) && !(state & EBB__CLAIMED);
-}
-
-/* Is all of this made of complete ranges? If not, *at is the first frame that is none. */
-static bool all_complete(struct ebb_zone *zone, uint64_t *at, uint64_t to)
-{
-    bool complete = true;
-
-    while (complete && *at < to) {
-        ebb__lock(zone);
-        for (unsigned n = 0; n < BLOCKS_PER_HOLD && complete && *at < to; n++) {
-            uint32_t head;
-            uint16_t state;
-
-            complete = ebb__find_block(zone, (uint32_t)*at, &head, &state) && is_complete(state);
-            if (complete)
-                *at = ebb__block_end(head, state);
-        }
-        ebb__unlock(zone);
-    }
-    return complete;
-}
-
-/* Split a block of a range so that the block at index is one of its own, and FILLING.
- * False: somebody else has freed it meanwhile, which he must not. */
-static bool release_part(struct ebb_zone *zone, uint32_t head, uint32_t index, unsigned from,
-                         unsigned order)
-{
-    EBB_DEBUG_ASSERT(from >= order && index >= head && !(index & ((1u << order) - 1)));
-    if (!ebb__release(zone, head, from, EBB__NONE))
-        return false;
-    while (from > order) {
-        uint32_t middle = head + (1u << --from);
-        uint32_t other = index >= middle ? head : middle;
-
-        ebb__store_state(zone, other, ebb__state_word(EBB__ALLOCATED, from, EBB_ISOLATE));
-        if (index >= middle)
-            head = middle;
-    }
-    EBB_DEBUG_ASSERT(head == index);
-    ebb__set_filling(zone, index, order);
-    return true;
-}
-
-/* Free the block of the range at `at`, or what of it lies before `to`. Returns its end. */
-static uint64_t free_part(struct ebb_zone *zone, uint64_t at, uint64_t to)
-{
-    bool released = false;
-    unsigned order = 0;
-    uint32_t head;
-    uint16_t state;
-
-    ebb__lock(zone);
-    if (ebb__find_block(zone, (uint32_t)at, &head, &state) && is_complete(state)) {
-        order = ebb__largest_order(zone, at, ebb__lower(to, ebb__block_end(head, state)));
-        released = release_part(zone, head, (uint32_t)at, ebb__order_of(state), order);
-    }
-    ebb__unlock(zone);
-    if (released)
-        ebb__fill_and_free(zone, (uint32_t)at, order, EBB__HEAD, 1);
-    return at + ((uint64_t)1 << order);
-}
-
-/* The first frame that is not of a range: tell the port why. */
-static int refuse_range(struct ebb_zone *zone, ebb_pfn_t pfn)
-{
-    struct ebb_block block;
-    struct ebb_misuse misuse = {.pfn = pfn, .what = "the frame is not part of a range"};
-
-    ebb_zone_lookup(zone, pfn, &block);
-    misuse.found_pfn = block.pfn;
-    misuse.found = block.order;
-    if (block.state == EBB_BLOCK_NONE)
-        misuse.kind = EBB_MISUSE_FOREIGN_PFN;
-    else if (block.state == EBB_BLOCK_ALLOCATED)
-        misuse.kind = EBB_MISUSE_INSIDE_BLOCK;
-    else
-        misuse.kind = EBB_MISUSE_DOUBLE_FREE;
-    __atomic_fetch_add(&zone->misuses, 1, __ATOMIC_RELAXED);
-    ebb_port_misuse(&misuse);
-    return -EBB_EINVAL;
-}
-
-int ebb_free_range(struct ebb_zone *zone, ebb_pfn_t pfn, uint64_t frames)
-{
-    uint64_t from;
-    uint64_t to;
-
-    if (!ebb__range_of(zone, pfn, frames, &from, &to))
-        return refuse_range(zone, pfn);
-    uint64_t at = from;
-
-    if (!all_complete(zone, &at, to))
-        return refuse_range(zone, zone->base + at);
-    for (at = from; at < to;)
-        at = free_part(zone, at, to);
-    return 0;
 }

@@ -7,6 +7,12 @@
 
 #include <ebb/range.h>
 
+/* Blocks dealt with in one hold of the zone's lock, where it may be dropped. */
+#define EBB__BLOCKS_PER_HOLD 64u
+
+/* How often a range is gone over in the hope that what hindered it is gone. */
+#define EBB__ATTEMPTS 4u
+
 /* ---- ranges ---- */
 
 /* [pfn, pfn + frames) as indices; false if that is not a range of the zone. */
@@ -23,6 +29,12 @@ static inline bool ebb__range_of(const struct ebb_zone *zone, ebb_pfn_t pfn, uin
 }
 
 /* ---- blocks ---- */
+
+/* A block of an allocated range, claimed or complete. */
+static inline bool ebb__in_range(uint16_t state)
+{
+    return ebb__state_of(state) == EBB__ALLOCATED && ebb__type_of(state) == EBB_ISOLATE;
+}
 
 static inline void ebb__set_filling(struct ebb_zone *zone, uint32_t index, unsigned order)
 {
