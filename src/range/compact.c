@@ -14,7 +14,7 @@
 /* Room is looked for in windows of this order at most, one in a hold of the lock. */
 #define WINDOW_ORDER 9u
 
-/* Blocks looked at in one hold of the zone's lock. */
+/* Frames looked at in one hold of the zone's lock. */
 #define FRAMES_PER_HOLD 512u
 
 /* ---- small things ---- */

@@ -85,6 +85,15 @@ EBB_RARE void ebb__zone_detach(struct ebb_source *source)
     ebb__unlock(zone);
 }
 
+/* Is there anything to report? The gate follows from it. Under the zone's lock. */
+static bool update_gate(struct ebb_zone *zone)
+{
+    bool fits = ebb__something_fits(zone);
+
+    ebb__set_gate(zone, fits);
+    return fits;
+}
+
 /* One frame in an idle cache would keep its whole block from being reported. The engine took the
  * request before this: a cache that comes into use again right after it was looked at can ask. */
 EBB_RARE bool ebb__zone_open(struct ebb_source *source, const struct ebb_pass *pass)
@@ -96,8 +105,7 @@ EBB_RARE bool ebb__zone_open(struct ebb_source *source, const struct ebb_pass *p
     ebb__lock(zone);
     if (cached > 0 && zone->report_caches)
         (void)ebb_source_note(source); /* come again when they are idle */
-    fits = ebb__something_fits(zone);
-    ebb__set_gate(zone, fits);
+    fits = update_gate(zone);
     ebb__unlock(zone);
     return fits;
 }
@@ -108,8 +116,7 @@ EBB_RARE bool ebb__zone_close(struct ebb_source *source)
     bool fits;
 
     ebb__lock(zone);
-    fits = ebb__something_fits(zone);
-    ebb__set_gate(zone, fits);
+    fits = update_gate(zone);
     ebb__unlock(zone);
     return fits;
 }
