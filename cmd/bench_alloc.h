@@ -104,6 +104,7 @@ struct alloc_rig {
     pthread_cond_t wake, done;
     void (*run)(struct alloc_worker *worker);
     unsigned job, busy;
+    unsigned taking_part; /* `threads` when the job began: who wakes late sees that, not the next */
     bool stop;
     /* Where they meet; atomic. */
     unsigned met, meeting;

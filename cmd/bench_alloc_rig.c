@@ -146,7 +146,7 @@ static void *work(void *arg)
     pin(rig->cpus[worker->id]);
     pthread_mutex_lock(&rig->mutex);
     while (!rig->stop) {
-        if (worker->job == rig->job || worker->id >= rig->threads) {
+        if (worker->job == rig->job || worker->id >= rig->taking_part) {
             pthread_cond_wait(&rig->wake, &rig->mutex);
             continue;
         }
@@ -165,7 +165,7 @@ void alloc_rig_run(struct alloc_rig *rig, void (*run)(struct alloc_worker *worke
 {
     pthread_mutex_lock(&rig->mutex);
     rig->run = run;
-    rig->busy = rig->threads;
+    rig->busy = rig->taking_part = rig->threads;
     rig->job++;
     pthread_cond_broadcast(&rig->wake);
     while (rig->busy > 0)
