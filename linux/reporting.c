@@ -152,15 +152,10 @@ MODULE_PARM_DESC(order, "Smallest order that is reported (0); 9: whole huge page
 
 /* ---- whom to queue ---- */
 
-/* The same queue as the kernel's own reporting: only then can the work not run twice at a time. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
-#define EBB_WQ system_wq
-#else
-#define EBB_WQ system_freezable_wq
-#endif
-
-/* Run in `delay` jiffies at the latest. From any context, under zone->lock too, where a
- * delay of 0 would wake a task: 1 arms a timer.
+/*
+ * Run in `delay` jiffies at the latest. From any context, under zone->lock too, where a
+ * delay of 0 would wake a task: 1 arms a timer. All passes are on one queue, else two could
+ * run at a time; it is one that stops while the guest suspends, as its devices do.
  */
 static void kick(unsigned long delay)
 {
@@ -168,7 +163,7 @@ static void kick(unsigned long delay)
 
 	spin_lock_irqsave(&prdev_lock, flags);
 	if (device)
-		mod_delayed_work(EBB_WQ, &device->work, delay);
+		mod_delayed_work(system_freezable_wq, &device->work, delay);
 	spin_unlock_irqrestore(&prdev_lock, flags);
 }
 
@@ -179,7 +174,7 @@ static void queue_next(struct page_reporting_dev_info *prdev, unsigned long dela
 
 	spin_lock_irqsave(&prdev_lock, flags);
 	if (device == prdev)
-		queue_delayed_work(EBB_WQ, &prdev->work, delay);
+		queue_delayed_work(system_freezable_wq, &prdev->work, delay);
 	spin_unlock_irqrestore(&prdev_lock, flags);
 }
 
@@ -396,7 +391,7 @@ static void hand_back(struct page_reporting_dev_info *prdev)
 		device = NULL;
 		atomic_set(&prdev->state, PRDEV_REQUESTED);
 		prdev->work.work.func = stock_work;
-		queue_delayed_work(EBB_WQ, &prdev->work, 2 * HZ);
+		queue_delayed_work(system_freezable_wq, &prdev->work, 2 * HZ);
 		pr_info("let go: the kernel reports by itself again\n");
 	}
 	spin_unlock_irqrestore(&prdev_lock, flags);
@@ -621,9 +616,9 @@ static int report_now(void)
 {
 	struct why why;
 	unsigned int i;
-	int err = 0;
+	int err;
 
-	for (i = 0; i < NOW_PASSES && !err; i++) {
+	for (i = 0; i < NOW_PASSES; i++) {
 		unsigned long before;
 
 		mutex_lock(&ebb_mutex);
@@ -633,13 +628,17 @@ static int report_now(void)
 		kick(0);
 		err = wait_event_interruptible(pass_done, !READ_ONCE(device) ||
 					       READ_ONCE(passes) - before >= 1);
+		if (err)
+			return err;
 		if (!READ_ONCE(device))
 			return -ENODEV;
+		if (READ_ONCE(now_wanted))
+			return -EBUSY; /* memory is being added or removed */
 		collect(&why);
 		if (why.window == 0)
 			break;
 	}
-	return err;
+	return 0;
 }
 
 static ssize_t write(struct file *file, const char __user *from, size_t size, loff_t *at)
