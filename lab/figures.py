@@ -871,8 +871,8 @@ def typical(results, value):
     return results[known[len(known) // 2][1]] if known else None
 
 
-def residency_curve(data, variant):
-    result = typical(data.good("P1", "memhog", variant), t99_or_more)
+def residency_curve(data, variant, measure="P1", case="memhog"):
+    result = typical(data.good(measure, case, variant), t99_or_more)
     if not result:
         return None
     zero = result["release_ms"]
@@ -920,6 +920,8 @@ def pictures(data):
             return None
     return {"residency": {"ebb": safe(residency_curve, "ebb"),
                           LINUX: safe(residency_curve, "linux")},
+            "linux": {f"{LINUX} {name}": safe(residency_curve, variant, "L1", f"memhog-{measures.MAIN_PEER}")
+                      for name, variant in MODULES},
             "cycle": {"ebb": safe(cycle_curve, "ebb-on"), LINUX: safe(cycle_curve, "linux-on")},
             "throughput": {"ebb": safe(throughput_curve, "ebb-on", "ebb-off"),
                            LINUX: safe(throughput_curve, "linux-on", "linux-off"),
@@ -929,7 +931,7 @@ def pictures(data):
                               for name, variant in FRAGMENTS}}
 
 
-PICTURES_OF = {"residency": "P1", "cycle": "P2", "throughput": "P2", "fragmentation": "P6"}
+PICTURES_OF = {"residency": "P1", "linux": "L1", "cycle": "P2", "throughput": "P2", "fragmentation": "P6"}
 
 
 # ---- the machine, and all of it ----

@@ -343,6 +343,7 @@ def draw_fragmentation(curves, path, subtitle):
 
 PICTURES = {
     "residency": (draw_residency, "What the host holds over time, beside Linux"),
+    "linux": (draw_residency, "A Linux guest, stock and with ebb's module: what the host holds"),
     "cycle": (draw_cycle, "What the host holds in cycles with a pause of 3 s, beside Linux"),
     "throughput": (draw_throughput, "Throughput with reporting on, by the length of the pause"),
     "fragmentation": (draw_fragmentation, "Share of freed memory that comes back, by "
@@ -357,7 +358,7 @@ def picture_block(saved, name, directory):
     one = saved["machine"]
     subtitle = (f"q35, 2 CPUs, tcg, anon, QEMU {one['qemu']}; medians"
                 + (" (a quick run)" if saved["quick"] else ""))
-    if draw(saved["pictures"][name], path, subtitle):
+    if draw(saved["pictures"].get(name, {}), path, subtitle):
         return f"![{what}]({file})"
     if os.path.exists(path):
         os.remove(path)

@@ -94,6 +94,15 @@ class Host(e2e.Case):
             self.assertEqual((d["status"], d["host"], d["verify_errors"]), ("ok", "qemu", 0))
             self.assertGreater(d["returned_mib"], 0.5 * d["freed_mib"])
 
+    def test_linux_module(self):
+        """Down to single pages."""
+        files = made("lab/linux/build", "--module", "--debug", "--kernel", "6.12",
+                     kept("linux-guest", "EBB_LINUX_DIR")).split()[-3:]
+        d = self.host("--guest", "linux", "--kernel", files[0], "--initrd", files[1], "--module", files[2],
+                      "--timeout", "600", "--memory", "512M", "--workload",
+                      "module wait; fragment 60% 8; report now; idle 0.5; verify").json()
+        self.check_returned(d, 0.98)
+
     def with_disk(self):
         """That QEMU with a disk more, which forgets what is written to it."""
         directory = tempfile.mkdtemp(prefix="ebb-e2e-")

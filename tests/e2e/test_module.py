@@ -40,12 +40,12 @@ def setUpModule():
 class Module(e2e.Case):
     files = {}
 
-    def linux(self, kernel, workload, *args, rc=0, append="", memory="1G"):
+    def linux(self, kernel, workload, *args, rc=0, append="", memory="1G", env=None):
         vmlinuz, initrd, module = self.files[kernel]
         run = self.ebb("run", "--guest", "linux", "--kernel", vmlinuz, "--initrd", initrd,
                        "--module", module, "--accel", "tcg", "--memory", memory, "--timeout", "600",
                        "--console", "--append", f"loglevel=7 {append}", "--workload", workload,
-                       *args, rc=rc)
+                       *args, rc=rc, env=env)
         # What the kernel says of itself before the module is there is not ours.
         log = run.out[run.out.index("ebb_reporting"):] if "ebb_reporting" in run.out else ""
         if rc == 0:
@@ -136,6 +136,20 @@ class Module(e2e.Case):
             self.check_returned(d, 0.98)
         run = self.linux("6.12", "idle 1", append='ebb.module="window_min_ms=9999"', rc=2)
         self.assertIn("window_min_ms is above window_max_ms", run.out + run.err)
+
+    def test_scribbled(self):
+        """A host that drops what it is told of, and writes garbage there."""
+        directory = tempfile.mkdtemp(prefix="ebb-e2e-")
+        self.addCleanup(shutil.rmtree, directory)
+        shim = os.path.join(directory, "scribble.so")
+        cc = os.environ.get("CC", "cc").split()
+        subprocess.run([*cc, "-shared", "-fPIC", "-O2", "-o", shim, os.path.join(e2e.HERE, "scribble.c")],
+                       check=True)
+        for run, d in self.each("cycle 40% 100 4; fragment 50% 8; idle 3; memhog 20%; release; report now; "
+                                "memhog 60%; verify", memory="512M", env={"LD_PRELOAD": shim}):
+            self.assertGreater(d["verify_checks"], 100000)
+            # What is garbage is there: the shim did its work.
+            self.assertLess(d["returned_mib"], 0.2 * d["freed_mib"])
 
     def test_small_guest(self):
         for _, d in self.each("memhog 40%; report now; idle 0.3", memory="192M"):
