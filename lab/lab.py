@@ -294,18 +294,18 @@ def shout(text):
     print(f"{line}\n{text}\n{line}", file=sys.stderr, flush=True)
 
 
-def get_linux(place, kernel):
-    """None: it is there. Else why not."""
-    files = [os.path.join(place.linux, f"{name}-{kernel}{end}")
-             for name, end in (("vmlinuz", ""), ("initrd", ""), ("ebb_reporting", ".ko"))]
+def get_linux(place, kernel, module):
+    """`module`: and ebb's for it. None: it is there. Else why not."""
+    names = [f"vmlinuz-{kernel}", f"initrd-{kernel}"] + [f"ebb_reporting-{kernel}.ko"] * module
+    files = [os.path.join(place.linux, name) for name in names]
     if all(os.path.exists(path) for path in files):
         return None
     build = os.path.join(HOME, "lab", "linux", "build")
     if not os.path.exists(build):
         return "lab/linux/build is missing"
-    print(f"lab: fetching Linux {kernel} from Debian and building its initrd and module", flush=True)
+    print(f"lab: fetching Linux {kernel} from Debian and building what it needs", flush=True)
     try:
-        done = subprocess.run([build, "--module", "--kernel", kernel, place.linux], text=True,
+        done = subprocess.run([build, *["--module"] * module, "--kernel", kernel, place.linux], text=True,
                               errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               stdin=subprocess.DEVNULL, timeout=900)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -333,7 +333,8 @@ def without_peers(place, runs, no_linux):
     """The runs that can be; says loudly which cannot, and why: {what is missing: why}."""
     missing = {}
     for kernel in sorted({run.kernel for run in runs if run.kernel}):
-        why = "it was told to do without (--linux none)" if no_linux else get_linux(place, kernel)
+        why = "it was told to do without (--linux none)" if no_linux else get_linux(
+            place, kernel, any("--module" in run.argv for run in runs if run.kernel == kernel))
         if why:
             missing[measures.guest_name(kernel)] = why
             shout(f"NO LINUX {kernel} GUEST: {why}\nNothing is compared with it: only ebb's own "

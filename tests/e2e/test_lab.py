@@ -130,7 +130,8 @@ class Lab(e2e.Case):
         for name in ("kernels", "qemu"):
             os.mkdir(os.path.join(self.dir, name))
         self.write(os.path.join("qemu", "qemu-system-x86_64"), FAKE_QEMU)
-        for name in ("vmlinuz-6.12", "initrd-6.12", "vmlinuz-6.1", "initrd-6.1"):
+        for name in ("vmlinuz-6.12", "initrd-6.12", "ebb_reporting-6.12.ko", "vmlinuz-6.1", "initrd-6.1",
+                     "ebb_reporting-6.1.ko"):
             self.write(os.path.join("kernels", name), "")
 
     def write(self, name, text):
