@@ -11,6 +11,8 @@
 #include <linux/spinlock.h>
 
 extern spinlock_t ebb_engine_lock;
+/* Of whoever holds it. Not in struct ebb_lock: an engine is made anew while others look at it. */
+extern unsigned long ebb_engine_flags;
 
 static inline void ebb_port_lock(struct ebb_lock *lock)
 	__acquires(&ebb_engine_lock)
@@ -18,13 +20,13 @@ static inline void ebb_port_lock(struct ebb_lock *lock)
 	unsigned long flags;
 
 	spin_lock_irqsave(&ebb_engine_lock, flags);
-	lock->saved = flags;
+	ebb_engine_flags = flags;
 }
 
 static inline void ebb_port_unlock(struct ebb_lock *lock)
 	__releases(&ebb_engine_lock)
 {
-	spin_unlock_irqrestore(&ebb_engine_lock, (unsigned long)lock->saved);
+	spin_unlock_irqrestore(&ebb_engine_lock, ebb_engine_flags);
 }
 
 /* A macro, lest objtool believe that it returns. */

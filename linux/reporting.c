@@ -20,6 +20,7 @@
 #include <linux/mutex.h>
 #include <linux/page_reporting.h>
 #include <linux/proc_fs.h>
+#include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
 #include <linux/seq_file.h>
 #include <linux/timer.h>
@@ -37,6 +38,7 @@
 enum { PRDEV_IDLE, PRDEV_REQUESTED, PRDEV_ACTIVE };
 
 DEFINE_SPINLOCK(ebb_engine_lock);
+unsigned long ebb_engine_flags;
 
 /* Protects engine, zones and what follows; a pass holds it. */
 static DEFINE_MUTEX(ebb_mutex);
@@ -315,12 +317,17 @@ static int sync_zones(void)
 	return err;
 }
 
-/* Where ebb_report_init() would forget its sources. */
+/*
+ * An engine for these parameters, with the sources of the one before. That has no device,
+ * so nobody asks it any more; a free that did so before must have come to its end.
+ */
 static int init_engine(void)
 {
 	struct ebb_zone *ez;
-	int err = ebb_report_init(&engine, &config);
+	int err;
 
+	synchronize_rcu();
+	err = ebb_report_init(&engine, &config);
 	for (ez = zones; ez && !err; ez = ez->next) {
 		ez->source.report = NULL;
 		err = ebb_report_add_source(&engine, &ez->source);
