@@ -30,8 +30,9 @@
 #define TASKS_MAX       (CPUS_MAX * 4)
 #define SETTLE_NS       (200 * NS_PER_MS)
 #define SETTLE_TURNS    25u
-#define SETTLED_PERCENT 90u          /* idle */
-#define SPARE_KIB       (16u * 1024) /* that a workload leaves to the kernel */
+#define SETTLED_PERCENT 90u                /* idle */
+#define SPARE_KIB       (16u * 1024)       /* that a workload leaves to the kernel */
+#define ATTACH_NS       (120 * NS_PER_SEC) /* a device shows itself within some, on a busy machine */
 #define EBB_MODULE      "/modules/ebb_reporting.ko"
 #define EBB_FILE        "/proc/ebb_reporting"
 #define BALLOON         "/sys/bus/virtio/drivers/virtio_balloon"
@@ -479,8 +480,13 @@ static enum status wait_for_module(void)
         return STATUS_VERIFY;
     }
     reloader = 0;
-    while (!is_attached())
+    for (uint64_t end = now_ns() + ATTACH_NS; !is_attached();) {
+        if (now_ns() > end) {
+            printf("module wait: it has no device to report to\n");
+            return STATUS_USAGE;
+        }
         sleep_until(now_ns() + 50 * NS_PER_MS);
+    }
     return STATUS_OK;
 }
 
