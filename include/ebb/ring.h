@@ -82,7 +82,7 @@ struct ebb_ring_driver {
     uint16_t free_head;
     uint16_t free_count;
     uint16_t avail_idx;  /* next to publish */
-    uint16_t kicked_idx; /* published at the last ebb_ring_kick() */
+    uint16_t kicked_idx; /* published at the last ebb_ring_driver_kick() */
     uint16_t used_idx;   /* next to look at */
     bool broken;
 };
