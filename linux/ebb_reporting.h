@@ -5,7 +5,9 @@
  *   zone.c       a struct zone as a source of free memory (include/ebb/source.h)
  *   scan.c       that part of it which finds free blocks below a pageblock
  *   reporting.c  the engine's device, worker and timers; parameters, statistics
+ *   attach.h     what that offers to whoever brings it a device:
  *   module.c     how it attaches to an unmodified kernel
+ *   mm/          what stands in module.c's place where it is built in
  *
  * The engine and the policy are ebb's own files, src/report and src/pace.
  *
@@ -32,9 +34,7 @@
 
 #define EBB_MAX_ORDER (NR_PAGE_ORDERS - 1)
 
-struct page_reporting_dev_info;
-
-/* ---- what the kernel does not export: module.c finds it ---- */
+/* ---- what the kernel does not export: of module.c or mm/ebb/builtin.c ---- */
 
 int ebb_isolate_free_page(struct page *page, unsigned int order);
 void ebb_putback_isolated_page(struct page *page, unsigned int order, int mt);
@@ -122,6 +122,8 @@ int ebb_zone_resize(struct ebb_zone *ez);
 void ebb_zone_sample(struct ebb_zone *ez);
 /* The same for a refault, by whoever may hold zone->lock. */
 void ebb_zone_sample_unlocked(struct ebb_zone *ez);
+/* The same at once, by whoever holds zone->lock. */
+void ebb_zone_sample_locked(struct ebb_zone *ez);
 /* Anything that nobody told of? From a timer. */
 bool ebb_zone_is_stale(struct ebb_zone *ez);
 /* Empty per-CPU lists that nobody uses. Sleeps. */
@@ -141,19 +143,5 @@ bool ebb_scan_take(struct ebb_zone *ez, struct ebb_pass *pass);
 /* Is anything left that may come to rest? */
 bool ebb_scan_is_waiting(const struct ebb_zone *ez);
 u64 ebb_scan_signature(const struct ebb_zone *ez);
-
-/* ---- reporting.c ---- */
-
-int ebb_reporting_init(void);
-void ebb_reporting_exit(void);
-/* A device came: from inside its work. It runs ebb_reporting_work() from now on. */
-void ebb_reporting_attach(struct page_reporting_dev_info *prdev, work_func_t stock);
-/* It goes. From any context; the caller waits for its work, then frees it. */
-void ebb_reporting_forget(struct page_reporting_dev_info *prdev);
-/* A large block was freed; perhaps under a zone->lock. */
-void ebb_reporting_notify(void);
-void ebb_reporting_work(struct work_struct *work);
-/* Hand the device back to the kernel's own reporting, and wait until that is done. */
-void ebb_reporting_release(void);
 
 #endif

@@ -22,6 +22,7 @@
 #include <linux/static_call.h>
 #include <linux/workqueue.h>
 
+#include "attach.h"
 #include "ebb_reporting.h"
 
 /* ---- functions by name ---- */
@@ -198,8 +199,13 @@ static void poke(void)
 
 static int __init ebb_module_init(void)
 {
-	int err = find_functions();
+	int err;
 
+	if (!ebb_reporting_is_possible()) {
+		pr_err("Hyper-V's balloon cannot report what this module finds: not loaded\n");
+		return -ENODEV;
+	}
+	err = find_functions();
 	if (!err)
 		err = ebb_reporting_init();
 	if (err)

@@ -27,6 +27,11 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 
+#if IS_ENABLED(CONFIG_HYPERV)
+#include <asm/mshyperv.h>
+#endif
+
+#include "attach.h"
 #include "ebb_reporting.h"
 
 #define SAMPLE_MS	8
@@ -275,7 +280,7 @@ static struct ebb_zone *find_zone(const struct zone *zone)
 {
 	struct ebb_zone *ez;
 
-	for (ez = zones; ez; ez = ez->next)
+	for (ez = first_zone(); ez; ez = ez->next)
 		if (ez->zone == zone)
 			return ez;
 	return NULL;
@@ -479,6 +484,15 @@ void ebb_reporting_notify(void)
 		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
 }
 
+void ebb_reporting_taken(const struct zone *zone)
+{
+	struct ebb_zone *ez = find_zone(zone);
+
+	/* What goes offline is not in use, nor is it until the zones know of that. */
+	if (ez && !READ_ONCE(paused) && !READ_ONCE(rebuild))
+		ebb_zone_sample_locked(ez);
+}
+
 static void sample(struct timer_list *timer)
 {
 	struct ebb_zone *ez;
@@ -674,6 +688,15 @@ static const struct proc_ops proc_ops = {
 
 /* ---- in and out ---- */
 
+bool ebb_reporting_is_possible(void)
+{
+#if IS_ENABLED(CONFIG_HYPERV)
+	return !hv_is_hyperv_initialized();
+#else
+	return true;
+#endif
+}
+
 int ebb_reporting_init(void)
 {
 	int err;
@@ -688,7 +711,7 @@ int ebb_reporting_init(void)
 	err = register_memory_notifier(&memory_block);
 	if (err)
 		return err;
-	if (!proc_create("ebb_reporting", 0644, NULL, &proc_ops)) {
+	if (!proc_create("ebb_reporting", 0644, NULL, &proc_ops) && IS_ENABLED(CONFIG_PROC_FS)) {
 		unregister_memory_notifier(&memory_block);
 		return -ENOMEM;
 	}

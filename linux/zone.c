@@ -126,6 +126,11 @@ void ebb_zone_sample_unlocked(struct ebb_zone *ez)
 		atomic_long_set(&ez->dip, reported - free);
 }
 
+void ebb_zone_sample_locked(struct ebb_zone *ez)
+{
+	note_level(ez);
+}
+
 static void counts(struct ebb_source *source, const struct ebb_pace *slot,
 		   struct ebb_counts *counts)
 {
