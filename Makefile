@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test test-all mutants bench fuzz soak lab deb-dkms format clean install help
+.PHONY: build run test test-all mutants bench fuzz soak lab lab-kernel deb-dkms format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -46,6 +46,13 @@ lab: setup-run
 	    $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS)) \
 	    $(if $(TRACES),--traces '$(TRACES)')
 
+# KERNEL=6.12, FLAVOUR=plain|debug, KERNEL_DIR=DIR
+KERNEL_DIR ?= $(BUILD)/lab-kernel
+lab-kernel: setup-kernel
+	@scripts/build $(BUILD) $(MESON_FLAGS)
+	@lab/linux/kernel --ebb $(BUILD)/bin/ebb $(if $(KERNEL),--kernel '$(KERNEL)') \
+	    $(if $(FLAVOUR),--flavour '$(FLAVOUR)') '$(KERNEL_DIR)'
+
 # For Linux guests: docs/linux-guest.md
 deb-dkms:
 	@linux/deb '$(BUILD)'
@@ -76,6 +83,8 @@ help:
 	@echo 'make lab       everything in docs/performance.md, beside Linux guests: hours, on a quiet'
 	@echo '               machine, and goes on where it was stopped; QUICK=1: minutes; FRESH=1: anew;'
 	@echo '               ONLY=P1,P6 ROUNDS=7 TRACES=DIR LAB_DIR=DIR as you like'
+	@echo 'make lab-kernel  small Linux kernels with ebb built in, from Debian'"'"'s sources, plain and with'
+	@echo '               KASAN and lockdep, and runs of them: an hour or two, KERNEL=6.12, FLAVOUR=plain'
 	@echo 'make deb-dkms  the module for Linux guests as a Debian package, in $(BUILD)'
 	@echo 'make format    clang-format every C file'
 	@echo 'make install   below PREFIX ($(PREFIX))'
