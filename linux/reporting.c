@@ -22,6 +22,7 @@
 #include <linux/proc_fs.h>
 #include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
+#include <linux/sched/clock.h>
 #include <linux/seq_file.h>
 #include <linux/timer.h>
 #include <linux/wait.h>
@@ -72,6 +73,7 @@ static void check(struct timer_list *timer);
 static DEFINE_TIMER(sampler, sample);
 static struct timer_list checker;
 static bool stopping;
+static u64 samples, checks, timers_ns;	/* how often these ran, and for how long */
 
 /* ---- parameters ---- */
 
@@ -495,6 +497,7 @@ void ebb_reporting_taken(const struct zone *zone)
 
 static void sample(struct timer_list *timer)
 {
+	u64 since = local_clock();
 	struct ebb_zone *ez;
 
 	/* What goes offline is not in use. */
@@ -502,10 +505,13 @@ static void sample(struct timer_list *timer)
 		ebb_zone_sample(ez);
 	if (!READ_ONCE(stopping) && ebb_report_phase(&engine) != EBB_REPORT_IDLE)
 		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
+	samples++;
+	timers_ns += local_clock() - since;
 }
 
 static void check(struct timer_list *timer)
 {
+	u64 since = local_clock();
 	struct ebb_zone *ez;
 
 	for (ez = first_zone(); ez; ez = ez->next)
@@ -513,6 +519,8 @@ static void check(struct timer_list *timer)
 			ebb_source_request(&ez->source);
 	if (!READ_ONCE(stopping))
 		mod_timer(&checker, jiffies + msecs_to_jiffies(READ_ONCE(config.window_max_ms)));
+	checks++;
+	timers_ns += local_clock() - since;
 }
 
 static int memory_changes(struct notifier_block *block, unsigned long action, void *arg)
@@ -607,6 +615,9 @@ static void show_numbers(struct seq_file *m, const struct why *why,
 		{ "failed_batches", stats->failed_batches },
 		{ "longest_hold_us", div_u64(why->hold, NSEC_PER_USEC) },
 		{ "scan_ms", div_u64(why->scan, NSEC_PER_MSEC) },
+		{ "samples", samples },
+		{ "checks", checks },
+		{ "timers_us", div_u64(timers_ns, NSEC_PER_USEC) },
 	};
 	unsigned int i;
 
