@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #define DISK       "/dev/vda"
-#define DIRECTORY  "/files"
 #define KEPT_SHARE 8u
 #define AT_ONCE    256u /* pages */
 
@@ -25,7 +24,6 @@ static struct pages {
     int fd;
     uint64_t n, salt;
 } tmpfs_kept = {.fd = -1}, cache_kept = {.fd = -1};
-static bool mounted;
 
 static uint64_t buffer[AT_ONCE * PAGE / sizeof(uint64_t)];
 
@@ -100,24 +98,31 @@ static void let_go(struct pages *kept, const char *path)
     kept->fd = -1;
 }
 
+bool files_mount(void)
+{
+    static bool mounted;
+
+    mkdir(FILES, 0755);
+    mounted = mounted || mount("tmpfs", FILES, "tmpfs", 0, "size=100%") == 0;
+    return mounted;
+}
+
 enum status files_tmpfs(uint64_t pages)
 {
     struct pages gone = {-1, pages - pages / KEPT_SHARE, now_ns()};
 
-    mkdir(DIRECTORY, 0755);
-    if (!mounted && mount("tmpfs", DIRECTORY, "tmpfs", 0, "size=100%") != 0)
+    if (!files_mount())
         return failed("tmpfs", "cannot mount it");
-    mounted = true;
-    let_go(&tmpfs_kept, DIRECTORY "/kept");
+    let_go(&tmpfs_kept, FILES "/kept");
     if (!fits("tmpfs", pages))
         return STATUS_USAGE;
     tmpfs_kept = (struct pages){-1, pages / KEPT_SHARE, now_ns()};
-    if (!create(DIRECTORY "/gone", &gone) || !create(DIRECTORY "/kept", &tmpfs_kept))
+    if (!create(FILES "/gone", &gone) || !create(FILES "/kept", &tmpfs_kept))
         return failed("tmpfs", "cannot write");
     telemetry_hold(pages);
     if (!check_pages(&gone) || !check_pages(&tmpfs_kept))
         return failed("tmpfs", "cannot read");
-    unlink(DIRECTORY "/gone");
+    unlink(FILES "/gone");
     close(gone.fd);
     tell("tmpfs", pages, tmpfs_kept.n);
     return errors_total() ? STATUS_VERIFY : STATUS_OK;

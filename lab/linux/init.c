@@ -542,6 +542,42 @@ static void print_file(const char *path)
         fclose(f);
 }
 
+static bool decode_tell(struct command *c)
+{
+    return c->count > 2;
+}
+
+/* Of a file of names and numbers, those that are asked for, to the host. */
+static enum status run_tell(const struct command *c)
+{
+    char line[256], told[256] = "";
+    FILE *f = fopen(c->words[1], "r");
+    unsigned long value;
+
+    while (f && fgets(line, sizeof(line), f)) {
+        for (unsigned i = 2; i < c->count; i++) {
+            size_t at = strlen(told), len = strlen(c->words[i]);
+
+            if (strncmp(line, c->words[i], len) == 0 && sscanf(line + len, " %lu", &value) == 1)
+                snprintf(told + at, sizeof(told) - at, " %s=%lu", c->words[i], value);
+        }
+    }
+    if (f)
+        fclose(f);
+    telemetry_line("result ns=%lu step=tell%s", now_ns(), told);
+    return STATUS_OK;
+}
+
+static bool decode_compile(struct command *c)
+{
+    return c->count == 2 && decode_number(c->words[1], 1, 10000, &c->number);
+}
+
+static enum status run_compile(const struct command *c)
+{
+    return compile_run((unsigned)c->number);
+}
+
 static enum status run_free(const struct command *c)
 {
     (void)c;
@@ -563,6 +599,7 @@ static const struct verb verbs[] = {
     {"release", "", decode_none, run_release},
     {"tmpfs", "SIZE", decode_files, run_tmpfs},
     {"cache", "SIZE", decode_files, run_cache},
+    {"compile", "JOBS", decode_compile, run_compile},
     {"idle", "SECONDS", decode_idle, run_idle},
     {"page_fault1", "procs|threads N SECONDS [thp]", decode_page_fault1, run_faults},
     {"page_fault2", "N SECONDS", decode_page_fault2, run_faults},
@@ -570,6 +607,7 @@ static const struct verb verbs[] = {
     {"module", "load|unload|show|again N|wait|rebind N", decode_module,
      run_module}, /* ebb_reporting */
     {"write", "FILE TEXT", decode_write, run_write},
+    {"tell", "FILE NAME...", decode_tell, run_tell},
     {"verify", "", decode_none, run_verify},
     {"corrupt", "", decode_none, run_corrupt}, /* for tests: the next check finds a page lost */
     {"free", "", decode_none, run_free},

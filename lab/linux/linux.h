@@ -16,6 +16,7 @@
 #define PAGE       4096u
 #define PAGE_KIB   (PAGE / 1024)
 #define CPUS_MAX   16u
+#define FILES      "/files"
 #define NS_PER_MS  ((uint64_t)1000000)
 #define NS_PER_SEC ((uint64_t)1000000000)
 
@@ -69,7 +70,12 @@ enum status team_corrupt(void);
 enum status files_tmpfs(uint64_t pages);
 enum status files_cache(uint64_t pages); /* of /dev/vda */
 enum status files_check(void);           /* what these keep */
+bool files_mount(void);                  /* a tmpfs at FILES */
 void files_corrupt(void);
+
+/* ---- compile.c ---- */
+
+enum status compile_run(unsigned jobs);
 
 /* ---- faults.c ---- */
 
