@@ -82,7 +82,7 @@ class Data:
         values, errors, command, needed, never = {}, [], None, [], 0
         for run in self.runs.get((measure, case, variant), []):
             record = self.records.get(run.name)
-            needed = [measures.guest_name(run.kernel)] + [measures.VHOST_USER] * run.vhost_user
+            needed = run.needs
             if not record:
                 continue
             command = record["command"]
@@ -178,11 +178,15 @@ def time_back(result, share):
                  if row[0] >= result["release_ms"] and most - row[2] >= share * freed), None)
 
 
-def t99_or_more(result):
+def time_or_more(result, key):
     """For a peer: that it had not come so far by the end of the run is no reason to drop it."""
-    if result["t99_ms"] is not None:
-        return result["t99_ms"]
+    if result[key] is not None:
+        return result[key]
     return AtLeast(result["samples"][-1][0] - result["release_ms"])
+
+
+def t99_or_more(result):
+    return time_or_more(result, "t99_ms")
 
 
 def first_free(result):
@@ -796,13 +800,30 @@ def kept_after(seconds):
 
 
 MODULES = [("with ebb's module", "module"), ("stock", "stock")]
+ORDER_0 = ("stock, order 0", "stock-order0")
+OFF = ("reporting off", "off")
+
+
+def linux_series(data, measure):
+    names = {variant: name for name, variant in (OFF, ORDER_0)}
+
+    def of(case, variant, value):
+        return data.series(measure, case, variant, value, names.get(variant, variant))
+    return of
+
+
+def linux_commands(data, measure, case, rows=None):
+    return commands_of(data, measure, [(name, case, variant) for name, variant in rows or MODULES])
+
+
+def back_times(of, case, variant):
+    """Cells: when half, 90 and 99 % were back."""
+    return [cell(of(case, variant, lambda result, k=key: result[k]), 0)
+            for key in ("t50_ms", "t90_ms", "t99_ms")]
 
 
 def l1(data):
-    case = f"memhog-{measures.MAIN_PEER}"
-
-    def of(case, variant, value, name=None):
-        return data.series("L1", case, variant, value, name or variant)
+    case, of = f"memhog-{measures.MAIN_PEER}", linux_series(data, "L1")
 
     def percent(seconds):
         return lambda result: 100 * share_back(result, 1000 * seconds)
@@ -819,38 +840,191 @@ def l1(data):
                           "MiB", of(f"memhog-{kernel}", "module", kept_after(10)), "<=", 8))
     bars.append(plain("L5", "every 8th page stays in use: share of the freed memory back within 6 s", "%",
                       of("fragment", "module", percent(6)), ">=", 98, less=False))
-    for pause, limit in measures.PAUSES_MODULE.items():
-        bars.append(bar("L6", f"frames taken and freed per busy second once the pace is learned, pause {pause} ms",
-                        "frames/s", of(f"cycle-{pause}ms", "module", cycle_learned, "module"),
-                        of(f"cycle-{pause}ms", "off", cycle_learned, "reporting off"), ">=", limit,
-                        other=False, digits=3))
-        bars.append(bar("L6", f"the same, from the second cycle on, pause {pause} ms",
-                        "frames/s", of(f"cycle-{pause}ms", "module", cycle_speed, "module"),
-                        of(f"cycle-{pause}ms", "off", cycle_speed, "reporting off"), ">=", 0.9,
-                        other=False, digits=3))
-    rows = [[f"{name}, Linux {kernel}"] +
-            [cell(of(f"memhog-{kernel}", variant, lambda result, k=key: result[k]), 0)
-             for key in ("t50_ms", "t90_ms", "t99_ms")] +
+    rows = [[f"{name}, Linux {kernel}"] + back_times(of, f"memhog-{kernel}", variant) +
             [cell(of(f"memhog-{kernel}", variant, kept_after(10)), 0)]
-            for kernel in (measures.MAIN_PEER, measures.OLD_PEER) for name, variant in MODULES]
+            for kernel in (measures.MAIN_PEER, measures.OLD_PEER) for name, variant in MODULES + [ORDER_0]
+            if ("L1", f"memhog-{kernel}", variant) in data.runs]
     shares = [[name, *(cell(of("fragment", variant, percent(seconds)), 1) for seconds in (3, 6, 11))]
-              for name, variant in MODULES + [("stock, order 0", "stock-order0")]]
-    means = [[case.split("-")[1].replace("ms", " ms")] +
-             [cell(of(case, variant, cycle_mean), 0) for variant in ("module", "stock", "off")]
-             for case in data.cases("L1") if case.startswith("cycle-")]
+              for name, variant in MODULES + [ORDER_0]]
     return {"bars": bars, "tables": [
         table("75 % of 2 GiB freed: milliseconds after the last free until so much was back",
               ["", "50 %", "90 %", "99 %", "kept after 10 s, MiB"], rows),
         table("Every 8th page stays in use: share of the freed memory that is back, %",
-              ["", "after 3 s", "after 6 s", "after 11 s"], shares),
-        table("Taking and freeing 75 %: resident, MiB, average over the step",
-              ["pause", "with ebb's module", "stock", "reporting off"], means)],
+              ["", "after 3 s", "after 6 s", "after 11 s"], shares)],
         "commands": commands_of(data, "L1", [(f"{name}: {case}", case, variant)
                                              for case in (case, "fragment")
                                              for name, variant in MODULES])}
 
 
-SECTIONS = {"P1": p1, "P2": p2, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P12": p12, "L1": l1, "H1": h1}
+BALLOONS = [("QEMU's own balloon", "qemu", 1.1), ("ebbd", "ebbd", 1.05)]
+
+
+def l2(data):
+    of = linux_series(data, "L2")
+    bars, rows = [], []
+    for host, case, limit in BALLOONS:
+        bars += [plain("L1", f"75 % of 2 GiB freed, in a memfd, {host}: until 99 % are back, from the last free",
+                       "ms", of(case, "module", lambda result: result["t99_ms"]), "<=", 1200),
+                 bar("L2", f"how long the free itself takes, in a memfd, {host}", "ms",
+                     of(case, "module", free_ms), of(case, "stock", free_ms), "<=", limit, less=True)]
+        rows += [[f"{host}, {name}", *back_times(of, case, variant)]
+                 for name, variant in (MODULES[0], ("stock", "stock-long"))]
+    return {"bars": bars, "tables": [
+        table("75 % of 2 GiB freed, in a memfd: milliseconds after the last free until so much was back",
+              ["", "50 %", "90 %", "99 %"], rows)],
+        "commands": linux_commands(data, "L2", "ebbd")}
+
+
+def l3(data):
+    of, size = linux_series(data, "L3"), data.plan.scale.memhog
+    return {"bars": [
+        bar("L3", f"{size} of {data.plan.scale.memhog_memory} freed: until 99 % are back; stock: until 90 % are",
+            "ms", of("memhog", "module", lambda result: result["t99_ms"]),
+            of("memhog", "stock", lambda result: time_or_more(result, "t90_ms")), "<=", 0.1, less=True, digits=3)],
+        "tables": [table(f"{size} freed: milliseconds after the last free until so much was back",
+                         ["", "50 %", "90 %", "99 %"],
+                         [[name, *back_times(of, "memhog", variant)] for name, variant in MODULES])],
+        "commands": linux_commands(data, "L3", "memhog")}
+
+
+def l6(data):
+    of, bars = linux_series(data, "L6"), []
+    for pause, limit in measures.PAUSES_MODULE.items():
+        for what, value, need in ((f"frames taken and freed per busy second once the pace is learned, "
+                                   f"pause {pause} ms", cycle_learned, limit),
+                                  (f"the same, from the second cycle on, pause {pause} ms", cycle_speed, 0.9)):
+            bars.append(bar("L6", what, "frames/s", of(f"{pause}ms", "module", value),
+                            of(f"{pause}ms", "off", value), ">=", need, other=False, digits=3))
+    means = [[case.replace("ms", " ms")] + [cell(of(case, variant, cycle_mean), 0)
+                                            for variant in ("module", "stock", "off")]
+             for case in data.cases("L6")]
+    return {"bars": bars, "tables": [
+        table("Taking and freeing 75 %: resident, MiB, average over the step",
+              ["pause", "with ebb's module", "stock", "reporting off"], means)],
+        "commands": linux_commands(data, "L6", "0ms", [MODULES[0], OFF])}
+
+
+def fault_step(mode, tasks, thp):
+    """The last such step of a result."""
+    def step(result):
+        return next(row for row in reversed(result["results"])
+                    if (row["step"], row["mode"], row["tasks"], row["thp"]) ==
+                    ("page_fault1", mode, tasks, int(thp)))
+    return step
+
+
+def l7(data):
+    of, bars = linux_series(data, "L7"), []
+    for mode, tasks, thp in measures.FAULT_CASES:
+        def speed(result, step=fault_step(mode, tasks, thp)):
+            return step(result)["pages"] / step(result)["elapsed_ns"] * 1e9
+        name = fault_case(f"{mode}-{tasks}-{'thp' if thp else '4k'}")
+        bars.append(bar("L7", f"pages per second, {name}", "pages/s", of("time", "module", speed),
+                        of("time", "off", speed), ">=", 0.99, other=False, digits=3))
+    rows = []
+    for thp in (False, True):
+        def count(result, step=fault_step("procs", 1, thp)):
+            return step(result)["elapsed_ns"] / step(result)["faults"]
+        name = fault_case(f"procs-{'thp' if thp else '4k'}")
+        bars.append(bar("L7", f"instructions per fault, {name}", "instructions", of("count", "module", count),
+                        of("count", "off", count), "<=", 1.004, less=True, other=False, digits=5))
+        rows.append([name] + [cell(of("count", variant, count), 0) for variant in ("module", "stock", "off")])
+    return {"bars": bars, "tables": [table("Instructions per fault",
+                                           ["", "with ebb's module", "stock", "reporting off"], rows)],
+            "commands": linux_commands(data, "L7", "time", [MODULES[0], OFF]) |
+            {f"instructions, {name}": command for name, command in
+             linux_commands(data, "L7", "count", [MODULES[0], OFF]).items()}}
+
+
+def above_live(result):
+    """MiB x s that the host held beyond what the guest used, from the load's beginning to the run's end;
+    both counted from what they were before."""
+    begin = next(step["begin_ms"] for step in result["steps"] if step["cmd"].startswith("compile "))
+    rows = [row for row in result["samples"] if row[1] > 0]
+    before, held = rows[0][1], result["baseline_mib"]
+    rows = [row for row in rows if row[0] >= begin]
+    return sum((after[0] - row[0]) / 1000 * max(0, row[2] - held - (row[1] - before))
+               for row, after in zip(rows, rows[1:]))
+
+
+def compile_ms(result):
+    return step_of(result, "compile")["elapsed_ns"] / 1e6
+
+
+def l8(data):
+    of = linux_series(data, "L8")
+
+    def sides(value):
+        return [of("compile", variant, value) for _, variant in MODULES]
+    rows = [[name, cell(of("compile", variant, above_live), 0), cell(of("compile", variant, compile_ms), 0)]
+            for name, variant in MODULES]
+    return {"bars": [bar("L8", "a load like a build: memory above live, over time", "MiB x s",
+                         *sides(above_live), "<=", 0.5, less=True),
+                     bar("L8", "how long that takes", "ms", *sides(compile_ms), "<=", 1.02, less=True,
+                         digits=3)],
+            "tables": [table("A load like a build", ["", "above live, MiB x s", "it takes, ms"], rows)],
+            "commands": linux_commands(data, "L8", "compile")}
+
+
+def told(result, names):
+    """By how much these grew in a second, in all, from the first time that the guest told them to the last."""
+    rows = [row for row in result["results"] if row["step"] == "tell" and names[0] in row]
+    return sum(rows[-1][name] - rows[0][name] for name in names) * 1e9 / (rows[-1]["ns"] - rows[0]["ns"])
+
+
+def resting_cpu(result):
+    """Of the guest's CPUs, as the host sees them, in % of one."""
+    step = next(step for step in reversed(result["steps"]) if step["cmd"].startswith("idle "))
+    rows = [row for row in result["samples"] if step["begin_ms"] <= row[0] <= step["end_ms"]]
+    return (rows[-1][3] - rows[0][3]) / 1e4 / (rows[-1][0] - rows[0][0])
+
+
+def l9(data):
+    of = linux_series(data, "L9")
+
+    def module(*names):
+        return of("rest", "module", lambda result: told(result, names))
+    cpu = of("rest", "module", lambda result: told(result, ["timers_us"]) / 1e4)
+    rows = [[name] + [cell(of("rest", variant, value), 1) for value in (
+        lambda result: told(result, ["intr"]), lambda result: told(result, ["ctxt"]), resting_cpu)]
+            for name, variant in (MODULES[0], OFF)]
+    rows[0].append(cell(module("checks"), 2))
+    rows[1].append(None)
+    return {"bars": [plain("L9", "idle guest: passes, and runs of a timer that wakes a CPU", "/s",
+                           module("passes", "samples"), "<=", 0),
+                     plain("L9", "idle guest: CPU time of the module", "%", cpu, "<=", 0.1)],
+            "tables": [table("A guest that rests", ["", "interrupts/s", "context switches/s", "its CPUs, % of one",
+                                                    "looks of the deferrable timer/s"], rows)],
+            "commands": linux_commands(data, "L9", "rest", [MODULES[0], OFF])}
+
+
+def longest_hold(result):
+    return step_of(result, "tell")["longest_hold_us"]
+
+
+def l10(data):
+    of, names = linux_series(data, "L10"), MODULES + [ORDER_0]
+    return {"bars": [bar("L10", f"longest hold of a zone's lock, {data.plan.scale.large_guest}, fragmented; a "
+                         "clock that counts instructions", "us", of("hold", "module", longest_hold),
+                         of("hold", "stock", longest_hold), "<=", 1, less=True)],
+            "tables": [table("Longest hold of a zone's lock by reporting, thousand instructions", ["", ""],
+                             [[name, cell(of("hold", variant, longest_hold), 0)] for name, variant in names])],
+            "commands": linux_commands(data, "L10", "hold", names)}
+
+
+def turns(result):
+    return result["turns"] if result["killed"] else AtLeast(result["turns"])
+
+
+def l11(data):
+    of = linux_series(data, "L11")
+    return {"bars": [bar("L11", "guests of 2 GiB that take 1.5 GiB in turn, in 4 GiB", "guests",
+                         *[of("crowd", variant, turns) for _, variant in MODULES], ">=", 3)],
+            "tables": [], "commands": linux_commands(data, "L11", "crowd")}
+
+
+SECTIONS = {"P1": p1, "P2": p2, "P4": p4, "P5": p5, "P6": p6, "P7": p7, "P8": p8, "P12": p12, "L1": l1,
+            "L2": l2, "L3": l3, "L6": l6, "L7": l7, "L8": l8, "L9": l9, "L10": l10, "L11": l11, "H1": h1}
 
 
 # ---- curves ----
@@ -879,6 +1053,13 @@ def residency_curve(data, variant, measure="P1", case="memhog"):
     rows = [((row[0] - zero) / 1000, row[2]) for row in result["samples"]]
     return {"points": thin(rows, result["peak_mib"]), "t99_ms": result["t99_ms"],
             "end_ms": t99_or_more(result)}
+
+
+def crowd_curve(data, variant):
+    result = typical(data.good("L11", "crowd", variant), lambda result: result["turns"])
+    if not result:
+        return None
+    return {"points": thin(result["samples"], 4096), "turns": result["turns"], "killed": result["killed"]}
 
 
 def cycle_curve(data, variant):
@@ -922,6 +1103,7 @@ def pictures(data):
                           LINUX: safe(residency_curve, "linux")},
             "linux": {f"{LINUX} {name}": safe(residency_curve, variant, "L1", f"memhog-{measures.MAIN_PEER}")
                       for name, variant in MODULES},
+            "crowd": {name: safe(crowd_curve, variant) for name, variant in MODULES},
             "cycle": {"ebb": safe(cycle_curve, "ebb-on"), LINUX: safe(cycle_curve, "linux-on")},
             "throughput": {"ebb": safe(throughput_curve, "ebb-on", "ebb-off"),
                            LINUX: safe(throughput_curve, "linux-on", "linux-off"),
@@ -931,7 +1113,7 @@ def pictures(data):
                               for name, variant in FRAGMENTS}}
 
 
-PICTURES_OF = {"residency": "P1", "linux": "L1", "cycle": "P2", "throughput": "P2", "fragmentation": "P6"}
+PICTURES_OF = {"residency": "P1", "linux": "L1", "crowd": "L11", "cycle": "P2", "throughput": "P2", "fragmentation": "P6"}
 
 
 # ---- the machine, and all of it ----

@@ -34,6 +34,7 @@ HOME = os.path.abspath(os.path.join(os.path.dirname(__file__), ".."))
 SAVED = os.path.join(HOME, "lab", "results", "performance.json")
 DOCS = os.path.join(HOME, "docs")
 STALL = os.path.join(HOME, "lab", "stall.py")
+CROWD = os.path.join(HOME, "lab", "crowd.py")
 ATTEMPTS = 2
 QUIET_S = 0.5
 BUSY = 0.10  # of all CPUs, used by others: the machine is not quiet
@@ -93,6 +94,13 @@ class Place:
                 with open(path, "rb") as f:
                     digest.update(f.read())
         return digest.hexdigest()[:16]
+
+    def builds(self, run):
+        """The same of what some runs need besides: {what: which}."""
+        found = {"ebbd": self.build(["ebbd"])} if run.vhost_user else {}
+        if run.module:
+            found["module"] = self.build([os.path.join(self.linux, os.path.basename(run.module))])
+        return found
 
 
 def read_json(path):
@@ -174,8 +182,8 @@ def problem_of(result):
 
 def start(place, run, path):
     """The process, or what went wrong."""
-    words = {"ebb": place.ebb, "drop": place.drop, "stall": STALL, "qemu-vhost-user": place.qemu,
-             "{json}": path}
+    words = {"ebb": place.ebb, "drop": place.drop, "stall": STALL, "crowd": CROWD,
+             "qemu-vhost-user": place.qemu, "{json}": path}
     argv = [words.get(run.argv[0], run.argv[0])] + [words.get(word, word) for word in run.argv[1:]]
     if os.path.exists(path):
         os.remove(path)
@@ -245,8 +253,7 @@ def do(place, runs, build):
                 "started": time.strftime("%Y-%m-%d %H:%M:%S"), "ok": False, "errors": []}
                for run in runs]
     for record, run in zip(records, runs):
-        if run.vhost_user:
-            record["ebbd"] = place.build(["ebbd"])
+        record.update(place.builds(run))
     for _ in range(ATTEMPTS):
         began, cpu, own = time.monotonic(), cpu_seconds(), own_seconds()
         done = execute(place, runs)
@@ -294,22 +301,24 @@ def shout(text):
     print(f"{line}\n{text}\n{line}", file=sys.stderr, flush=True)
 
 
-def get_linux(place, kernel, module):
-    """`module`: and ebb's for it. None: it is there. Else why not."""
-    names = [f"vmlinuz-{kernel}", f"initrd-{kernel}"] + [f"ebb_reporting-{kernel}.ko"] * module
-    files = [os.path.join(place.linux, name) for name in names]
-    if all(os.path.exists(path) for path in files):
+def get_linux(place, kernel, modules):
+    """None: it is there. Else why not. Modules are built whenever somebody wants one, as their sources may
+    have changed."""
+    files = [os.path.join(place.linux, f"{name}-{kernel}") for name in ("vmlinuz", "initrd")]
+    if not modules and all(os.path.exists(path) for path in files):
         return None
     build = os.path.join(HOME, "lab", "linux", "build")
     if not os.path.exists(build):
         return "lab/linux/build is missing"
-    print(f"lab: fetching Linux {kernel} from Debian and building what it needs", flush=True)
+    print(f"lab: building what Linux {kernel} needs; it is fetched from Debian first if need be", flush=True)
+    options = [{measures.MODULE: "--module", measures.HOLDS: "--holds"}[name] for name in sorted(modules)]
     try:
-        done = subprocess.run([build, *["--module"] * module, "--kernel", kernel, place.linux], text=True,
+        done = subprocess.run([build, *options, "--kernel", kernel, place.linux], text=True,
                               errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               stdin=subprocess.DEVNULL, timeout=900)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
+    files += [os.path.join(place.linux, f"{name}-{kernel}.ko") for name in modules]
     if done.returncode == 0 and all(os.path.exists(path) for path in files):
         return None
     return f"lab/linux/build --kernel {kernel}: exit {done.returncode}\n{tail(done.stdout)}"
@@ -329,33 +338,44 @@ def get_qemu(place):
     return None if done.returncode == 0 else tail(done.stdout) or f"exit {done.returncode}"
 
 
+def get_cgroup():
+    """None: this process may make memory cgroups. Else why not."""
+    done = subprocess.run([sys.executable, CROWD, "--try"], text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+    return None if done.returncode == 0 else tail(done.stderr, 1) or f"exit {done.returncode}"
+
+
 def without_peers(place, runs, no_linux):
     """The runs that can be; says loudly which cannot, and why: {what is missing: why}."""
     missing = {}
+
+    def possible():
+        return [run for run in runs if not missing.keys() & set(run.needs)]
+
+    def lacks(name, why, so):
+        if why:
+            missing[name] = why
+            shout(f"NO {name.upper()}: {why}\n{so}")
     for kernel in sorted({run.kernel for run in runs if run.kernel}):
-        why = "it was told to do without (--linux none)" if no_linux else get_linux(
-            place, kernel, any("--module" in run.argv for run in runs if run.kernel == kernel))
-        if why:
-            missing[measures.guest_name(kernel)] = why
-            shout(f"NO LINUX {kernel} GUEST: {why}\nNothing is compared with it: only ebb's own "
-                  "side is measured.")
-    possible = [run for run in runs if measures.guest_name(run.kernel) not in missing]
-    if any(run.vhost_user for run in possible):
-        why = get_qemu(place)
-        if why:
-            missing[measures.VHOST_USER] = why
-            shout(f"NO QEMU FOR EBBD: {why}\nThe host's half is not measured.")
-            possible = [run for run in possible if not run.vhost_user]
-    return possible, missing
+        modules = {os.path.basename(run.module).rsplit("-", 1)[0] for run in runs
+                   if run.kernel == kernel and run.module}
+        lacks(measures.guest_name(kernel),
+              "it was told to do without (--linux none)" if no_linux else get_linux(place, kernel, modules),
+              "Nothing is compared with it: only ebb's own side is measured.")
+    if any(run.vhost_user for run in possible()):
+        lacks(measures.VHOST_USER, get_qemu(place), "The host's half is not measured.")
+    if any(run.cgroup for run in possible()):
+        lacks(measures.CGROUP, get_cgroup(), "How many guests one host has room for is not measured.")
+    return possible(), missing
 
 
 def check_builds(place, runs, records, build, mixed):
     """Runs of another build of ebb must not end up in one table by accident."""
     old = sorted({run.measure for run in runs
-                  if run.name in records and (
-                      records[run.name].get("build") != build or
-                      run.vhost_user and records[run.name].get("ebbd") != place.build(["ebbd"]))},
-                 key=lambda name: int(name[1:]))
+                  if run.name in records and any(
+                      records[run.name].get(key) != value
+                      for key, value in {"build": build, **place.builds(run)}.items())},
+                 key=lambda name: (name[0], int(name[1:])))
     if old and not mixed:
         raise Stop(f"ebb was built anew since runs of {', '.join(old)} were stored in "
                    f"{place.runs}.\nmake lab FRESH=1 ONLY={','.join(old)} forgets those runs, "
@@ -482,13 +502,13 @@ def command_run(args):
     if args.fresh:
         forget(place, runs)
     build = place.build()
-    check_builds(place, runs, load(place, runs), build, args.mixed)
     need_quiet(args)
     need_traces(plan, args.only)
     if args.quick:
         print("lab: QUICK: one round of smaller sizes. It shows that all works; its figures "
               "prove nothing.")
     possible, missing = without_peers(place, runs, args.linux == "none")
+    check_builds(place, possible, load(place, possible), build, args.mixed)
     # Of the tree as it is now: what is edited while runs go on is in none of them.
     commit = figures.output_of("git", "describe", "--always", "--dirty") or "unknown"
     do_all(place, possible, load(place, possible), {"build": build, "commit": commit})

@@ -23,14 +23,17 @@ ORDER_0 = ["page_reporting.page_reporting_order=0"]
 SMALL_LISTS = "sysctl.vm.percpu_pagelist_high_fraction=1000"
 
 MAIN_PEER, OLD_PEER = "6.12", "6.1"
+MODULE, HOLDS = "ebb_reporting", "ebb_holds"  # the latter: lab/linux/holds
 BLOCK = "4M"  # ebb's largest, in which it reports what a memhog freed
 
 PAUSES_JUDGED = {0: 0.97, 50: 0.97, 200: 0.97, 500: 0.95, 1000: 0.95}
 PAUSE_P3 = 3000
-PAUSES_MODULE = {0: 0.97, 200: 0.97, 1000: 0.95}
+PAUSES_MODULE = {0: 0.97, 50: 0.97, 200: 0.97, 500: 0.95, 1000: 0.95}
 FAULT_CASES = [(mode, tasks, thp) for mode in ("procs", "threads") for tasks in (1, 2)
                for thp in (False, True)]
+FAULT_CASES_BY_TASKS = sorted(FAULT_CASES, key=lambda case: case[1])
 KEPT_JUDGED = 8
+REST_OF_MODULE = ["passes", "samples", "checks", "timers_us"]
 
 MEASURES = {
     "P1": "memory back after a release, and what it costs (P1, P11)",
@@ -41,12 +44,21 @@ MEASURES = {
     "P7": "recorded traces (P7)",
     "P8": "the allocator's speed (P8, P9, P10)",
     "P12": "sixteen tasks on sixteen virtual CPUs (P12)",
-    "L1": "Linux guests, stock and with ebb's module (L1, L2, L4, L5, L6)",
+    "L1": "Linux guests, stock and with ebb's module: memory back (L1, L2, L4, L5)",
+    "L2": "the same on ebbd and on QEMU's own balloon (L1, L2)",
+    "L3": "6 GiB of 8 (L3)",
+    "L6": "taking and freeing in turns (L6)",
+    "L7": "page faults, and their instructions (L7)",
+    "L8": "a load like a build (L8)",
+    "L9": "an idle guest (L9)",
+    "L10": "the longest hold of a zone's lock (L10)",
+    "L11": "guests on one host (L11)",
     "H1": "the host's half: ebbd beside QEMU's own balloon (H1, H2)",
 }
 
 
 VHOST_USER = "QEMU with the generic vhost-user device"
+CGROUP = "memory cgroup"
 
 
 def guest_name(kernel):
@@ -63,6 +75,7 @@ class Run:
     seconds: float  # a guess, until the first of its kind has run
     kernel: str = None  # the Linux it needs
     vhost_user: bool = False  # it needs a QEMU that has the generic vhost-user device
+    cgroup: bool = False  # it needs a memory cgroup of its own
     together: str = None  # runs of the same are at the same time
 
     @property
@@ -72,6 +85,16 @@ class Run:
     @property
     def kind(self):
         return f"{self.measure}.{self.case}.{self.variant}"
+
+    @property
+    def needs(self):
+        return ([guest_name(self.kernel)] * bool(self.kernel) + [VHOST_USER] * self.vhost_user +
+                [CGROUP] * self.cgroup)
+
+    @property
+    def module(self):
+        """The file of the module that its guest loads; None: none."""
+        return self.argv[self.argv.index("--module") + 1] if "--module" in self.argv else None
 
 
 @dataclasses.dataclass
@@ -100,6 +123,11 @@ class Scale:
     host_wait: int
     host_asked: int
     host_cycles: int
+    module_faults: tuple  # seconds: to learn the pace, to measure
+    jobs: int
+    rest_seconds: int
+    large_guest: str
+    crowd: int  # guests at most
 
 
 FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wait=30, module_wait=12,
@@ -107,12 +135,14 @@ FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wa
              linux_pauses=[0, 200, 1000, 3000], warm_seconds=5, fault_seconds=5, count_seconds=3,
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
              trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20,
-             host_asked=15, host_cycles=10)
+             host_asked=15, host_cycles=10, module_faults=(2, 4), jobs=24, rest_seconds=20, large_guest="16G",
+             crowd=8)
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18, module_wait=12,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
               order0_wait=10.5, trace_speed=20, bench=["--quick"], many=["procs"], host_memhog="600M",
-              host_wait=12, host_asked=6, host_cycles=2)
+              host_wait=12, host_asked=6, host_cycles=2, module_faults=(1, 1), jobs=8, rest_seconds=6,
+              large_guest="4G", crowd=2)
 
 
 class Plan:
@@ -123,16 +153,18 @@ class Plan:
         self.scale, self.ebb, self.drop = scale, ebb, drop
         self.linux, self.traces = linux, traces
 
-    def guest(self, script, *options, memory="2G", cpus=2, settings=(), linux=None, module=False):
+    def guest(self, script, *options, memory="2G", cpus=2, settings=(), linux=None, module=None,
+              backing="anon"):
         argv = [self.ebb, "run", "--quiet", "--accel", "tcg", "--machine", "q35", "--backing",
-                "anon", "--cpus", str(cpus), "--memory", memory, *options]
+                backing, "--cpus", str(cpus), "--memory", memory, *options]
         for setting in settings:
             argv += ["--set", setting]
         if linux:
             argv += ["--guest", "linux", "--kernel", f"{self.linux}/vmlinuz-{linux}",
                      "--initrd", f"{self.linux}/initrd-{linux}", "--timeout", "120"]
         if module:
-            argv += ["--module", f"{self.linux}/ebb_reporting-{linux}.ko"]
+            argv += ["--module", f"{self.linux}/{module}-{linux}.ko"]
+        if module == MODULE:
             script = "module wait; " + script
         return argv + ["--workload", script, "--json", "{json}"]
 
@@ -258,32 +290,113 @@ class Plan:
                           self.guest(self.faults(mode, 16), "--reporting", switch, memory="4G",
                                      cpus=16), s.warm_seconds + s.fault_seconds + 8)
 
+    def linux_run(self, name, n, script, cost, *options, kernel=MAIN_PEER, together=None, vhost_user=False,
+                  **more):
+        """name: of measure, case and variant."""
+        return Run(*name, n, self.guest(script, *options, linux=kernel, **more), cost + 8, kernel=kernel,
+                   together=together, vhost_user=vhost_user)
+
     def l1(self, n):
         """Debian's kernels as they are, and with ebb's module; QEMU's own balloon."""
         s = self.scale
 
-        def run(case, variant, script, cost, *options, kernel=MAIN_PEER, settings=(), module=False):
-            return Run("L1", case, variant, n, self.guest(
-                script, *options, linux=kernel, settings=settings, module=module), cost + 8, kernel=kernel)
+        def run(case, variant, script, wait, **more):
+            return self.linux_run(("L1", case, variant), n, f"{script}; idle {wait}", wait + 8, **more)
         for kernel in (MAIN_PEER, OLD_PEER):
-            case = f"memhog-{kernel}"
-            yield run(case, "module", f"idle 1; memhog 75%; idle {s.module_wait}", s.module_wait + 8,
-                      kernel=kernel, module=True)
+            case, script = f"memhog-{kernel}", "idle 1; memhog 75%"
+            yield run(case, "module", script, s.module_wait, kernel=kernel, module=MODULE)
             if kernel == MAIN_PEER or n <= s.curve_rounds:
-                yield run(case, "stock", f"idle 1; memhog 75%; idle {s.linux_wait}", s.linux_wait + 8,
-                          kernel=kernel)
-        fragment = f"fragment 75% {KEPT_JUDGED}; idle "
-        yield run("fragment", "module", fragment + str(s.module_wait), s.module_wait + 8, module=True)
-        yield run("fragment", "stock", fragment + str(s.module_wait), s.module_wait + 8)
-        yield run("fragment", "stock-order0", fragment + str(s.linux_wait), s.linux_wait + 8,
-                  settings=ORDER_0)
+                yield run(case, "stock", script, s.linux_wait, kernel=kernel)
+            if kernel == MAIN_PEER and n <= s.curve_rounds:
+                yield run(case, "stock-order0", script, s.linux_wait, settings=ORDER_0)
+        script = f"fragment 75% {KEPT_JUDGED}"
+        yield run("fragment", "module", script, s.module_wait, module=MODULE)
+        yield run("fragment", "stock", script, s.module_wait)
+        yield run("fragment", "stock-order0", script, s.linux_wait, settings=ORDER_0)
+
+    def l2(self, n):
+        """The same QEMU with its own balloon and with ebbd. How long the free takes is known at once."""
+        s = self.scale
+
+        def run(host, variant, wait, *options, **more):
+            return self.linux_run(("L2", host, variant), n, f"idle 1; memhog 75%; idle {wait}", wait + 8,
+                                  "--qemu", "qemu-vhost-user", *options, backing="memfd", vhost_user=True,
+                                  **more)
+        for host, options in (("qemu", []), ("ebbd", ["--host", "ebbd"])):
+            yield run(host, "module", 4, *options, module=MODULE)
+            yield run(host, "stock", 2, *options)
+            if n <= s.curve_rounds:
+                yield run(host, "stock-long", s.linux_wait, *options)
+
+    def l3(self, n):
+        s = self.scale
+        for variant, module, wait in (("module", MODULE, 5), ("stock", None, s.linux_wait)):
+            yield self.linux_run(("L3", "memhog", variant), n, f"idle 1; memhog {s.memhog}; idle {wait}",
+                                 wait + 14, memory=s.memhog_memory, module=module)
+
+    def l6(self, n):
+        s = self.scale
         for pause in PAUSES_MODULE:
             script = f"cycle 75% {pause} {s.learn_seconds * 3}; cycle 75% {pause} {s.cycle_seconds}"
-            case, cost = f"cycle-{pause}ms", s.learn_seconds * 3 + s.cycle_seconds + 2 * pause / 1000
-            yield run(case, "module", script, cost, module=True)
-            yield run(case, "off", script, cost, "--reporting", "off")
-            if n <= s.curve_rounds:
-                yield run(case, "stock", script, cost)
+            cost = s.learn_seconds * 3 + s.cycle_seconds + 2 * pause / 1000
+            for variant, options, module in (("module", [], MODULE), ("off", ["--reporting", "off"], None),
+                                             ("stock", [], None)):
+                if variant != "stock" or n <= s.curve_rounds:
+                    yield self.linux_run(("L6", f"{pause}ms", variant), n, script, cost, *options,
+                                         module=module)
+
+    def l7(self, n):
+        """Side by side as in P4; all cases in one guest, those of one task first. Instructions are counts:
+        more rounds show no more."""
+        s = self.scale
+        off = ["--reporting", "off"]
+        script = "; ".join(f"page_fault1 {mode} {tasks} {seconds}{' thp' if thp else ''}"
+                           for mode, tasks, thp in FAULT_CASES_BY_TASKS for seconds in s.module_faults)
+        for variant, options, module in (("module", [], MODULE), ("off", off, None)):
+            yield self.linux_run(("L7", "time", variant), n, f"idle 1; {script}",
+                                 8 * sum(s.module_faults) + 16, "--pin", *options, module=module,
+                                 together="time")
+        if n > s.curve_rounds:
+            return
+        script = f"idle 1; page_fault1 procs 1 {s.count_seconds}; page_fault1 procs 1 {s.count_seconds} thp"
+        for variant, options, module in (("module", [], MODULE), ("off", off, None), ("stock", [], None)):
+            yield self.linux_run(("L7", "count", variant), n, script, 20 + 24 * s.count_seconds, "--icount",
+                                 *options, cpus=1, module=module, together="count")
+
+    def l8(self, n):
+        """Side by side, so that both guests have the same CPUs."""
+        for variant, module in (("module", MODULE), ("stock", None)):
+            yield self.linux_run(("L8", "compile", variant), n, f"idle 2; compile {self.scale.jobs}; idle 4",
+                                 self.scale.jobs + 10, "--pin", module=module, together="all")
+
+    def l9(self, n):
+        """Side by side: they do nothing."""
+        rest = self.scale.rest_seconds
+        tell = f"tell /proc/ebb_reporting {' '.join(REST_OF_MODULE)}; tell /proc/stat intr ctxt"
+        for variant, options, module in (("module", [], MODULE), ("off", ["--reporting", "off"], None)):
+            yield self.linux_run(("L9", "rest", variant), n, f"memhog 25%; idle 8; {tell}; idle {rest}; {tell}",
+                                 rest + 12, *options, module=module, together="all")
+
+    def l10(self, n):
+        """In guests that count instructions, so that no hold is long because the host stopped the guest.
+        More rounds show no more."""
+        s = self.scale
+        if n > s.curve_rounds:
+            return
+        for variant, module, settings, wait in (("module", MODULE, (), s.module_wait),
+                                                ("stock", HOLDS, (), s.linux_wait),
+                                                ("stock-order0", HOLDS, ORDER_0, s.linux_wait)):
+            script = f"fragment 12% {KEPT_JUDGED}; idle {wait}; tell /proc/{module} longest_hold_us"
+            yield self.linux_run(("L10", "hold", variant), n, script, 90, "--icount", cpus=1, module=module,
+                                 memory=s.large_guest, settings=settings, together="all")
+
+    def l11(self, n):
+        for variant, module in (("stock", None), ("module", MODULE)):
+            argv = self.guest("idle 1; memhog 1536M; idle 900", "--qemu", "qemu-system-x86_64",
+                              linux=MAIN_PEER, module=module)
+            argv.remove("--quiet")  # so that the steps are seen
+            yield Run("L11", "crowd", variant, n, ["crowd", str(self.scale.crowd), "4096", "3", *argv],
+                      15 * self.scale.crowd, kernel=MAIN_PEER, cgroup=True)
 
     def h1(self, n):
         """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting. Each also with
@@ -303,17 +416,15 @@ class Plan:
         """The reference guest frees its memory again and again and has it reported at once, so that
         discards are most of what the host does."""
         argv = self.guest("; ".join([f"memhog {self.scale.host_memhog}; idle 1.5"] * self.scale.host_cycles),
-                          "--qemu", "qemu-vhost-user", *options,
+                          "--qemu", "qemu-vhost-user", *options, backing="memfd",
                           settings=["report.pacing=delay", "report.delay_ms=100"])
-        argv[argv.index("anon")] = "memfd"
         return Run("H1", "cycles", variant, n, argv, 4 + 3.5 * self.scale.host_cycles, vhost_user=True)
 
     def host(self, n, case, variant, options, wait, asked, *words):
-        # Huge pages as Debian's kernel has them by default.
+        # Huge pages as Debian's kernel has them by default; a memfd is what another process can give back.
         argv = self.guest(f"idle 1; memhog {self.scale.host_memhog}; idle {wait}",
                           "--append", " ".join(["ebb.thp=always", *words]),
-                          "--qemu", "qemu-vhost-user", *options, linux=MAIN_PEER)
-        argv[argv.index("anon")] = "memfd"  # which is what another process can give back
+                          "--qemu", "qemu-vhost-user", *options, linux=MAIN_PEER, backing="memfd")
         argv.remove("--quiet")  # so that the step is seen
         return Run("H1", case, variant, n, ["stall", *asked, *argv], wait + 16, kernel=MAIN_PEER,
                    vhost_user=True)
@@ -321,7 +432,9 @@ class Plan:
     def runs(self, only=None):
         """All of them, in the order in which they are to be run."""
         makers = {"P1": self.p1, "P2": self.p2, "P4": self.p4, "P5": self.p5, "P6": self.p6,
-                  "P7": self.p7, "P8": self.p8, "P12": self.p12, "L1": self.l1, "H1": self.h1}
+                  "P7": self.p7, "P8": self.p8, "P12": self.p12, "L1": self.l1, "L2": self.l2, "L3": self.l3,
+                  "L6": self.l6, "L7": self.l7, "L8": self.l8, "L9": self.l9, "L10": self.l10,
+                  "L11": self.l11, "H1": self.h1}
         runs = []
         for n in range(1, self.scale.rounds + 1):
             for measure, maker in makers.items():

@@ -38,7 +38,7 @@ def spread(one, digits=None, unit=""):
         return "not by the end"
     if not one.get("n"):
         return "**failed**" if failed else one.get("absent") or "not measured"
-    text = ("more than " if one.get("at_least") else "") + number(one["median"], digits)
+    text = ("at least " if one.get("at_least") else "") + number(one["median"], digits)
     if one["n"] > 1:
         text += f" ({number(one['min'], digits)}-{number(one['max'], digits)})"
     if unit:
@@ -58,8 +58,8 @@ def rows_of(header, rows, left=1):
 
 def all_bars(saved):
     bars = [row for section in saved["sections"].values() for row in section["bars"]]
-    # The guest's first.
-    return sorted(bars, key=lambda row: (row["bar"][0] != "P", int(row["bar"][1:])))
+    # The guest's first, then those of Linux guests, then the host's.
+    return sorted(bars, key=lambda row: ("PLH".index(row["bar"][0]), int(row["bar"][1:])))
 
 
 def side(row, which):
@@ -290,6 +290,23 @@ def draw_residency(curves, path, subtitle):
     return True
 
 
+def draw_crowd(curves, path, subtitle):
+    found = present(curves, lambda curve: curve["points"])
+    if not found:
+        return False
+    names = list(found)
+    titles = [f"{name}: {curve['turns']} guests" +
+              (", then one is killed" if curve["killed"] else ", and no more were tried")
+              for name, curve in found.items()]
+    gnuplot(path, "Guests of 2 GiB on a host that has 4 GiB for them: each takes 1.5 GiB in its turn", subtitle,
+            data_of(names, [curve["points"] for curve in found.values()])
+            + "set xlabel 'seconds in which the guests ran'\nset ylabel 'memory of all guests (MiB)'\n"
+              "set yrange [0:5000]\nset key inside top right vertical Left reverse\n"
+              "set arrow from graph 0, first 4096 to graph 1, first 4096 nohead dt 2 lc rgb '#666666'\n"
+            + lines_of(names, titles))
+    return True
+
+
 def draw_cycle(curves, path, subtitle):
     found = present(curves, lambda curve: curve["points"])
     if not found:
@@ -344,6 +361,7 @@ def draw_fragmentation(curves, path, subtitle):
 PICTURES = {
     "residency": (draw_residency, "What the host holds over time, beside Linux"),
     "linux": (draw_residency, "A Linux guest, stock and with ebb's module: what the host holds"),
+    "crowd": (draw_crowd, "How many Linux guests a host of 4 GiB has room for"),
     "cycle": (draw_cycle, "What the host holds in cycles with a pause of 3 s, beside Linux"),
     "throughput": (draw_throughput, "Throughput with reporting on, by the length of the pause"),
     "fragmentation": (draw_fragmentation, "Share of freed memory that comes back, by "

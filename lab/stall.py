@@ -156,4 +156,5 @@ def main():
         json.dump(result, f)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -305,7 +305,7 @@ class Lab(e2e.Case):
         self.write(os.path.join("qemu", "qemu-system-x86_64"), "#!/bin/sh\nexit 1\n")
         self.write("id", "#!/bin/sh\necho 1000\n")  # so that none is installed
         done = self.lab("--only", "P1,H1")
-        self.assertIn("NO QEMU FOR EBBD", done.stderr)
+        self.assertIn("NO QEMU WITH THE GENERIC VHOST-USER DEVICE", done.stderr)
         self.assertEqual(self.bars("H1")[0]["verdict"],
                          "not measured: no QEMU with the generic vhost-user device")
         self.assertEqual(self.bars("P1")[0]["verdict"], "met")
@@ -394,6 +394,82 @@ class Lab(e2e.Case):
         self.assertNotEqual(after["pictures"]["residency"], "old")
         self.assertNotEqual(after["sections"]["P12"]["bars"], ["old"])
 
+    def linux_bars(self, results):
+        """The bars, by measure, of one round with these results: {measure: {variant: result}}."""
+        sys.path.insert(0, os.path.dirname(LAB))
+        self.addCleanup(sys.path.remove, os.path.dirname(LAB))
+        sys.dont_write_bytecode = True
+        import figures
+        import measures
+        plan = measures.Plan(measures.QUICK, "ebb", "drop", self.dir, self.dir)
+        runs = [run for run in plan.runs(list(results)) if run.variant in results[run.measure]]
+        records = {run.name: {"ok": True, "errors": [], "command": "",
+                              "result": results[run.measure][run.variant]} for run in runs}
+        data = figures.Data(plan, runs, records, {})
+        return {name: figures.SECTIONS[name](data)["bars"] for name in results}
+
+    def test_linux_rows(self):
+        def build(held, ns):
+            return {"baseline_mib": 100, "steps": [{"cmd": "compile 8", "begin_ms": 1000}],
+                    "results": [{"step": "compile", "elapsed_ns": ns}],
+                    # The guest uses 50 MiB more for a second, and then none of it.
+                    "samples": [[0, 0, 100], [500, 20, 100], [1000, 70, 150], [2000, 20, 150],
+                                [2000 + held, 20, 100], [9000, 20, 100]]}
+
+        def rest(passes):
+            return {"samples": [[0, 0, 0, 0], [10000, 0, 0, 10**8]],
+                    "steps": [{"cmd": "idle 6", "begin_ms": 0, "end_ms": 10000}],
+                    "results": [{"step": "tell", "ns": 0, "passes": 5, "samples": 7, "timers_us": 10},
+                                {"step": "tell", "ns": 1, "intr": 10},
+                                {"step": "tell", "ns": 10**10, "passes": 5 + passes, "samples": 7,
+                                 "timers_us": 20010}, {"step": "tell", "ns": 10**10, "intr": 20}]}
+
+        def hold(us):
+            return {"results": [{"step": "tell", "longest_hold_us": us}]}
+
+        def crowd(turns, killed):
+            return {"turns": turns, "killed": killed}
+        bars = self.linux_bars({"L8": {"module": build(1000, 101), "stock": build(4000, 100)},
+                                "L9": {"module": rest(0), "off": rest(0)},
+                                "L10": {"module": hold(30), "stock": hold(20)},
+                                "L11": {"module": crowd(8, False), "stock": crowd(2, True)}})
+        above, longer = bars["L8"]
+        self.assertEqual((above["ebb"]["median"], above["ratio"]["median"], above["verdict"]), (50, 0.25, "met"))
+        self.assertAlmostEqual(longer["ratio"]["median"], 1.01)
+        wakes, cpu = bars["L9"]
+        self.assertEqual((wakes["ebb"]["median"], wakes["verdict"]), (0, "met"))
+        self.assertAlmostEqual(cpu["ebb"]["median"], 0.2)
+        self.assertEqual(cpu["verdict"], "falls short")
+        self.assertEqual(bars["L10"][0]["verdict"], "falls short")
+        (more,) = bars["L11"]
+        self.assertEqual((more["ratio"]["median"], more["ebb"]["at_least"], more["verdict"]), (4, 1, "met"))
+        self.assertEqual(self.linux_bars({"L9": {"module": rest(1)}})["L9"][0]["verdict"], "falls short")
+
+    def test_crowd(self):
+        """Guests that take 100 MiB and keep half, in 260: the fourth of them is one too many."""
+        crowd = [sys.executable, os.path.join(HOME, "lab", "crowd.py")]
+        if subprocess.run([*crowd, "--try"], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("no memory cgroup can be made here: crowd.py was NOT tried")
+        self.write("guest", """#!/usr/bin/env python3
+import time
+print("step: idle 1", flush=True)
+size = 50 << 20
+kept = b"x" * size
+print("step: memhog", flush=True)
+b"x" * size
+print("step: idle 900", flush=True)
+time.sleep(900)
+""")
+        path = os.path.join(self.dir, "crowd.json")
+        for most, turns in (("6", 3), ("2", 2)):
+            subprocess.run([*crowd, most, "260", "0.1", os.path.join(self.dir, "guest"), "--qemu", "none",
+                            "--workload", "idle 1; memhog 100M; idle 900", "--json", path],
+                           check=True, timeout=e2e.PATIENCE)
+            with open(path) as f:
+                told = json.load(f)
+            self.assertEqual((told["turns"], told["killed"]), (turns, turns < int(most)))
+            self.assertLess(max(mib for _, mib in told["samples"]), 261)
+
     def test_bad_words(self):
         for args, says in ((["--only", "P99"], "no measure is called 'P99'"),
                            (["--rounds", "0"], "rounds are 1 to 99")):
@@ -409,7 +485,8 @@ class Lab(e2e.Case):
 
     def test_plan(self):
         done = self.lab(what="plan")
-        for measure in ("P1", "P2", "P4", "P5", "P6", "P7", "P8", "P12", "L1"):
+        for measure in ("P1", "P2", "P4", "P5", "P6", "P7", "P8", "P12", "L1", "L2", "L3", "L6", "L7", "L8", "L9",
+                        "L10", "L11", "H1"):
             self.assertIn(f"\n{measure}.", "\n" + done.stdout)
         self.assertEqual(self.calls(), [])
 
