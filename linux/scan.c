@@ -192,7 +192,7 @@ static void take_pageblock(struct ebb_zone *ez, struct ebb_pass *pass, struct pa
 
 	spin_lock_irqsave(&ez->zone->lock, flags);
 	since = local_clock();
-	if (page_zone(page) != ez->zone || ebb_pageblock_migratetype(page) >= MIGRATE_PCPTYPES)
+	if (page_zone(page) != ez->zone || is_migrate_isolate(ebb_pageblock_migratetype(page)))
 		ez->inside = pageblock_nr_pages;
 	else
 		isolate(ez, pass, page);

@@ -207,7 +207,8 @@ static bool is_free_block(const struct ebb_zone *ez, struct page *page,
 /* In a list that the walk goes over, and not in one of isolated pageblocks. */
 static bool is_listed(const struct ebb_zone *ez, struct page *page, unsigned int order)
 {
-	return is_free_block(ez, page, order) && ebb_pageblock_migratetype(page) < MIGRATE_PCPTYPES;
+	return is_free_block(ez, page, order) &&
+	       !is_migrate_isolate(ebb_pageblock_migratetype(page));
 }
 
 static void begin_list(struct ebb_walk *walk)
@@ -222,7 +223,10 @@ static void next_list(struct ebb_walk *walk)
 {
 	begin_list(walk);
 	walk->restarts = 0;
-	if (++walk->mt < MIGRATE_PCPTYPES)
+	do
+		walk->mt++;
+	while (is_migrate_isolate(walk->mt));
+	if (walk->mt < MIGRATE_TYPES)
 		return;
 	walk->mt = 0;
 	if (walk->order > pageblock_order)
@@ -451,11 +455,11 @@ static void glance(struct ebb_zone *ez)
 	unsigned int order, mt;
 
 	for (order = pageblock_order; order < NR_PAGE_ORDERS; order++) {
-		for (mt = 0; mt < MIGRATE_PCPTYPES; mt++) {
+		for (mt = 0; mt < MIGRATE_TYPES; mt++) {
 			struct list_head *list = &ez->zone->free_area[order].free_list[mt];
 			u64 lost = min(1ULL << order, ez->reported);
 
-			if (list_empty(list) ||
+			if (is_migrate_isolate(mt) || list_empty(list) ||
 			    PageReported(list_first_entry(list, struct page, buddy_list)))
 				continue;
 			ez->reported -= lost;

@@ -479,7 +479,7 @@ int ebb_isolate_free_page(struct page *page, unsigned int order)
     const unsigned type = *type_of(page);
 
     assert_locked();
-    MODEL_CHECK(is_block(page, order) && is_common(type));
+    MODEL_CHECK(is_block(page, order) && type != MIGRATE_ISOLATE);
     /* What is reported is not reported again. */
     MODEL_CHECK(!(flags_of(page) & SHIM_REPORTED));
     if (zone_page_state(&model.zone, NR_FREE_PAGES) <=
@@ -490,9 +490,9 @@ int ebb_isolate_free_page(struct page *page, unsigned int order)
     for (unsigned long i = 0; i < 1UL << order; i++)
         model_frame(page_to_pfn(page) + i)->owner = HELD;
     model.held += 1UL << order;
-    if (order >= pageblock_order)
+    if (order >= pageblock_order && is_common(type))
         set_types(page, order, MIGRATE_MOVABLE);
-    else if (order == pageblock_order - 1)
+    else if (order == pageblock_order - 1 && is_common(type))
         move_small(head_of(page, pageblock_order), type, MIGRATE_MOVABLE, true);
     return 1 << order;
 }
@@ -678,14 +678,14 @@ static void add_block(struct truth *truth, struct page *page, unsigned order, un
     for (unsigned long i = 0; i < frames; i++) {
         MODEL_CHECK(model_frame(pfn + i)->owner == FREE);
         MODEL_CHECK(!marked || model_frame(pfn + i)->told);
-        truth->untold[order] += is_common(type) && !model_frame(pfn + i)->told;
+        truth->untold[order] += type != MIGRATE_ISOLATE && !model_frame(pfn + i)->told;
         MODEL_CHECK(i == 0 || !(flags_of(page + i) & (SHIM_BUDDY | SHIM_REPORTED)));
     }
     truth->free += frames;
     if (order >= pageblock_order)
-        *(marked            ? &truth->reported
-          : is_common(type) ? &truth->unmarked
-                            : &truth->beyond) += frames;
+        *(marked                    ? &truth->reported
+          : type != MIGRATE_ISOLATE ? &truth->unmarked
+                                    : &truth->beyond) += frames;
 }
 
 struct truth model_check(void)

@@ -82,8 +82,8 @@ struct truth {
     unsigned long free;     /* frames in free lists */
     unsigned long cached;   /* frames in CPUs' lists */
     unsigned long reported; /* in large blocks, with a mark */
-    unsigned long unmarked; /* in large blocks, without one, of types that are reported */
-    unsigned long beyond;   /* in large blocks of other types */
+    unsigned long unmarked; /* in large blocks, without one, and not isolated */
+    unsigned long beyond;   /* in large blocks that are isolated */
     /* Of unmarked ones, by order: those that the host was not told of. What only lost its mark is
      * with the host still. */
     unsigned long untold[NR_PAGE_ORDERS];
