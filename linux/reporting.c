@@ -21,6 +21,7 @@
 #include <linux/page_reporting.h>
 #include <linux/proc_fs.h>
 #include <linux/rcupdate.h>
+#include <linux/reboot.h>
 #include <linux/scatterlist.h>
 #include <linux/sched/clock.h>
 #include <linux/seq_file.h>
@@ -500,8 +501,8 @@ static void sample(struct timer_list *timer)
 	u64 since = local_clock();
 	struct ebb_zone *ez;
 
-	/* What goes offline is not in use. */
-	for (ez = first_zone(); ez && !READ_ONCE(paused); ez = ez->next)
+	/* What goes offline is not in use, nor is it until the zones know of that. */
+	for (ez = first_zone(); ez && !READ_ONCE(paused) && !READ_ONCE(rebuild); ez = ez->next)
 		ebb_zone_sample(ez);
 	if (!READ_ONCE(stopping) && ebb_report_phase(&engine) != EBB_REPORT_IDLE)
 		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
@@ -535,9 +536,9 @@ static int memory_changes(struct notifier_block *block, unsigned long action, vo
 	case MEM_CANCEL_OFFLINE:
 	case MEM_ONLINE:
 	case MEM_OFFLINE:
+		WRITE_ONCE(rebuild, true);
 		if (paused)
 			paused--;
-		rebuild = true;
 		break;
 	}
 	mutex_unlock(&ebb_mutex);
@@ -546,6 +547,20 @@ static int memory_changes(struct notifier_block *block, unsigned long action, vo
 }
 
 static struct notifier_block memory_block = { .notifier_call = memory_changes };
+
+/*
+ * The machine goes down, perhaps into another kernel (kexec): what is still with the host
+ * then might be dropped when it is that kernel's. Whoever has the mutex knows of no such.
+ */
+static int machine_goes(struct notifier_block *block, unsigned long action, void *arg)
+{
+	mutex_lock(&ebb_mutex);
+	paused++;
+	mutex_unlock(&ebb_mutex);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block machine_block = { .notifier_call = machine_goes };
 
 /* ---- /proc/ebb_reporting ---- */
 
@@ -565,7 +580,8 @@ static void add_why(struct why *why, struct ebb_zone *ez)
 
 	window = large - min(large, ez->reported);
 	why->free += free;
-	why->reported += ez->reported;
+	/* What was used at rest shows here before anybody looked. */
+	why->reported += min(large, ez->reported);
 	why->window += window;
 	why->rest += ez->waiting;
 	for (order = 0; order < ez->order && order < pageblock_order; order++)
@@ -726,6 +742,7 @@ int ebb_reporting_init(void)
 		unregister_memory_notifier(&memory_block);
 		return -ENOMEM;
 	}
+	register_reboot_notifier(&machine_block);
 	timer_setup(&checker, check, TIMER_DEFERRABLE);
 	mod_timer(&checker, jiffies + msecs_to_jiffies(config.window_max_ms));
 	return 0;
@@ -746,6 +763,7 @@ void ebb_reporting_exit(void)
 	WRITE_ONCE(stopping, true);
 	stop_timer(&sampler);
 	stop_timer(&checker);
+	unregister_reboot_notifier(&machine_block);
 	remove_proc_entry("ebb_reporting", NULL);
 	unregister_memory_notifier(&memory_block);
 	let_go();
