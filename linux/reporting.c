@@ -13,6 +13,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/delay.h>
 #include <linux/init.h>
 #include <linux/jiffies.h>
 #include <linux/memory.h>
@@ -39,6 +40,7 @@
 #define SAMPLE_MS	8
 #define DRAIN_MS	50	/* per-CPU lists are looked at no more often */
 #define RETRY_S		10	/* when there was no memory to begin with */
+#define GOES_S		5	/* to wait for the host when the machine goes down */
 #define NOW_PASSES	4	/* for one "now": what merges meanwhile loses its mark */
 
 /* The states that the kernel's own reporting gives a device. */
@@ -58,6 +60,7 @@ static bool rebuild;		/* it was */
 static bool reconfigure;
 static bool now_wanted;
 static bool releasing;
+static bool gone;		/* the machine goes down: no more passes */
 static int last_error;
 static unsigned long drained;	/* jiffies */
 static DECLARE_WAIT_QUEUE_HEAD(pass_done);
@@ -253,8 +256,8 @@ static int submit(struct ebb_report_device *self, const struct ebb_range *ranges
 	unsigned int i;
 	int err;
 
-	/* Do not keep whoever unregisters it waiting for the end of the pass. */
-	if (!is_here(prdev) || READ_ONCE(releasing))
+	/* Do not keep whoever unregisters it, or the end of the machine, until the pass ends. */
+	if (!is_here(prdev) || READ_ONCE(releasing) || READ_ONCE(gone))
 		return -ENODEV;
 	sg_init_table(sg, n);
 	for (i = 0; i < n; i++)
@@ -417,7 +420,7 @@ static unsigned long run(struct page_reporting_dev_info *prdev)
 {
 	u64 due, now;
 
-	if (paused)
+	if (paused || READ_ONCE(gone))
 		return MAX_JIFFY_OFFSET;
 	if (prepare(prdev))
 		return RETRY_S * HZ;
@@ -551,11 +554,20 @@ static struct notifier_block memory_block = { .notifier_call = memory_changes };
 /*
  * The machine goes down, perhaps into another kernel (kexec): what is still with the host
  * then might be dropped when it is that kernel's. Whoever has the mutex knows of no such.
+ * A host that does not answer keeps the machine no longer than a few seconds.
  */
 static int machine_goes(struct notifier_block *block, unsigned long action, void *arg)
 {
-	mutex_lock(&ebb_mutex);
-	paused++;
+	unsigned long end = jiffies + GOES_S * HZ;
+
+	WRITE_ONCE(gone, true);
+	while (!mutex_trylock(&ebb_mutex)) {
+		if (time_after(jiffies, end)) {
+			pr_warn("the host does not answer: memory may still be with it\n");
+			return NOTIFY_OK;
+		}
+		msleep(20);
+	}
 	mutex_unlock(&ebb_mutex);
 	return NOTIFY_OK;
 }
