@@ -3,7 +3,7 @@
  * PID 1 of the Linux guest: loads the balloon's modules, runs the script that
  * stands on the kernel's command line, and leaves through QEMU's exit device.
  *
- *   ebb.script="STEP; STEP..."     what to do
+ *   ebb.script="STEP; STEP..."     what to do; "listen": what a host says (system.c)
  *   ebb.thp=madvise|always|never   transparent huge pages (default madvise)
  *   ebb.module="PARAMETERS"        of ebb_reporting, if it is in the initramfs; "later": a step
  *                                  loads it
@@ -177,7 +177,7 @@ static void load_modules(void)
     free(parameters);
 }
 
-static void write_file(const char *path, const char *text)
+void write_file(const char *path, const char *text)
 {
     int fd = open(path, O_WRONLY | O_CLOEXEC);
 
@@ -185,6 +185,19 @@ static void write_file(const char *path, const char *text)
         printf("cannot write %s to %s: %s\n", text, path, strerror(errno));
     if (fd >= 0)
         close(fd);
+}
+
+static void print_file(const char *path)
+{
+    char line[256];
+    FILE *f = fopen(path, "r");
+
+    if (!f)
+        printf("cannot read %s: %s\n", path, strerror(errno));
+    while (f && fgets(line, sizeof(line), f))
+        fputs(line, stdout);
+    if (f)
+        fclose(f);
 }
 
 /* Did host and kernel agree on free page reporting (feature 5)? */
@@ -438,8 +451,6 @@ static bool unload_module(void)
     return false;
 }
 
-static void print_file(const char *path);
-
 static pid_t reloader;
 
 /* A process of its own that unloads and loads it N times, whatever the next steps do. */
@@ -531,15 +542,52 @@ static enum status run_write(const struct command *c)
     return STATUS_OK;
 }
 
-static void print_file(const char *path)
+static bool decode_read(struct command *c)
 {
-    char line[256];
-    FILE *f = fopen(path, "r");
+    return c->count == 2;
+}
 
-    while (f && fgets(line, sizeof(line), f))
-        fputs(line, stdout);
-    if (f)
-        fclose(f);
+static enum status run_read(const struct command *c)
+{
+    print_file(c->words[1]);
+    return STATUS_OK;
+}
+
+static bool decode_squeeze(struct command *c)
+{
+    c->number = 0;
+    return (c->count == 2 || (c->count == 3 && decode_size(c->words[2], &c->number))) &&
+           decode_size(c->words[1], &c->pages);
+}
+
+static enum status run_squeeze(const struct command *c)
+{
+    return system_squeeze(c->pages, c->number);
+}
+
+static bool decode_load(struct command *c)
+{
+    return c->count == 2 &&
+           (strcmp(c->words[1], "off") == 0 || decode_size(c->words[1], &c->pages));
+}
+
+static enum status run_load(const struct command *c)
+{
+    return system_load(c->pages);
+}
+
+static enum status run_kexec(const struct command *c)
+{
+    (void)c;
+    return system_kexec();
+}
+
+static enum status run_script(const char *script);
+
+static enum status run_listen(const struct command *c)
+{
+    (void)c;
+    return system_listen(run_script);
 }
 
 static bool decode_tell(struct command *c)
@@ -608,6 +656,11 @@ static const struct verb verbs[] = {
      run_module}, /* ebb_reporting */
     {"write", "FILE TEXT", decode_write, run_write},
     {"tell", "FILE NAME...", decode_tell, run_tell},
+    {"read", "FILE", decode_read, run_read},
+    {"squeeze", "SIZE [LIMIT]", decode_squeeze, run_squeeze}, /* these four: system.c */
+    {"load", "SIZE|off", decode_load, run_load},
+    {"kexec", "", decode_none, run_kexec},
+    {"listen", "", decode_none, run_listen},
     {"verify", "", decode_none, run_verify},
     {"corrupt", "", decode_none, run_corrupt}, /* for tests: the next check finds a page lost */
     {"free", "", decode_none, run_free},
@@ -656,8 +709,7 @@ static const struct verb *understand(struct command *c, bool ok)
     return NULL;
 }
 
-/* All of it is understood before any of it is done. */
-static enum status run_script(const char *script, bool really)
+static enum status go_through(const char *script, bool really)
 {
     enum status status = STATUS_OK;
     struct command c;
@@ -678,6 +730,14 @@ static enum status run_script(const char *script, bool really)
     return status;
 }
 
+/* All of it is understood before any of it is done. */
+static enum status run_script(const char *script)
+{
+    enum status status = go_through(script, false);
+
+    return status == STATUS_OK ? go_through(script, true) : status;
+}
+
 int main(void)
 {
     struct utsname name;
@@ -695,7 +755,7 @@ int main(void)
     printf("Linux %s, %u CPU%s, %lu MiB, up after %lu ms\n", name.release, cpus,
            cpus == 1 ? "" : "s", meminfo_kib("MemTotal") / 1024, now_ns() / NS_PER_MS);
     script = setting("ebb.script");
-    status = script ? run_script(script, false) : STATUS_OK;
+    status = script ? go_through(script, false) : STATUS_OK;
     telemetry_line("boot ns=%lu cpus=%u managed_kib=%lu zones=1 reporting=%u kernel=%s", now_ns(),
                    cpus, meminfo_kib("MemTotal"), is_reporting(), name.release);
     if (status != STATUS_OK)
@@ -705,7 +765,7 @@ int main(void)
     telemetry_line("base ns=%lu used_kib=%lu", now_ns(), telemetry_used_kib());
     telemetry_start();
     if (script)
-        status = run_script(script, true);
+        status = go_through(script, true);
     if (status == STATUS_OK)
         status = check_all();
     leave(status);

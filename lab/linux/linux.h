@@ -35,6 +35,8 @@ uint64_t meminfo_kib(const char *key);
 /* Does so much fit in what is available, with its page tables? Complains. */
 bool fits(const char *step, uint64_t pages);
 void pin(unsigned cpu);
+/* Says if it cannot. */
+void write_file(const char *path, const char *text);
 /* Memory that all processes share. */
 void *shared_alloc(size_t bytes);
 
@@ -76,6 +78,13 @@ void files_corrupt(void);
 /* ---- compile.c ---- */
 
 enum status compile_run(unsigned jobs);
+
+/* ---- system.c ---- */
+
+enum status system_squeeze(uint64_t pages, uint64_t limit); /* in pages; 0: none */
+enum status system_load(uint64_t pages);
+enum status system_kexec(void);
+enum status system_listen(enum status (*run)(const char *script));
 
 /* ---- faults.c ---- */
 
