@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test test-all mutants bench fuzz soak lab lab-kernel deb-dkms format clean install help
+.PHONY: build run test test-all mutants bench fuzz soak lab lab-kernel coexist deb-dkms format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -53,6 +53,11 @@ lab-kernel: setup-kernel
 	@lab/linux/kernel --ebb $(BUILD)/bin/ebb $(if $(KERNEL),--kernel '$(KERNEL)') \
 	    $(if $(FLAVOUR),--flavour '$(FLAVOUR)') '$(KERNEL_DIR)'
 
+# HOST=scribble
+coexist: build
+	@EBB_COEXIST=all EBB_COEXIST_HOST=$(HOST) python3 tests/e2e/test_coexist.py $(BUILD)/bin/ebb \
+	    $(BUILD)/bin/ebb-guest.elf
+
 # For Linux guests: docs/linux-guest.md
 deb-dkms:
 	@linux/deb '$(BUILD)'
@@ -85,6 +90,8 @@ help:
 	@echo '               ONLY=P1,P6 ROUNDS=7 TRACES=DIR LAB_DIR=DIR as you like'
 	@echo 'make lab-kernel  small Linux kernels with ebb built in, from Debian'"'"'s sources, plain and with'
 	@echo '               KASAN and lockdep, and runs of them: an hour or two, KERNEL=6.12, FLAVOUR=plain'
+	@echo 'make coexist   the module in Linux guests, beside all that host and guest do with memory:'
+	@echo '               an hour or two; HOST=scribble: with a host that writes over what it is told of'
 	@echo 'make deb-dkms  the module for Linux guests as a Debian package, in $(BUILD)'
 	@echo 'make format    clang-format every C file'
 	@echo 'make install   below PREFIX ($(PREFIX))'

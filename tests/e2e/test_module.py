@@ -76,7 +76,7 @@ class Module(e2e.Case):
         """The kernel's own checker of address spaces and locks has nothing to say."""
         if not shutil.which("sparse"):
             self.skipTest("sparse is not installed: the module was NOT checked by it")
-        (kdir,) = glob.glob(os.path.join(kept_dir(), "headers-6.12.*", "usr", "src", "linux-headers-*64"))
+        (kdir,) = glob.glob(os.path.join(kept_dir(), "headers-6.12.*-cloud-*", "usr", "src", "linux-headers-*64"))
         with tempfile.TemporaryDirectory() as build:
             done = subprocess.run(
                 ["make", "-j2", "-C", os.path.join(ROOT, "linux"), f"KDIR={kdir}", f"BUILD={build}", "C=2",
