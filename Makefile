@@ -88,7 +88,7 @@ help:
 	@echo 'make lab       everything in docs/performance.md, beside Linux guests: hours, on a quiet'
 	@echo '               machine, and goes on where it was stopped; QUICK=1: minutes; FRESH=1: anew;'
 	@echo '               ONLY=P1,P6 ROUNDS=7 TRACES=DIR LAB_DIR=DIR as you like'
-	@echo 'make lab-kernel  small Linux kernels with ebb built in, from Debian'"'"'s sources, plain and with'
+	@echo 'make lab-kernel small Linux kernels with ebb built in, from Debian'"'"'s sources, plain and with'
 	@echo '               KASAN and lockdep, and runs of them: an hour or two, KERNEL=6.12, FLAVOUR=plain'
 	@echo 'make coexist   the module in Linux guests, beside all that host and guest do with memory:'
 	@echo '               an hour or two; HOST=scribble: with a host that writes over what it is told of'
