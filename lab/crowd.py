@@ -5,10 +5,10 @@ and frees its memory in its turn, and then rests.
 
     crowd.py GUESTS MIB REST ebb run ... --qemu PROGRAM --workload 'idle 1; STEP; idle LONG' --json FILE
 
-A guest is started when the one before has rested for REST seconds. While it boots the others stand still
-(QEMU's monitor: stop, cont), so that a slow boot gives nobody time to report. That goes on until the
-kernel kills one of them for want of memory, or there are GUESTS. FILE gets how many had their turn before
-that, and what the cgroup held over the time in which they ran.
+While a guest boots and has its turn the others stand still (QEMU's monitor: stop, cont), so that a slow
+machine gives nobody more time to report: all of them rest for REST seconds from one turn to the next. That
+goes on until the kernel kills one of them for want of memory, or there are GUESTS. FILE gets how many had
+their turn before that, and what the cgroup held over the time, without that of boots.
 
     crowd.py --try
 
@@ -95,7 +95,7 @@ class Guest:
 
     def follow(self):
         for line in self.process.stdout:
-            self.steps += line.startswith("step: ")
+            self.steps += "step: " in line
 
     def ask(self, command):
         try:
@@ -103,10 +103,6 @@ class Guest:
             self.monitor.ask(command)
         except OSError:
             pass  # it was killed: the cgroup tells
-
-    def end(self):
-        self.process.terminate()
-        self.process.wait()
 
 
 class Crowd:
@@ -139,11 +135,11 @@ class Crowd:
         argv[self.json] = os.path.join(directory, "guest.json")
         guest = Guest(self.cgroup, argv, self.where, os.path.join(directory, str(len(self.guests))))
         self.guests.append(guest)
-        booted = self.wait(lambda: guest.steps >= first_step(argv), runs=False)
+        if (not self.wait(lambda: guest.steps >= first_step(argv), runs=False) or
+                not self.wait(lambda: guest.steps >= first_step(argv) + 2)):
+            return False
         for other in self.guests[:-1]:
             other.ask("cont")
-        if not booted or not self.wait(lambda: guest.steps >= first_step(argv) + 2):
-            return False
         end = time.monotonic() + self.rest
         return self.wait(lambda: time.monotonic() >= end)
 
@@ -156,7 +152,9 @@ class Crowd:
 
     def close(self):
         for guest in self.guests:
-            guest.end()
+            guest.process.terminate()
+        for guest in self.guests:
+            guest.process.wait()
         self.cgroup.remove()
 
 

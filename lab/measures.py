@@ -391,12 +391,13 @@ class Plan:
                                  memory=s.large_guest, settings=settings, together="all")
 
     def l11(self, n):
+        """Huge pages as Debian's kernel has them by default, with which memory is taken as fast as it can be."""
         for variant, module in (("stock", None), ("module", MODULE)):
-            argv = self.guest("idle 1; memhog 1536M; idle 900", "--qemu", "qemu-system-x86_64",
-                              linux=MAIN_PEER, module=module)
+            argv = self.guest("idle 0.1; memhog 1536M; idle 900", "--append", "ebb.thp=always", "--qemu",
+                              "qemu-system-x86_64", linux=MAIN_PEER, module=module)
             argv.remove("--quiet")  # so that the steps are seen
             yield Run("L11", "crowd", variant, n, ["crowd", str(self.scale.crowd), "4096", "3", *argv],
-                      15 * self.scale.crowd, kernel=MAIN_PEER, cgroup=True)
+                      10 * self.scale.crowd, kernel=MAIN_PEER, cgroup=True)
 
     def h1(self, n):
         """The same Linux guest on ebbd, on QEMU's own balloon, and on that without reporting. Each also with

@@ -300,7 +300,7 @@ def draw_crowd(curves, path, subtitle):
               for name, curve in found.items()]
     gnuplot(path, "Guests of 2 GiB on a host that has 4 GiB for them: each takes 1.5 GiB in its turn", subtitle,
             data_of(names, [curve["points"] for curve in found.values()])
-            + "set xlabel 'seconds in which the guests ran'\nset ylabel 'memory of all guests (MiB)'\n"
+            + "set xlabel 'seconds, without those of boots'\nset ylabel 'memory of all guests (MiB)'\n"
               "set yrange [0:5000]\nset key inside top right vertical Left reverse\n"
               "set arrow from graph 0, first 4096 to graph 1, first 4096 nohead dt 2 lc rgb '#666666'\n"
             + lines_of(names, titles))

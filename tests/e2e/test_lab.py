@@ -452,7 +452,7 @@ class Lab(e2e.Case):
             self.skipTest("no memory cgroup can be made here: crowd.py was NOT tried")
         self.write("guest", """#!/usr/bin/env python3
 import time
-print("step: idle 1", flush=True)
+print("   0.000 s  step: idle 1", flush=True)
 size = 50 << 20
 kept = b"x" * size
 print("step: memhog", flush=True)
