@@ -136,7 +136,7 @@ FULL = Scale(rounds=5, curve_rounds=1, memhog="6G", memhog_memory="8G", linux_wa
              keeps=[2, 4, 8, 16, 32, 64], fragment_wait=11, order0_wait=45,
              trace_speed=1, bench=[], many=["procs", "threads"], host_memhog="1200M", host_wait=20,
              host_asked=15, host_cycles=10, module_faults=(2, 4), jobs=24, rest_seconds=20, large_guest="16G",
-             crowd=8)
+             crowd=10)
 QUICK = Scale(rounds=1, curve_rounds=1, memhog="1536M", memhog_memory="2G", linux_wait=18, module_wait=12,
               learn_seconds=3, cycle_seconds=4, pauses=[0, 200, 1000, 3000], linux_pauses=[3000],
               warm_seconds=1, fault_seconds=1, count_seconds=1, keeps=[2, 8], fragment_wait=10.5,
