@@ -118,8 +118,9 @@ class Crowd:
         while not done():
             if self.cgroup.has_killed():
                 return False
-            if self.guests[-1].process.poll() is not None:
-                sys.exit(f"crowd.py: a guest ended with status {self.guests[-1].process.returncode}")
+            for guest in self.guests:
+                if guest.process.poll() is not None and not self.cgroup.has_killed():
+                    sys.exit(f"crowd.py: a guest ended with status {guest.process.returncode}")
             began = time.monotonic()
             time.sleep(PERIOD)
             if runs:
