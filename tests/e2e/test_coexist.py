@@ -321,7 +321,9 @@ class Base(e2e.Case):
         print(f"{guest.kernel}: of {taken} MiB {after - before:.1f} not back; longest hold "
               f"{numbers['longest_hold_us']} us, {numbers['passes']} passes, "
               f"{numbers['scan_ms']} ms of looking", flush=True)
-        if not SCRIBBLE:
+        if SCRIBBLE:  # the garbage is there
+            self.assertGreater(after, 0.7 * guest.memory)
+        else:
             self.assertLess(after, before + taken / 50 + 4, numbers)
         self.assertGreater(numbers["told_kib"] - told, taken * 1024 * 0.9, numbers)
         self.assertEqual(numbers["waiting_window_kib"], 0, numbers)
@@ -345,7 +347,8 @@ class Coexist(Base):
         self.setting("page_alloc.shuffle=1", "6.1")
 
     def test_init_on_free(self):
-        self.setting("init_on_free=1")
+        if not SCRIBBLE:  # whoever writes there breaks the promise that it gave
+            self.setting("init_on_free=1")
 
     def test_without_poison(self):
         """A guest that wants its free memory to stay zero, and a host that does not promise that."""
@@ -391,7 +394,8 @@ class Coexist(Base):
                 self.balloon_to(guest, 512)
             self.balloon_to(guest, 400)
             guest.do(SETTLED)
-            self.assertLess(guest.host_mib(), 400)
+            if not SCRIBBLE:
+                self.assertLess(guest.host_mib(), 400)
             guest.until(lambda: guest.qmp("qom-get", path=balloon, property="guest-stats")["last-update"] > 0,
                         "statistics")
             stats = guest.qmp("qom-get", path=balloon, property="guest-stats")["stats"]
