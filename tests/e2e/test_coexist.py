@@ -425,16 +425,6 @@ class Coexist(Base):
                 self.assertIn("squeeze: taken", guest.do("squeeze 40M 50M"))
         self.each(body)
 
-    def test_hints(self):
-        """A migration to a file, with hints of free pages, and the guest goes on from there."""
-        def body(guest):
-            guest.qmp("migrate", uri=f"exec:cat > {guest.path('state')}")
-            guest.until(lambda: guest.qmp("query-migrate")["status"] in ("completed", "failed"), "migration")
-            self.assertEqual(guest.qmp("query-migrate")["status"], "completed")
-            guest.go_on("-incoming", f"exec:cat {guest.path('state')}")
-            guest.do("verify")
-        self.each(body, "6.1", args=("-object", "iothread,id=io"), balloon=",free-page-hint=on,iothread=io")
-
     # ---- memory and CPUs that come and go ----
 
     def test_dimm(self):
@@ -510,6 +500,18 @@ class Coexist(Base):
 
 
 class Long(Base):
+    def test_hints(self):
+        """A migration to a file, with hints of free pages, and the guest goes on from there. It rests
+        meanwhile: QEMU 7.2 with TCG loses pages that are written then, without the module, too."""
+        def body(guest):
+            guest.do("load off")
+            guest.qmp("migrate", uri=f"exec:cat > {guest.path('state')}")
+            guest.until(lambda: guest.qmp("query-migrate")["status"] in ("completed", "failed"), "migration")
+            self.assertEqual(guest.qmp("query-migrate")["status"], "completed")
+            guest.go_on("-incoming", f"exec:cat {guest.path('state')}")
+            guest.do("verify")
+        self.each(body, args=("-object", "iothread,id=io"), balloon=",free-page-hint=on,iothread=io")
+
     def test_large(self):
         self.setting("", memory=16384, share=6)
 
