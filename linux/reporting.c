@@ -507,7 +507,9 @@ static void sample(struct timer_list *timer)
 	/* What goes offline is not in use, nor is it until the zones know of that. */
 	for (ez = first_zone(); ez && !READ_ONCE(paused) && !READ_ONCE(rebuild); ez = ez->next)
 		ebb_zone_sample(ez);
-	if (!READ_ONCE(stopping) && ebb_report_phase(&engine) != EBB_REPORT_IDLE)
+	/* A device that left in the middle of a pass leaves the engine waiting. */
+	if (!READ_ONCE(stopping) && READ_ONCE(device) &&
+	    ebb_report_phase(&engine) != EBB_REPORT_IDLE)
 		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
 	samples++;
 	timers_ns += local_clock() - since;
