@@ -16,8 +16,12 @@ int ebb_reporting_init(void);
 void ebb_reporting_exit(void);
 /* A device came. It runs ebb_reporting_work() from now on; @stock: what it ran before, or NULL. */
 void ebb_reporting_attach(struct page_reporting_dev_info *prdev, work_func_t stock);
-/* It goes. From any context; the caller waits for its work, then frees it. */
-void ebb_reporting_forget(struct page_reporting_dev_info *prdev);
+/*
+ * It goes: was it the one? If so, ebb_reporting_left() follows. Takes no lock, so from any
+ * context, NMIs too. The caller waits for RCU, then for the device's work, then frees it.
+ */
+bool ebb_reporting_leave(struct page_reporting_dev_info *prdev);
+void ebb_reporting_left(void);
 /* A large block was freed; perhaps under a zone->lock. */
 void ebb_reporting_notify(void);
 /* One was allocated, out of a zone whose lock the caller holds. For those who can tell. */

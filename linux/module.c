@@ -15,6 +15,7 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/gfp.h>
+#include <linux/irq_work.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/page_reporting.h>
@@ -133,15 +134,42 @@ static int process_ends(struct kretprobe_instance *instance, struct pt_regs *reg
 	return 0;
 }
 
-static int notify_begins(struct kprobe *probe, struct pt_regs *regs)
+/*
+ * Where a probe is a breakpoint, and not a call of the function tracer, its handler counts as
+ * a non-maskable interrupt, which takes no lock: what does is put off until interrupts are on.
+ */
+static void notify_later(struct irq_work *work)
 {
 	ebb_reporting_notify();
+}
+
+static void left_later(struct irq_work *work)
+{
+	ebb_reporting_left();
+}
+
+static struct irq_work notify_work = IRQ_WORK_INIT(notify_later);
+static struct irq_work left_work = IRQ_WORK_INIT(left_later);
+
+static void finish_later(void)
+{
+	irq_work_sync(&notify_work);
+	irq_work_sync(&left_work);
+}
+
+static int notify_begins(struct kprobe *probe, struct pt_regs *regs)
+{
+	if (in_nmi())
+		irq_work_queue(&notify_work);
+	else
+		ebb_reporting_notify();
 	return 0;
 }
 
 static int unregister_begins(struct kprobe *probe, struct pt_regs *regs)
 {
-	ebb_reporting_forget((void *)regs_get_kernel_argument(regs, 0));
+	if (ebb_reporting_leave((void *)regs_get_kernel_argument(regs, 0)))
+		irq_work_queue(&left_work);
 	return 0;
 }
 
@@ -212,6 +240,7 @@ static int __init ebb_module_init(void)
 		return err;
 	err = watch();
 	if (err) {
+		finish_later();
 		ebb_reporting_exit();
 		return err;
 	}
@@ -225,6 +254,7 @@ static void __exit ebb_module_exit(void)
 	unregister_kprobe(&notify_probe);
 	ebb_reporting_release();
 	unregister_kprobe(&unregister_probe);
+	finish_later();
 	/* The work may be on its last instructions still. */
 	synchronize_rcu_tasks();
 	ebb_reporting_exit();

@@ -208,18 +208,15 @@ void ebb_reporting_attach(struct page_reporting_dev_info *prdev, work_func_t sto
 	kick(1);
 }
 
-void ebb_reporting_forget(struct page_reporting_dev_info *prdev)
+/* Whoever queues its work has interrupts off: the caller's RCU grace period waits for that. */
+bool ebb_reporting_leave(struct page_reporting_dev_info *prdev)
 {
-	unsigned long flags;
-	bool known;
+	return cmpxchg(&device, prdev, NULL) == prdev;
+}
 
-	spin_lock_irqsave(&prdev_lock, flags);
-	known = device == prdev;
-	if (known)
-		device = NULL;
-	spin_unlock_irqrestore(&prdev_lock, flags);
-	if (known)
-		pr_info("the report device goes: detached\n");
+void ebb_reporting_left(void)
+{
+	pr_info("the report device goes: detached\n");
 	wake_up_all(&pass_done);
 }
 

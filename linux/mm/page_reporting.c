@@ -48,7 +48,9 @@ void page_reporting_unregister(struct page_reporting_dev_info *prdev)
 	mutex_lock(&device_mutex);
 	if (device == prdev) {
 		/* From here on nobody queues its work. */
-		ebb_reporting_forget(prdev);
+		if (ebb_reporting_leave(prdev))
+			ebb_reporting_left();
+		synchronize_rcu();
 		cancel_delayed_work_sync(&prdev->work);
 		device = NULL;
 	}
