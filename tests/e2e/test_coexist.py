@@ -477,10 +477,11 @@ class Coexist(Base):
                 guest.do(f"write {online} 0; idle 0.2; write {online} 1; idle 0.1")
         self.each(body, "6.1")
 
-    # ---- the guest sleeps, or is another one ----
 
+class Long(Base):
     def test_suspend(self):
-        """To RAM, with the load under way. Once: the second time this QEMU does not suspend."""
+        """To RAM, with the load under way. Once: the second time this QEMU does not suspend. (One run in
+        several ended QEMU at the wake-up: not in CI.)"""
         def body(guest):
             guest.send("write /sys/power/state mem")
             guest.wait_event("SUSPEND")
@@ -489,8 +490,6 @@ class Coexist(Base):
             guest.do("idle 0.5; verify")
         self.each(body)
 
-
-class Long(Base):
     def test_hints(self):
         """A migration to a file, with hints of free pages; then the guest goes on where it was. (QEMU 7.2
         with TCG loses pages that are written meanwhile, without the module, too: not where it went.)"""
