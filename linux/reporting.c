@@ -552,7 +552,8 @@ static struct notifier_block memory_block = { .notifier_call = memory_changes };
 
 /*
  * The machine goes down, perhaps into another kernel (kexec): what is still with the host
- * then might be dropped when it is that kernel's. Whoever has the mutex knows of no such.
+ * then might be dropped when it is that kernel's. A pass holds the mutex while it waits for
+ * the host, so with the mutex there is no such memory.
  * A host that does not answer keeps the machine no longer than a few seconds.
  */
 static int machine_goes(struct notifier_block *block, unsigned long action, void *arg)
