@@ -31,7 +31,7 @@ PAUSE_P3 = 3000
 PAUSES_MODULE = {0: 0.97, 50: 0.97, 200: 0.97, 500: 0.95, 1000: 0.95}
 FAULT_CASES = [(mode, tasks, thp) for mode in ("procs", "threads") for tasks in (1, 2)
                for thp in (False, True)]
-FAULT_CASES_BY_TASKS = sorted(FAULT_CASES, key=lambda case: case[1])
+GUEST_IS_UP = 14  # s after its start, at the latest: Linux guests side by side begin then
 KEPT_JUDGED = 8
 REST_OF_MODULE = ["passes", "samples", "checks", "timers_us"]
 
@@ -346,16 +346,18 @@ class Plan:
                                          module=module)
 
     def l7(self, n):
-        """Side by side as in P4; all cases in one guest, those of one task first. Instructions are counts:
-        more rounds show no more."""
+        """Side by side as in P4; all cases in one guest, at the same times in both. Instructions are
+        counts: more rounds show no more."""
         s = self.scale
         off = ["--reporting", "off"]
-        script = "; ".join(f"page_fault1 {mode} {tasks} {seconds}{' thp' if thp else ''}"
-                           for mode, tasks, thp in FAULT_CASES_BY_TASKS for seconds in s.module_faults)
+        each = sum(s.module_faults) + 2
+        script = "; ".join(f"idle until {GUEST_IS_UP + i * each}; " +
+                           "; ".join(f"page_fault1 {mode} {tasks} {seconds}{' thp' if thp else ''}"
+                                     for seconds in s.module_faults)
+                           for i, (mode, tasks, thp) in enumerate(FAULT_CASES))
         for variant, options, module in (("module", [], MODULE), ("off", off, None)):
-            yield self.linux_run(("L7", "time", variant), n, f"idle 1; {script}",
-                                 8 * sum(s.module_faults) + 16, "--pin", *options, module=module,
-                                 together="time")
+            yield self.linux_run(("L7", "time", variant), n, script, GUEST_IS_UP + len(FAULT_CASES) * each,
+                                 "--pin", *options, module=module, together="time")
         if n > s.curve_rounds:
             return
         script = f"idle 1; page_fault1 procs 1 {s.count_seconds}; page_fault1 procs 1 {s.count_seconds} thp"

@@ -331,7 +331,8 @@ static bool decode_files(struct command *c)
 
 static bool decode_idle(struct command *c)
 {
-    return c->count == 2 && decode_time(c->words[1], &c->number);
+    c->more = c->count == 3 && strcmp(c->words[1], "until") == 0;
+    return c->count == 2 + c->more && decode_time(c->words[c->count - 1], &c->number);
 }
 
 static bool decode_tasks(struct command *c, unsigned at)
@@ -397,7 +398,11 @@ static enum status run_cache(const struct command *c)
 
 static enum status run_idle(const struct command *c)
 {
-    return team_idle(c->number);
+    uint64_t up = now_ns() / NS_PER_MS;
+
+    if (!c->more)
+        return team_idle(c->number);
+    return team_idle(c->number > up ? c->number - up : 0);
 }
 
 static enum status run_faults(const struct command *c)
@@ -648,7 +653,7 @@ static const struct verb verbs[] = {
     {"tmpfs", "SIZE", decode_files, run_tmpfs},
     {"cache", "SIZE", decode_files, run_cache},
     {"compile", "JOBS", decode_compile, run_compile},
-    {"idle", "SECONDS", decode_idle, run_idle},
+    {"idle", "[until] SECONDS", decode_idle, run_idle},
     {"page_fault1", "procs|threads N SECONDS [thp]", decode_page_fault1, run_faults},
     {"page_fault2", "N SECONDS", decode_page_fault2, run_faults},
     {"report", "on|off|now", decode_report, run_report},
