@@ -1132,6 +1132,14 @@ def output_of(*argv):
         return ""
 
 
+def commit():
+    """What the tree is of. Pages and figures do not count: the lab itself writes them."""
+    name = output_of("git", "describe", "--always")
+    changed = name and output_of("git", "status", "--porcelain", "--untracked-files=no", "--", ".",
+                                 ":!docs", ":!lab/results")
+    return (name or "unknown") + ("-dirty" if changed else "")
+
+
 def thp_mode():
     try:
         with open("/sys/kernel/mm/transparent_hugepage/enabled") as f:

@@ -510,7 +510,7 @@ def command_run(args):
     possible, missing = without_peers(place, runs, args.linux == "none")
     check_builds(place, possible, load(place, possible), build, args.mixed)
     # Of the tree as it is now: what is edited while runs go on is in none of them.
-    commit = figures.output_of("git", "describe", "--always", "--dirty") or "unknown"
+    commit = figures.commit()
     do_all(place, possible, load(place, possible), {"build": build, "commit": commit})
     collect(place, plan, all_runs, missing, args.only)
 

@@ -31,6 +31,7 @@ PAUSE_P3 = 3000
 PAUSES_MODULE = {0: 0.97, 50: 0.97, 200: 0.97, 500: 0.95, 1000: 0.95}
 FAULT_CASES = [(mode, tasks, thp) for mode in ("procs", "threads") for tasks in (1, 2)
                for thp in (False, True)]
+FAULTS_MORE = 3  # s that page_fault1 may take beside what it measures
 GUEST_IS_UP = 14  # s after its start, at the latest: Linux guests side by side begin then
 KEPT_JUDGED = 8
 REST_OF_MODULE = ["passes", "samples", "checks", "timers_us"]
@@ -161,7 +162,7 @@ class Plan:
             argv += ["--set", setting]
         if linux:
             argv += ["--guest", "linux", "--kernel", f"{self.linux}/vmlinuz-{linux}",
-                     "--initrd", f"{self.linux}/initrd-{linux}", "--timeout", "120"]
+                     "--initrd", f"{self.linux}/initrd-{linux}", "--timeout", "240"]
         if module:
             argv += ["--module", f"{self.linux}/{module}-{linux}.ko"]
         if module == MODULE:
@@ -350,14 +351,14 @@ class Plan:
         counts: more rounds show no more."""
         s = self.scale
         off = ["--reporting", "off"]
-        each = sum(s.module_faults) + 2
-        script = "; ".join(f"idle until {GUEST_IS_UP + i * each}; " +
-                           "; ".join(f"page_fault1 {mode} {tasks} {seconds}{' thp' if thp else ''}"
-                                     for seconds in s.module_faults)
-                           for i, (mode, tasks, thp) in enumerate(FAULT_CASES))
+        steps, at = [], GUEST_IS_UP
+        for mode, tasks, thp in FAULT_CASES:
+            for seconds in s.module_faults:
+                steps.append(f"idle until {at}; page_fault1 {mode} {tasks} {seconds}{' thp' if thp else ''}")
+                at += seconds + FAULTS_MORE
         for variant, options, module in (("module", [], MODULE), ("off", off, None)):
-            yield self.linux_run(("L7", "time", variant), n, script, GUEST_IS_UP + len(FAULT_CASES) * each,
-                                 "--pin", *options, module=module, together="time")
+            yield self.linux_run(("L7", "time", variant), n, "; ".join(steps), at, "--pin", *options,
+                                 module=module, together="time")
         if n > s.curve_rounds:
             return
         script = f"idle 1; page_fault1 procs 1 {s.count_seconds}; page_fault1 procs 1 {s.count_seconds} thp"
