@@ -122,8 +122,10 @@ bool ebb_pace_look(struct ebb_pace *pace, uint64_t now);
 void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *source, uint64_t low,
                        uint64_t withdrawn, uint64_t reported, uint64_t refaulted);
 
-/* Judge what all sources said: the window may become another. */
-void ebb_pace_judge(struct ebb_pace *pace, uint64_t now);
+/* Judge what all sources said: the window may become another. `unused`: frames in all of
+ * them, in large blocks and small, that are unreported and that nobody used since the last
+ * look. So many at most have been free since before the device came. */
+void ebb_pace_judge(struct ebb_pace *pace, uint64_t now, uint64_t unused);
 
 /* Frames in large blocks that are surplus, never more than were unreported throughout the
  * window. */

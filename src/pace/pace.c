@@ -303,7 +303,7 @@ RARE void ebb_pace_end_slot(struct ebb_pace *pace, struct ebb_pace_source *sourc
         source->half = least(lows[0], lows[1]);
 }
 
-RARE void ebb_pace_judge(struct ebb_pace *pace, uint64_t now)
+RARE void ebb_pace_judge(struct ebb_pace *pace, uint64_t now, uint64_t unused)
 {
     uint64_t unmarked = less(pace->reported, pace->slot_reported + pace->slot_refaulted);
 
@@ -311,6 +311,7 @@ RARE void ebb_pace_judge(struct ebb_pace *pace, uint64_t now)
         shrink_if_it_pays(pace);
     grow_if_needed(pace, unmarked, now);
     pace->reported = pace->slot_reported;
+    pace->unattributed = least(pace->unattributed, unused);
 }
 
 /* ---- what is surplus ---- */

@@ -252,6 +252,7 @@ EBB_RARE static void look(struct ebb_report *report, uint64_t now)
 {
     struct ebb_pace *pace = &report->pace;
     struct ebb_counts counts;
+    uint64_t unused = 0;
 
     if (report->unpaced || !ebb_pace_look(pace, now))
         return;
@@ -260,8 +261,9 @@ EBB_RARE static void look(struct ebb_report *report, uint64_t now)
         EBB_DEBUG_ASSERT(counts.low <= counts.unreported);
         ebb_pace_end_slot(pace, &source->pace, counts.low, counts.withdrawn, counts.reported,
                           counts.refaulted);
+        unused += counts.low + counts.small;
     }
-    ebb_pace_judge(pace, now);
+    ebb_pace_judge(pace, now, unused);
     ebb_port_lock(&report->lock);
     report->stats.window_ns = pace->window;
     report->stats.window_grown = pace->grown;

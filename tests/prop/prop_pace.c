@@ -454,6 +454,7 @@ static bool look(void)
     uint64_t elapsed = run.now - run.pace.looked;
     bool due = elapsed >= ebb_pace_slot(&run.pace);
     uint64_t refaulted = 0;
+    uint64_t unused = 0;
     struct ebb_pace before;
     bool rest;
 
@@ -467,6 +468,7 @@ static bool look(void)
         refaulted += site->refaulted - site->source.refaulted;
         ebb_pace_end_slot(&run.pace, &site->source, site->low, site->withdrawn, site->reported,
                           site->refaulted);
+        unused += site->low;
         site->low = site->unreported;
         site->withdrawn = 0;
         remember(site);
@@ -478,7 +480,8 @@ static bool look(void)
     rest = elapsed > REST_WINDOWS * run.config.window_max &&
            run.pace.window != run.config.window_start && run.debt <= CREDIT;
     before = run.pace;
-    ebb_pace_judge(&run.pace, run.now);
+    ebb_pace_judge(&run.pace, run.now, unused);
+    run.unattributed = least(run.unattributed, unused);
     total.rests += rest;
     CHECK(!rest || run.pace.window >= run.config.window_start);
     check_attribution(&before, refaulted);

@@ -23,6 +23,7 @@ static struct {
     struct ebb_pace_source source;
     uint64_t now;
     uint64_t reported, refaulted; /* of the source */
+    uint64_t unused;
 } sim;
 
 static const struct ebb_pace_config defaults = {
@@ -36,6 +37,7 @@ static void begin(const struct ebb_pace_config *config)
 {
     memset(&sim, 0, sizeof(sim));
     sim.now = 12345 * S;
+    sim.unused = ~(uint64_t)0;
     ebb_pace_init(&sim.pace, config);
     ebb_pace_start(&sim.pace, sim.now);
     ebb_pace_start_source(&sim.pace, &sim.source, 0, 0, 0);
@@ -46,7 +48,7 @@ static void look_after(uint64_t ns, uint64_t low, uint64_t withdrawn)
     sim.now += ns;
     assert_true(ebb_pace_look(&sim.pace, sim.now));
     ebb_pace_end_slot(&sim.pace, &sim.source, low, withdrawn, sim.reported, sim.refaulted);
-    ebb_pace_judge(&sim.pace, sim.now);
+    ebb_pace_judge(&sim.pace, sim.now, sim.unused);
 }
 
 /* A slot passes. */
@@ -585,6 +587,27 @@ static void test_unattributed(void **state)
     }
 }
 
+/* Nor is what was used since: it was free before, and is not any more. */
+static void test_used_since(void **state)
+{
+    (void)state;
+    begin(&defaults);
+    ebb_pace_start_source(&sim.pace, &sim.source, 5000, 0, 0);
+    sim.unused = 5000;
+    look(5000);
+    told(1000);
+    refault(1000);
+    sim.unused = 1500; /* of 4000 */
+    look(1500);
+    assert_int_equal(sim.pace.refaulted_soon, 0);
+    sim.unused = 4000; /* freed again */
+    look(1500);
+    told(4000);
+    refault(4000);
+    look(0);
+    assert_int_equal(sim.pace.refaulted_soon, 2500);
+}
+
 /* ---- shorter ---- */
 
 /* Looks until the window is shorter, or there were `limit`. */
@@ -840,7 +863,7 @@ static void look_at(unsigned n, uint64_t low)
     for (unsigned i = 0; i < n; i++)
         ebb_pace_end_slot(&sim.pace, &sources[i], low, 0, i == 0 ? sim.reported : 0,
                           i == 0 ? sim.refaulted : 0);
-    ebb_pace_judge(&sim.pace, sim.now);
+    ebb_pace_judge(&sim.pace, sim.now, sim.unused);
 }
 
 static void begin_sources(void)
@@ -918,7 +941,7 @@ static void test_sums(void **state)
         ebb_pace_end_slot(&sim.pace, &sources[i], 0, 0, 20, 1000 * i + 3335);
     assert_int_equal(sim.pace.slot_refaulted, 3 * 3335);
     assert_int_equal(sim.pace.slot_reported, 60);
-    ebb_pace_judge(&sim.pace, sim.now);
+    ebb_pace_judge(&sim.pace, sim.now, sim.unused);
     assert_int_equal(sim.pace.refaulted_soon, 3 * 3335);
     assert_int_equal(sim.pace.grown, 1);
     assert_int_equal(sim.pace.reported, 60);
@@ -1007,6 +1030,7 @@ int main(void)
         cmocka_unit_test(test_unmarked),
         cmocka_unit_test(test_unmarked_and_refaulted),
         cmocka_unit_test(test_unattributed),
+        cmocka_unit_test(test_used_since),
         cmocka_unit_test(test_halving),
         cmocka_unit_test(test_nothing_to_save),
         cmocka_unit_test(test_late_looks),

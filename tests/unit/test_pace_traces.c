@@ -101,7 +101,7 @@ static void judge(struct play *play)
     uint64_t soon_before = play->pace.refaulted_soon;
     uint64_t soon, cost;
 
-    ebb_pace_judge(&play->pace, play->now);
+    ebb_pace_judge(&play->pace, play->now, play->low);
     soon = play->pace.refaulted_soon - soon_before;
     cost = soon * play->manner->refault_ns * SHARE;
     assert_true(soon <= play->reported_before);
