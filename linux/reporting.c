@@ -7,7 +7,8 @@
  * page_reporting_dev_info, whose owner shuts it out before the device goes. Its
  * state stays PRDEV_REQUESTED meanwhile, so the kernel never queues it itself.
  *
- * Timers: the sampler notes levels each SAMPLE_MS while anything is unreported.
+ * Timers: the sampler notes levels each SAMPLE_MS while anything is unreported,
+ * but for a kernel that tells of each large block which is taken (the hooks of builtin).
  * The check looks each longest window for what nobody told of: small frees,
  * per-CPU lists. It is deferrable: it wakes no idle CPU. At rest there is no other.
  */
@@ -77,6 +78,7 @@ static void check(struct timer_list *timer);
 static DEFINE_TIMER(sampler, sample);
 static struct timer_list checker;
 static bool stopping;
+static bool exact;		/* ebb_reporting_taken() is called: no need to sample */
 static u64 samples, checks, timers_ns;	/* how often these ran, and for how long */
 
 /* ---- parameters ---- */
@@ -189,6 +191,13 @@ static void queue_next(struct page_reporting_dev_info *prdev, unsigned long dela
 	if (device == prdev)
 		queue_delayed_work(system_freezable_wq, &prdev->work, delay);
 	spin_unlock_irqrestore(&prdev_lock, flags);
+}
+
+/* While anything is unreported, and nobody else tells what is taken of it. */
+static void arm_sampler(void)
+{
+	if (!READ_ONCE(stopping) && !READ_ONCE(exact) && !timer_pending(&sampler))
+		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
 }
 
 static bool is_here(const struct page_reporting_dev_info *prdev)
@@ -428,8 +437,7 @@ static unsigned long run(struct page_reporting_dev_info *prdev)
 	due = ebb_report_run(&engine);
 	if (due == EBB_NEVER)
 		return MAX_JIFFY_OFFSET;
-	if (!READ_ONCE(stopping) && !timer_pending(&sampler))
-		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
+	arm_sampler();
 	now = ebb_port_now();
 	return due > now ? nsecs_to_jiffies(due - now) + 1 : 1;
 }
@@ -483,14 +491,16 @@ void ebb_reporting_notify(void)
 		sampled = true;
 		ebb_source_request(&ez->source);
 	}
-	if (sampled && !READ_ONCE(stopping) && !timer_pending(&sampler))
-		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
+	if (sampled)
+		arm_sampler();
 }
 
 void ebb_reporting_taken(const struct zone *zone)
 {
 	struct ebb_zone *ez = find_zone(zone);
 
+	if (!READ_ONCE(exact))
+		WRITE_ONCE(exact, true);
 	/* What goes offline is not in use, nor is it until the zones know of that. */
 	if (ez && !READ_ONCE(paused) && !READ_ONCE(rebuild))
 		ebb_zone_sample_locked(ez);
@@ -505,9 +515,8 @@ static void sample(struct timer_list *timer)
 	for (ez = first_zone(); ez && !READ_ONCE(paused) && !READ_ONCE(rebuild); ez = ez->next)
 		ebb_zone_sample(ez);
 	/* A device that left in the middle of a pass leaves the engine waiting. */
-	if (!READ_ONCE(stopping) && READ_ONCE(device) &&
-	    ebb_report_phase(&engine) != EBB_REPORT_IDLE)
-		mod_timer(&sampler, jiffies + msecs_to_jiffies(SAMPLE_MS));
+	if (READ_ONCE(device) && ebb_report_phase(&engine) != EBB_REPORT_IDLE)
+		arm_sampler();
 	samples++;
 	timers_ns += local_clock() - since;
 }
