@@ -53,7 +53,7 @@ lab-kernel: setup-kernel
 	@lab/linux/kernel --ebb $(BUILD)/bin/ebb $(if $(KERNEL),--kernel '$(KERNEL)') \
 	    $(if $(FLAVOUR),--flavour '$(FLAVOUR)') '$(KERNEL_DIR)'
 
-# HOST=scribble
+# HOST=scribble|ebbd
 coexist: build
 	@EBB_COEXIST=all EBB_COEXIST_HOST=$(HOST) python3 tests/e2e/test_coexist.py $(BUILD)/bin/ebb \
 	    $(BUILD)/bin/ebb-guest.elf

@@ -6,6 +6,8 @@ reference guest. Exit status 0, 1, or 77: nothing failed, but not everything was
 tested, and it says what was not.
 """
 import ctypes
+import importlib.machinery
+import importlib.util
 import json
 import os
 import random
@@ -29,6 +31,8 @@ SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 3
 # machine, and on a busy one none fails by it.
 PATIENCE = 600
 
+LINUX_BUILD = "lab/linux/build"
+
 # Marks every process that comes from a test, by its environment.
 MARK = "EBB_E2E"
 
@@ -44,6 +48,46 @@ def need_qemu():
                  "NOTHING was tested end to end")
     if not GUEST or not os.path.exists(GUEST):
         skip_all("there is no reference guest: NOTHING was tested end to end")
+
+
+def kept(name, variable):
+    """Where what was fetched stays: the environment's directory, or else the build's."""
+    return os.environ.get(variable) or os.path.join(os.path.dirname(os.path.dirname(EBB)), name)
+
+
+def linux_dir():
+    return kept("linux-guest", "EBB_LINUX_DIR")
+
+
+def run_script(path, *args):
+    """One of the project's own; its messages in English."""
+    return subprocess.run([os.path.join(HERE, "..", "..", path), *args], text=True, capture_output=True,
+                          timeout=4 * PATIENCE, env=dict(os.environ, LC_ALL="C"))
+
+
+def made(untested, path, *args):
+    """What a script makes: the last words that it prints. Skips what cannot be tested without that."""
+    done = run_script(path, *args)
+    if done.returncode == 77:
+        skip_all(f"{untested}: {done.stderr}")
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return done.stdout.split()
+
+
+def linux_guest(untested, *options):
+    """Paths of a Linux guest: kernel, initrd, and the modules that were asked for."""
+    count = 2 + len({"--module", "--holds"} & set(options))
+    return made(untested, LINUX_BUILD, *options, linux_dir())[-count:]
+
+
+def load_build():
+    """lab/linux/build as a module, for what it knows."""
+    loader = importlib.machinery.SourceFileLoader("build", os.path.join(HERE, "..", "..", LINUX_BUILD))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("build", loader))
+    sys.dont_write_bytecode = True
+    loader.exec_module(module)
+    return module
 
 
 def thp_available():

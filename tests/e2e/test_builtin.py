@@ -6,13 +6,10 @@ it made, or any kernel with ebb in $EBB_BUILTIN_KERNEL.
 Sources and headers are kept in $EBB_LINUX_DIR, or else in the build directory.
 """
 import glob
-import importlib.machinery
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 import unittest
 
@@ -20,7 +17,6 @@ import e2e
 
 ROOT = os.path.join(e2e.HERE, "..", "..")
 BUILTIN = os.path.join(ROOT, "linux", "builtin")
-BUILD = os.path.join(ROOT, "lab", "linux", "build")
 KERNELS = ("6.12", "6.1")
 
 # What linux/builtin looks for, and next to nothing else.
@@ -212,13 +208,8 @@ class Compiles(unittest.TestCase):
     """mm of Debian's sources with ebb in it, against the kernel's header packages."""
 
     def setUp(self):
-        self.kept = os.environ.get("EBB_LINUX_DIR") or os.path.join(
-            os.path.dirname(os.path.dirname(e2e.EBB)), "linux-guest")
-        os.makedirs(self.kept, exist_ok=True)
-        loader = importlib.machinery.SourceFileLoader("build", BUILD)
-        sys.dont_write_bytecode = True
-        self.build = importlib.util.module_from_spec(importlib.util.spec_from_loader("build", loader))
-        loader.exec_module(self.build)
+        self.kept = e2e.linux_dir()
+        self.build = e2e.load_build()
 
     def get_tree(self, kernel):
         """Makefile, mm and the headers that the script looks at."""
@@ -236,9 +227,10 @@ class Compiles(unittest.TestCase):
     def test_compiles(self):
         for kernel in KERNELS:
             try:
-                tree = self.get_tree(kernel)
-                self.build.get_kernel(kernel, self.kept)
-                kdir = self.build.get_headers(kernel, self.kept)
+                with self.build.taking_turns(self.kept):
+                    tree = self.get_tree(kernel)
+                    self.build.get_kernel(kernel, self.kept)
+                    kdir = self.build.get_headers(kernel, self.kept)
             except SystemExit as lacking:
                 if lacking.code != self.build.LACKING:
                     raise

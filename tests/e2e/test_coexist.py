@@ -11,21 +11,23 @@ are not for clouds: an hour or two. EBB_COEXIST_HOST=scribble has a host that
 writes over what it is told of, and so cannot give it back; it is for what the guest holds.
 """
 import contextlib
-import importlib.machinery
-import importlib.util
 import json
 import os
 import re
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 import e2e
-import test_module
+
+sys.path.append(os.path.join(e2e.HERE, "..", "vhost"))
+from daemon import listens, wait_for  # noqa: E402
 
 ALL = os.environ.get("EBB_COEXIST") == "all"
-SCRIBBLE = os.environ.get("EBB_COEXIST_HOST") == "scribble"
+HOST = os.environ.get("EBB_COEXIST_HOST") or "qemu"
+SCRIBBLE, EBBD = HOST == "scribble", HOST == "ebbd"
 KERNELS = os.environ.get("EBB_COEXIST_KERNELS", "6.12 6.1 6.12-generic 6.1-generic" if ALL else "6.12 6.1").split()
 TROUBLE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|hogged CPU|ebb: broken|orruption|Bad page|"
                      r"blocked for more than|soft lockup|rcu.*stall")
@@ -33,25 +35,21 @@ SLOTS = ",slots=4,maxmem=4G"
 SETTLED = "report now; idle 0.3; report now"
 
 
-def load_build():
-    """lab/linux/build, for what it knows of archives."""
-    loader = importlib.machinery.SourceFileLoader("build", test_module.BUILD)
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("build", loader))
-    loader.exec_module(module)
-    return module
+# Properties of QEMU's balloon, and ebbd's options for the same; None: it has no such thing.
+BALLOON = {"page-poison=off": "--withhold=poison", "deflate-on-oom=on": "--offer=deflate-on-oom",
+           "free-page-hint=on": None, "iothread=io": None}
 
 
 def setUpModule():
+    if EBBD:
+        directory = os.path.abspath(e2e.kept("qemu", "EBB_QEMU_DIR"))
+        e2e.made("NOTHING was tested on ebbd", "scripts/qemu", directory)
+        Guest.qemu = os.path.join(directory, "qemu-system-x86_64")
     for kernel in KERNELS:
-        done = subprocess.run([test_module.BUILD, "--module", "--debug", "--kernel", kernel,
-                               test_module.kept_dir()], text=True, capture_output=True, timeout=2400,
-                              env=dict(os.environ, LC_ALL="C"))
-        if done.returncode == 77:
-            e2e.skip_all("the module cannot be built here, so NOTHING was tested beside it: " + done.stderr)
-        if done.returncode:
-            raise AssertionError(done.stderr)
-        Guest.files[kernel] = done.stdout.split()[-3:]
-    Guest.newc = staticmethod(load_build().newc)
+        Guest.files[kernel] = e2e.linux_guest(
+            "the module cannot be built here, so NOTHING was tested beside it",
+            "--module", "--debug", "--kernel", kernel)
+    Guest.newc = staticmethod(e2e.load_build().newc)
 
 
 def contents(path):
@@ -102,12 +100,13 @@ class Guest:
     """A QEMU with a Linux guest in it that does what it is told."""
     files = {}
     newc = None
+    qemu = e2e.QEMU
 
-    def __init__(self, kernel, *args, memory=512, ram=None, append="", balloon="", slots="", itself=False,
+    def __init__(self, kernel, *args, memory=512, ram=None, append="", balloon=(), slots="", itself=False,
                  env=None):
         self.directory = tempfile.TemporaryDirectory(prefix="ebb-coexist-")
-        self.kernel, self.memory = kernel, memory
-        self.args = [e2e.QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        self.kernel, self.memory, self.balloon = kernel, memory, balloon
+        self.args = [self.qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
                      "-accel", "tcg,thread=multi,tb-size=64",
                      *(ram or ["-machine", "q35,memory-backend=ram", "-object", self.memfd("ram", memory)]),
                      "-m", f"{memory}M{slots}",
@@ -117,7 +116,7 @@ class Guest:
                      "-chardev", f"file,id=telemetry,path={self.path('telemetry')},append=on",
                      "-device", "isa-debugcon,iobase=0xe9,chardev=telemetry",
                      "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
-                     "-device", f"virtio-balloon-pci,id=balloon,free-page-reporting=on{balloon}",
+                     *self.device(),
                      "-kernel", self.files[kernel][0], "-initrd", self.initrd(itself),
                      "-append", "console=ttyS0 loglevel=7 panic=-1 nokaslr ebb.script=listen " + append, *args]
         if "-smp" not in args:
@@ -127,6 +126,12 @@ class Guest:
     @staticmethod
     def memfd(name, mib):
         return f"memory-backend-memfd,id={name},size={mib}M,share=on"
+
+    def device(self):
+        if not EBBD:
+            return ["-device", ",".join(["virtio-balloon-pci,id=balloon,free-page-reporting=on", *self.balloon])]
+        return ["-chardev", f"socket,id=host,path={self.path('balloon.sock')}", "-device",
+                "vhost-user-test-device-pci,chardev=host,virtio-id=5,num_vqs=5,vq_size=128,config_size=16"]
 
     def path(self, name):
         return os.path.join(self.directory.name, name)
@@ -171,6 +176,8 @@ class Guest:
         self.wait_ready()
 
     def launch(self):
+        if EBBD:
+            self.launch_host()
         with open(self.path("err"), "wb") as err:
             self.process = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stdout=err, stderr=err,
                                             env=dict(os.environ, **(self.env or {})))
@@ -179,6 +186,19 @@ class Guest:
         self.monitor.read()
         self.events = []
         self.qmp("qmp_capabilities")
+
+    def launch_host(self):
+        self.close_host()
+        self.host = subprocess.Popen(
+            [os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd"), "--socket", self.path("balloon.sock"),
+             "--control", self.path("control"), *[BALLOON[word] for word in self.balloon]],
+            stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for("ebbd listens", lambda: listens(self.path("control")))
+
+    def close_host(self):
+        if getattr(self, "host", None):
+            self.host.terminate()
+            self.host.wait()
 
     def wait_ready(self):
         while not self.steps.read().endswith("ready"):
@@ -208,6 +228,7 @@ class Guest:
             self.process.kill()
         if getattr(self, "process", None):
             self.process.wait()
+        self.close_host()
         self.directory.cleanup()
 
     # ---- what it is told ----
@@ -247,6 +268,25 @@ class Guest:
                 raise AssertionError(f"{command}: {answer}")
             else:
                 return answer["return"]
+
+    def control(self, *words):
+        """ebbd's answer."""
+        return json.loads(subprocess.run([e2e.EBB, "ctl", "--control", self.path("control"), "--json", *words],
+                                         check=True, stdout=subprocess.PIPE, timeout=e2e.PATIENCE).stdout)
+
+    def left_mib(self):
+        """What the balloon leaves to the guest."""
+        if not EBBD:
+            return self.qmp("query-balloon")["actual"] >> 20
+        (vm,) = self.control("status", "balloon")["vms"]
+        return self.memory - (vm["balloon"]["actual_bytes"] >> 20)
+
+    def resize(self, mib):
+        if EBBD:
+            self.control("resize", "balloon", f"--balloon={self.memory - mib}M")
+        else:
+            self.qmp("balloon", value=mib << 20)
+        self.until(lambda: self.left_mib() == mib, f"a balloon that leaves {mib} MiB")
 
     def until(self, condition, what):
         end = time.monotonic() + e2e.PATIENCE
@@ -348,7 +388,7 @@ class Coexist(Base):
             self.assertIn("state no-device", guest.do("module show"))
             guest.end()
         kernel = KERNELS[-1]
-        guest = Guest(kernel, append="init_on_free=1", balloon=",page-poison=off")
+        guest = Guest(kernel, append="init_on_free=1", balloon=["page-poison=off"])
         self.addCleanup(guest.close)
         guest.start()
         body(guest)
@@ -371,41 +411,44 @@ class Coexist(Base):
 
     # ---- the balloon's other work ----
 
-    def balloon_to(self, guest, mib):
-        guest.qmp("balloon", value=mib << 20)
-        guest.until(lambda: guest.qmp("query-balloon")["actual"] == mib << 20, f"a balloon of {mib} MiB")
-
     def test_inflate(self):
+        """And statistics; ebbd asks for them by itself."""
+        balloon = "/machine/peripheral/balloon"
+
         def body(guest):
-            balloon = "/machine/peripheral/balloon"
-            guest.qmp("qom-set", path=balloon, property="guest-stats-polling-interval", value=1)
+            if not EBBD:
+                guest.qmp("qom-set", path=balloon, property="guest-stats-polling-interval", value=1)
             for _ in range(20 if ALL else 3):
-                self.balloon_to(guest, 384)
+                guest.resize(384)
                 guest.do("idle 0.3; verify")
-                self.balloon_to(guest, 512)
-            self.balloon_to(guest, 400)
+                guest.resize(512)
+            guest.resize(400)
             guest.do(SETTLED)
             if not SCRIBBLE:
                 self.assertLess(guest.host_mib(), 400)
-            guest.until(lambda: guest.qmp("qom-get", path=balloon, property="guest-stats")["last-update"] > 0,
-                        "statistics")
-            stats = guest.qmp("qom-get", path=balloon, property="guest-stats")["stats"]
-            self.assertGreater(stats["stat-total-memory"], 250 << 20)
-            self.assertLess(stats["stat-free-memory"], 400 << 20)
-            self.balloon_to(guest, 512)
+            if not EBBD:
+                self.check_stats(guest, balloon)
+            guest.resize(512)
         self.each(body)
+
+    def check_stats(self, guest, balloon):
+        guest.until(lambda: guest.qmp("qom-get", path=balloon, property="guest-stats")["last-update"] > 0,
+                    "statistics")
+        stats = guest.qmp("qom-get", path=balloon, property="guest-stats")["stats"]
+        self.assertGreater(stats["stat-total-memory"], 250 << 20)
+        self.assertLess(stats["stat-free-memory"], 400 << 20)
 
     def test_oom(self):
         """The kernel kills a process where nothing else helps, and takes from the balloon before."""
         self.trouble = re.compile(TROUBLE.pattern.replace("Call Trace|", ""))
 
         def body(guest):
-            self.balloon_to(guest, 256)
+            guest.resize(256)
             self.assertIn("squeeze: taken", guest.do("squeeze 240M"))
-            self.assertGreater(guest.qmp("query-balloon")["actual"], 256 << 20)
+            self.assertGreater(guest.left_mib(), 256)
             self.assertIn("squeeze: killed", guest.do("squeeze 600M"))
-            self.balloon_to(guest, 512)
-        self.each(body, "6.1", balloon=",deflate-on-oom=on")
+            guest.resize(512)
+        self.each(body, "6.1", balloon=["deflate-on-oom=on"])
 
     def test_cgroup(self):
         self.trouble = re.compile(TROUBLE.pattern.replace("Call Trace|", ""))
@@ -493,13 +536,16 @@ class Long(Base):
     def test_hints(self):
         """A migration to a file, with hints of free pages; then the guest goes on where it was. (QEMU 7.2
         with TCG loses pages that are written meanwhile, without the module, too: not where it went.)"""
+        if EBBD:
+            self.skipTest("QEMU does not migrate a guest whose device is another process's")
+
         def body(guest):
             guest.qmp("migrate", uri=f"exec:cat > {guest.path('state')}")
             guest.until(lambda: guest.qmp("query-migrate")["status"] in ("completed", "failed"), "migration")
             self.assertEqual(guest.qmp("query-migrate")["status"], "completed")
             guest.qmp("cont")
             guest.do("verify")
-        self.each(body, args=("-object", "iothread,id=io"), balloon=",free-page-hint=on,iothread=io")
+        self.each(body, args=("-object", "iothread,id=io"), balloon=["free-page-hint=on", "iothread=io"])
 
     def test_large(self):
         self.setting("", memory=16384, share=6)

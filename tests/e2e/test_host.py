@@ -20,27 +20,13 @@ import e2e
 sys.path.append(os.path.join(e2e.HERE, "..", "vhost"))
 from daemon import listens, wait_for  # noqa: E402
 
-ROOT = os.path.join(e2e.HERE, "..", "..")
+UNTESTED = "NO guest was tested on ebbd"
 HUGE = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 
-def kept(name, variable):
-    return os.environ.get(variable) or os.path.join(os.path.dirname(os.path.dirname(e2e.EBB)), name)
-
-
-def made(script, *args):
-    done = subprocess.run([os.path.join(ROOT, script), *args], text=True, capture_output=True,
-                          timeout=1200, env=dict(os.environ, LC_ALL="C"))
-    if done.returncode == 77:
-        e2e.skip_all(f"NO guest was tested on ebbd: {done.stderr}")
-    if done.returncode:
-        raise AssertionError(done.stderr)
-    return done.stdout
-
-
 def setUpModule():
-    directory = os.path.abspath(kept("qemu", "EBB_QEMU_DIR"))
-    made("scripts/qemu", directory)
+    directory = os.path.abspath(e2e.kept("qemu", "EBB_QEMU_DIR"))
+    e2e.made(UNTESTED, "scripts/qemu", directory)
     Host.qemu = os.path.join(directory, "qemu-system-x86_64")
 
 
@@ -51,8 +37,7 @@ class Host(e2e.Case):
         return self.ebb("run", "--host", "ebbd", "--qemu", self.qemu, "--accel", "tcg", *args, rc=rc)
 
     def linux(self, kernel, *args, rc=0):
-        files = made("lab/linux/build", "--kernel", kernel, kept("linux-guest", "EBB_LINUX_DIR"))
-        vmlinuz, initrd = files.split()[-2:]
+        vmlinuz, initrd = e2e.linux_guest(UNTESTED, "--kernel", kernel)
         return self.host("--guest", "linux", "--kernel", vmlinuz, "--initrd", initrd, "--timeout", "600",
                          *args, rc=rc)
 
@@ -88,16 +73,15 @@ class Host(e2e.Case):
                 self.check_returned(d, 0.5)
                 self.assertGreater(d["verify_checks"], 0)
         with self.subTest("6.1 on QEMU's own balloon"):
-            files = made("lab/linux/build", "--kernel", "6.1", kept("linux-guest", "EBB_LINUX_DIR")).split()
-            d = self.ebb("run", "--guest", "linux", "--kernel", files[-2], "--initrd", files[-1], "--accel",
+            files = e2e.linux_guest(UNTESTED, "--kernel", "6.1")
+            d = self.ebb("run", "--guest", "linux", "--kernel", files[0], "--initrd", files[1], "--accel",
                          "tcg", "--timeout", "600", *workload).json()
             self.assertEqual((d["status"], d["host"], d["verify_errors"]), ("ok", "qemu", 0))
             self.assertGreater(d["returned_mib"], 0.5 * d["freed_mib"])
 
     def test_linux_module(self):
         """Down to single pages."""
-        files = made("lab/linux/build", "--module", "--debug", "--kernel", "6.12",
-                     kept("linux-guest", "EBB_LINUX_DIR")).split()[-3:]
+        files = e2e.linux_guest(UNTESTED, "--module", "--debug", "--kernel", "6.12")
         d = self.host("--guest", "linux", "--kernel", files[0], "--initrd", files[1], "--module", files[2],
                       "--timeout", "600", "--memory", "512M", "--workload",
                       "module wait; fragment 60% 8; report now; idle 0.5; verify").json()

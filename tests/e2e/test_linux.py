@@ -7,31 +7,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import e2e
 
-BUILD = os.path.join(e2e.HERE, "..", "..", "lab", "linux", "build")
-# A build without warnings.
-FLAGS = " -Wconversion -Wshadow -Werror"
-
-
-def kept_dir():
-    return os.environ.get("EBB_LINUX_DIR") or os.path.join(
-        os.path.dirname(os.path.dirname(e2e.EBB)), "linux-guest")
-
-
-def build(*args, **env):
-    return subprocess.run([BUILD, *args], text=True, capture_output=True, timeout=1200,
-                          env=dict(os.environ, LC_ALL="C", **env))
-
 
 def setUpModule():
-    done = build(kept_dir(), CC=os.environ.get("CC", "cc") + FLAGS)
-    if done.returncode == 77:
-        e2e.skip_all("no Linux kernel can be had here, so NOTHING was tested with one: " + done.stderr)
-    if done.returncode:
-        raise AssertionError(done.stderr)
-    Linux.files = done.stdout.split()[-2:]
+    Linux.files = e2e.linux_guest("no Linux kernel can be had here, so NOTHING was tested with one")
 
 
 class Linux(e2e.Case):
@@ -77,7 +59,7 @@ class Linux(e2e.Case):
     def test_workloads(self):
         """With reporting off: nothing comes back. Each step tells what it did."""
         run = self.linux("page_fault1 procs 1 1; page_fault1 threads 2 0.5; page_fault1 procs 1 1 thp; "
-                         "page_fault2 1 1; cycle 30% 50 0.5; fragment 40% 8; idle 0.1; release",
+                         "page_fault2 1 1; cycle 30% 50 0.5; fragment 40% 8; idle 0.1; idle until 0.1; release",
                          "--reporting", "off", "--console")
         d = run.json()
         self.assertEqual(d["status"], "ok")
@@ -124,21 +106,28 @@ class Linux(e2e.Case):
 class Build(e2e.Case):
     def test_again(self):
         """What is there is not fetched again, nor with any of the tools for it."""
-        kept = build(kept_dir())
-        self.assertEqual(kept.returncode, 0, kept.stderr)
-        self.assertNotIn("fetching", kept.stdout)
-        self.assertEqual([os.path.basename(f) for f in kept.stdout.split()],
+        again = e2e.run_script(e2e.LINUX_BUILD, e2e.linux_dir())
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertNotIn("fetching", again.stdout)
+        self.assertEqual([os.path.basename(f) for f in again.stdout.split()],
                          ["vmlinuz-6.12", "initrd-6.12"])
+
+    def test_warnings(self):
+        """Of what the compiler can warn of, the guest's init has nothing."""
+        build = e2e.load_build()
+        build.FLAGS = build.FLAGS + ["-Wconversion", "-Wshadow", "-Werror"]
+        with tempfile.TemporaryDirectory() as into:
+            build.compile_init(os.path.join(into, "init"))
 
     def test_complaints(self):
         """A missing package is named."""
         run = self.start("--version")
         run.wait()
-        done = subprocess.run([sys.executable, BUILD, os.path.join(run.dir, "new")], text=True,
+        done = subprocess.run([sys.executable, os.path.join(e2e.HERE, "..", "..", e2e.LINUX_BUILD), os.path.join(run.dir, "new")], text=True,
                               capture_output=True, env=dict(os.environ, PATH="/nonexistent"))
         self.assertEqual(done.returncode, 77)
         self.assertIn("please install the package apt", done.stderr)
-        done = build("/dev/null/x")
+        done = e2e.run_script(e2e.LINUX_BUILD, "/dev/null/x")
         self.assertNotIn(done.returncode, (0, 77))
         self.assertNotIn("Traceback", done.stderr)
 

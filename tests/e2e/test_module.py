@@ -14,27 +14,15 @@ import tempfile
 import e2e
 
 ROOT = os.path.join(e2e.HERE, "..", "..")
-BUILD = os.path.join(ROOT, "lab", "linux", "build")
 KERNELS = ("6.12", "6.1")
 TROUBLE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|hogged CPU|ebb: broken|cannot ")
 
 
-def kept_dir():
-    return os.environ.get("EBB_LINUX_DIR") or os.path.join(
-        os.path.dirname(os.path.dirname(e2e.EBB)), "linux-guest")
-
-
 def setUpModule():
-    kept = kept_dir()
     for kernel in KERNELS:
-        done = subprocess.run([BUILD, "--module", "--debug", "--kernel", kernel, kept], text=True,
-                              capture_output=True, timeout=1200, env=dict(os.environ, LC_ALL="C"))
-        if done.returncode == 77:
-            e2e.skip_all("the module cannot be built here, so NO Linux guest was tested with it: "
-                         + done.stderr)
-        if done.returncode:
-            raise AssertionError(done.stderr)
-        Module.files[kernel] = done.stdout.split()[-3:]
+        Module.files[kernel] = e2e.linux_guest(
+            "the module cannot be built here, so NO Linux guest was tested with it",
+            "--module", "--debug", "--kernel", kernel)
 
 
 class Module(e2e.Case):
@@ -76,7 +64,7 @@ class Module(e2e.Case):
         """The kernel's own checker of address spaces and locks has nothing to say."""
         if not shutil.which("sparse"):
             self.skipTest("sparse is not installed: the module was NOT checked by it")
-        (kdir,) = glob.glob(os.path.join(kept_dir(), "headers-6.12.*-cloud-*", "usr", "src", "linux-headers-*64"))
+        (kdir,) = glob.glob(os.path.join(e2e.linux_dir(), "headers-6.12.*-cloud-*", "usr", "src", "linux-headers-*64"))
         with tempfile.TemporaryDirectory() as build:
             done = subprocess.run(
                 ["make", "-j2", "-C", os.path.join(ROOT, "linux"), f"KDIR={kdir}", f"BUILD={build}", "C=2",
