@@ -66,7 +66,7 @@ def run_script(path, *args):
 
 
 def made(untested, path, *args):
-    """What a script makes: the last words that it prints. Skips what cannot be tested without that."""
+    """What a script prints, in words. Skips what cannot be tested without that."""
     done = run_script(path, *args)
     if done.returncode == 77:
         skip_all(f"{untested}: {done.stderr}")

@@ -283,7 +283,7 @@ class Guest:
 
     def resize(self, mib):
         if EBBD:
-            self.control("resize", "balloon", f"--balloon={self.memory - mib}M")
+            self.control("resize", "balloon", "--balloon=" + (f"{self.memory - mib}M" if mib < self.memory else "0"))
         else:
             self.qmp("balloon", value=mib << 20)
         self.until(lambda: self.left_mib() == mib, f"a balloon that leaves {mib} MiB")
