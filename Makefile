@@ -77,7 +77,7 @@ help:
 	@echo '               (writes ebb-run.svg and ebb-run.json)'
 	@echo 'make test      before each commit, minutes: units, properties, conformance, a guest per'
 	@echo '               machine type in QEMU, units once more with sanitizers'
-	@echo 'make test-all  every test, most of an hour: that, and clang, all end-to-end tests, the model,'
+	@echo 'make test-all  every test, 45 minutes: that, and clang, all end-to-end tests, the model,'
 	@echo '               fuzzing, everything with sanitizers (tests/README.md)'
 	@echo 'make mutants   do the tests see bugs? A few dozen copies of the code with one bug in each'
 	@echo 'make build     the programs, in $(BUILD)/bin'
