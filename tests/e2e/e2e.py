@@ -81,6 +81,13 @@ def linux_guest(untested, *options):
     return made(untested, LINUX_BUILD, *options, linux_dir())[-count:]
 
 
+def qemu_for_ebbd(untested):
+    """The path of a QEMU that can have ebbd's balloon."""
+    directory = os.path.abspath(kept("qemu", "EBB_QEMU_DIR"))
+    made(untested, "scripts/qemu", directory)
+    return os.path.join(directory, "qemu-system-x86_64")
+
+
 def load_build():
     """lab/linux/build as a module, for what it knows."""
     loader = importlib.machinery.SourceFileLoader("build", os.path.join(HERE, "..", "..", LINUX_BUILD))

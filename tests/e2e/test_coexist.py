@@ -7,8 +7,9 @@ back, all of it, and none is told twice.
 
 By itself each case runs with one of two kernels, and few times. EBB_COEXIST=all,
 or `make coexist`, runs all that there are with all kernels, among them those that
-are not for clouds: an hour or two. EBB_COEXIST_HOST=scribble has a host that
-writes over what it is told of, and so cannot give it back; it is for what the guest holds.
+are not for clouds: an hour or two. EBB_COEXIST_HOST=ebbd has ebbd as its host, with the
+newer QEMU that this needs. EBB_COEXIST_HOST=scribble has one that writes over what it is told
+of, and so cannot give it back; it is for what the guest holds.
 """
 import contextlib
 import json
@@ -28,6 +29,8 @@ from daemon import listens, wait_for  # noqa: E402
 ALL = os.environ.get("EBB_COEXIST") == "all"
 HOST = os.environ.get("EBB_COEXIST_HOST") or "qemu"
 SCRIBBLE, EBBD = HOST == "scribble", HOST == "ebbd"
+if HOST not in ("qemu", "scribble", "ebbd"):
+    sys.exit(f"EBB_COEXIST_HOST={HOST}: it is qemu, scribble or ebbd")
 KERNELS = os.environ.get("EBB_COEXIST_KERNELS", "6.12 6.1 6.12-generic 6.1-generic" if ALL else "6.12 6.1").split()
 TROUBLE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|hogged CPU|ebb: broken|orruption|Bad page|"
                      r"blocked for more than|soft lockup|rcu.*stall")
@@ -35,16 +38,13 @@ SLOTS = ",slots=4,maxmem=4G"
 SETTLED = "report now; idle 0.3; report now"
 
 
-# Properties of QEMU's balloon, and ebbd's options for the same; None: it has no such thing.
-BALLOON = {"page-poison=off": "--withhold=poison", "deflate-on-oom=on": "--offer=deflate-on-oom",
-           "free-page-hint=on": None, "iothread=io": None}
+# Properties of QEMU's balloon, and ebbd's options for the same.
+BALLOON = {"page-poison=off": "--withhold=poison", "deflate-on-oom=on": "--offer=deflate-on-oom"}
 
 
 def setUpModule():
     if EBBD:
-        directory = os.path.abspath(e2e.kept("qemu", "EBB_QEMU_DIR"))
-        e2e.made("NOTHING was tested on ebbd", "scripts/qemu", directory)
-        Guest.qemu = os.path.join(directory, "qemu-system-x86_64")
+        Guest.qemu = e2e.qemu_for_ebbd("NOTHING was tested on ebbd")
     for kernel in KERNELS:
         Guest.files[kernel] = e2e.linux_guest(
             "the module cannot be built here, so NOTHING was tested beside it",

@@ -25,9 +25,7 @@ HUGE = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
 
 def setUpModule():
-    directory = os.path.abspath(e2e.kept("qemu", "EBB_QEMU_DIR"))
-    e2e.made(UNTESTED, "scripts/qemu", directory)
-    Host.qemu = os.path.join(directory, "qemu-system-x86_64")
+    Host.qemu = e2e.qemu_for_ebbd(UNTESTED)
 
 
 class Host(e2e.Case):
