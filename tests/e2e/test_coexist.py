@@ -359,7 +359,10 @@ class Base(e2e.Case):
         self.assertGreater(numbers["told_kib"] - told, taken * 1024 * 0.9, numbers)
         self.assertEqual(numbers["waiting_window_kib"], 0, numbers)
         guest.do(SETTLED)
-        self.assertLess(guest.numbers()["told_kib"] - numbers["told_kib"], 4096, numbers)
+        again = guest.numbers()
+        used = sum(again[name] - numbers[name] for name in ("refaulted_kib", "marks_lost_kib"))
+        # A few huge pages may be the guest's own, in use at one look and freed at the next.
+        self.assertLess(again["told_kib"] - numbers["told_kib"] - used, 8192, (numbers, again))
 
     def each(self, body, here="6.12", **options):
         """By itself only with this kernel."""
