@@ -43,20 +43,39 @@ struct connection {
 /* The session that the loop's thread works on. A handler of signals has nothing else to go by. */
 static struct ebb_vhost_user *volatile at_work;
 
+/* The way out that cannot fail. Who does not read stderr does not keep us from it. */
+static void end_process(void)
+{
+    static const char why[] =
+        "ebbd: a front-end cut its memory, and nothing can take its place: no memory, or a limit\n";
+    struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT))
+        (void)!write(STDERR_FILENO, why, sizeof(why) - 1);
+    _exit(CONNECTION_LOST);
+}
+
 static void on_sigbus(int signal, siginfo_t *info, void *context)
 {
+    const enum ebb_vhost_user_fault fault = ebb_vhost_user_fault(at_work, info->si_addr);
     struct sigaction usual = {.sa_handler = SIG_DFL};
 
     (void)context;
-    if (!at_work || !ebb_vhost_user_fault(at_work, info->si_addr))
+    if (fault == EBB_VHOST_USER_FAULT_LOST)
+        end_process();
+    if (fault == EBB_VHOST_USER_FAULT_ELSEWHERE)
         sigaction(signal, &usual, NULL);
 }
 
+/* Whoever started us may have blocked it: a fault would kill at once then. */
 int connection_guard(void)
 {
     struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
+    sigset_t set;
 
-    return sigaction(SIGBUS, &action, NULL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGBUS);
+    return sigaction(SIGBUS, &action, NULL) == 0 ? sigprocmask(SIG_UNBLOCK, &set, NULL) : -1;
 }
 
 /* ---- working on the session ---- */

@@ -38,7 +38,11 @@ bool connection_is_gone(const struct connection *connection);
 struct ebb_vhost_user *connection_begin(struct connection *connection);
 void connection_end(struct connection *connection);
 
-/* Have SIGBUS that guest memory causes end that session and nothing else. 0, or -1 with errno. */
+/* The status with which the process ends when memory that a front-end cut cannot be replaced. */
+#define CONNECTION_LOST 5
+
+/* Have SIGBUS that guest memory causes end that session and nothing else; if that cannot be, the
+ * process ends (CONNECTION_LOST). 0, or -1 with errno. */
 int connection_guard(void);
 
 #endif

@@ -107,6 +107,11 @@ bool ebb__vu_is_socket(int fd)
     return file_type(fd) == S_IFSOCK;
 }
 
+bool ebb__vu_is_regular(int fd)
+{
+    return file_type(fd) == S_IFREG;
+}
+
 int ebb__vu_event_clear(int fd)
 {
     uint64_t count;

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define MEMORY_LIMIT ((uint64_t)1 << 40)
@@ -55,6 +54,8 @@ static const char *file_refused(const struct ebb_vhost_user *session, int fd)
 
     if (seals < 0 && !session->config.any_file)
         return "guest memory that is neither shmem nor hugetlbfs";
+    if (!ebb__vu_is_regular(fd))
+        return "guest memory that is no regular file";
     if (session->config.sealed_only && (seals < 0 || !(seals & F_SEAL_SHRINK)))
         return "guest memory in a file that can be made shorter";
     return NULL;
@@ -75,26 +76,12 @@ static const char *region_refused(const struct ebb__vu_region *region)
  * Map the region of the file; its host address, or NULL with errno. The mapping begins and
  * ends at pages of the file, which are larger than the guest's on hugetlbfs.
  */
-static void *map_file(struct ebb__vu_mapping *mapping, const struct ebb__vu_region *region)
+static void *map_file(struct ebb__vu_mapping *mapping, const struct ebb_region *region)
 {
-    uint64_t begin, end;
-    struct stat st;
+    const uint64_t page = region->page, begin = region->offset / page * page;
+    const uint64_t end = (region->offset + region->size + page - 1) / page * page;
     void *base;
 
-    if (fstat(mapping->fd, &st) != 0)
-        return NULL;
-    mapping->page = EBB_FRAME_SIZE;
-    if (st.st_blksize > 0 && (st.st_blksize & (st.st_blksize - 1)) == 0 &&
-        (uint64_t)st.st_blksize > EBB_FRAME_SIZE)
-        mapping->page = (size_t)st.st_blksize;
-    begin = region->offset / mapping->page * mapping->page;
-    end = (region->offset + region->size + mapping->page - 1) / mapping->page * mapping->page;
-    if (end > (uint64_t)st.st_size) /* not of large pages: those are whole */
-        end = region->offset + region->size;
-    if (st.st_size < 0 || end > (uint64_t)st.st_size) {
-        errno = EOVERFLOW;
-        return NULL;
-    }
     mapping->len = end - begin;
     base = mmap(NULL, mapping->len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, mapping->fd,
                 (off_t)begin);
@@ -105,7 +92,11 @@ static void *map_file(struct ebb__vu_mapping *mapping, const struct ebb__vu_regi
     return mapping->base + (region->offset - begin);
 }
 
-/* Take the message's i-th descriptor and map a region of it. */
+/*
+ * Take the message's i-th descriptor and map a region of it. What the front-end can change (seals,
+ * the file's length) is looked at once, before the file is mapped; the size of its pages comes from
+ * its file system, and cannot change.
+ */
 static int map_region(struct ebb_vhost_user *session, const struct ebb__vu_region *from, unsigned i,
                       struct ebb__vu_mapping *mapping, struct ebb_region *region)
 {
@@ -122,18 +113,15 @@ static int map_region(struct ebb_vhost_user *session, const struct ebb__vu_regio
                                   .size = from->size,
                                   .user = from->user,
                                   .offset = from->offset,
-                                  .fd = mapping->fd,
-                                  .host = map_file(mapping, from)};
-    if (!region->host)
-        return ebb__vu_refuse(session, errno,
-                              errno == EOVERFLOW ? "a memory region that its file does not cover"
-                                                 : "a memory region that cannot be mapped");
+                                  .fd = mapping->fd};
     error = ebb_region_probe(region, true, &mapping->note);
-    if (error < 0) {
-        (void)munmap(mapping->base, mapping->len);
+    if (error == -EBB_ERANGE)
+        return ebb__vu_refuse(session, EBB_ERANGE, "a memory region that its file does not cover");
+    if (error < 0)
         return ebb__vu_refuse(session, -error, "a memory region that cannot be examined");
-    }
-    mapping->page = region->backing == EBB_BACKING_HUGETLB ? region->page : EBB_FRAME_SIZE;
+    region->host = map_file(mapping, region);
+    if (!region->host)
+        return ebb__vu_refuse(session, errno, "a memory region that cannot be mapped");
     (void)ebb__vu_take_fd(session, i);
     return 0;
 }
@@ -263,29 +251,27 @@ int ebb__vu_rem_mem_reg(struct ebb_vhost_user *session, const void *payload, uin
     return 0;
 }
 
-/* On the session's thread, in a signal handler: nothing but what was computed before, and mmap().
+/*
+ * On the session's thread, in a signal handler: nothing but what was computed before, and mmap().
+ * The whole mapping is replaced: that asks for no further mapping, depends on the size of no page,
+ * and shared memory does not count as data of the process.
  */
-bool ebb_vhost_user_fault(struct ebb_vhost_user *session, const void *addr)
+enum ebb_vhost_user_fault ebb_vhost_user_fault(struct ebb_vhost_user *session, const void *addr)
 {
     const struct ebb__vu_memory *memory = session ? session->memory : NULL;
     const int error = errno;
 
     for (unsigned i = 0; memory && i < memory->n; i++) {
         const struct ebb__vu_mapping *mapping = &memory->mappings[i];
-        const uintptr_t base = (uintptr_t)mapping->base, at = (uintptr_t)addr;
-        size_t begin, len;
-        void *page;
+        void *zeroes;
 
-        if (at < base || at - base >= mapping->len)
+        if ((uintptr_t)addr - (uintptr_t)mapping->base >= mapping->len)
             continue;
-        begin = (at - base) / mapping->page * mapping->page;
-        len = mapping->len - begin < mapping->page ? mapping->len - begin : mapping->page;
-        page = mmap(mapping->base + begin, len, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        zeroes = mmap(mapping->base, mapping->len, PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
         errno = error;
         session->faulted = 1;
-        return page != MAP_FAILED;
+        return zeroes == MAP_FAILED ? EBB_VHOST_USER_FAULT_LOST : EBB_VHOST_USER_FAULT_MENDED;
     }
-    errno = error;
-    return false;
+    return EBB_VHOST_USER_FAULT_ELSEWHERE;
 }

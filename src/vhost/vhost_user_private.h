@@ -129,7 +129,6 @@ struct ebb__vu_queue {
 struct ebb__vu_mapping {
     char *base;
     size_t len;
-    size_t page; /* of the mapping */
     int fd;
     uint64_t gpa, size, user; /* of the region */
     const char *note;         /* why it does not give memory back; NULL: it does */
@@ -216,6 +215,7 @@ struct ebb_vhost_user_events *ebb__vu_events_new(void);
 /* Can fd be an eventfd? Asks nobody who could make one wait. */
 bool ebb__vu_is_event(int fd);
 bool ebb__vu_is_socket(int fd);
+bool ebb__vu_is_regular(int fd);
 
 /* Set it back, so that it is not readable any more. Negative errno: it is no such thing. */
 int ebb__vu_event_clear(int fd);

@@ -200,7 +200,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 {
     struct ebb_vhost_user *session = at_work;
 
-    if (session && ebb_vhost_user_fault(session, info->si_addr))
+    if (ebb_vhost_user_fault(session, info->si_addr) == EBB_VHOST_USER_FAULT_MENDED)
         return;
     if ((sigbus_before.sa_flags & SA_SIGINFO) && sigbus_before.sa_sigaction)
         sigbus_before.sa_sigaction(signal, info, context);

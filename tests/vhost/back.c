@@ -218,8 +218,12 @@ void back_settle(struct back *back)
 
 static void on_fault(int number, siginfo_t *info, void *context)
 {
+    const enum ebb_vhost_user_fault fault = ebb_vhost_user_fault(at_work, info->si_addr);
+
     (void)context;
-    if (!ebb_vhost_user_fault(at_work, info->si_addr))
+    if (fault == EBB_VHOST_USER_FAULT_LOST)
+        _exit(BACK_LOST);
+    if (fault == EBB_VHOST_USER_FAULT_ELSEWHERE)
         signal(number, SIG_DFL);
 }
 

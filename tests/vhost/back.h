@@ -34,7 +34,9 @@ void back_pump(void *back);
 /* Until nothing that was sent is unread. */
 void back_settle(struct back *back);
 
-/* Let SIGBUS in guest memory end the session at work. */
+/* Let SIGBUS in guest memory end the session at work; if there is no way, the process exits with
+ * BACK_LOST. */
+#define BACK_LOST 5
 void back_catch_faults(void);
 
 /* Of this process: open descriptors, and mappings whose name holds `name`. */

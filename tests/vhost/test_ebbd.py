@@ -10,6 +10,7 @@ import os
 import pwd
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -1180,6 +1181,17 @@ class FrontEnds(Case):
         self.assertIn("a: disconnected its front-end", self.said())
         front.close()
         self.still_good()
+
+    def test_memory_cut_short_and_nothing_to_replace_it(self):
+        """There is no address space left, so that the handler has no way but to end the process."""
+        front = self.front().start()
+        resource.prlimit(self.daemon.pid, resource.RLIMIT_AS, (4096, 4096))
+        os.ftruncate(front.memfd, 0)
+        os.eventfd_write(front.kicks[REPORTING], 1)
+        daemon, self.daemon = self.daemon, None
+        self.assertEqual(daemon.wait(PATIENCE), 5)
+        self.assertIn("nothing can take its place", self.said())
+        front.close()
 
     def test_memory_cut_short_before_an_operator_comes(self):
         front = self.front().start()

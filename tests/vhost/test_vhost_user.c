@@ -850,6 +850,107 @@ static void test_file_cut(void **state)
     disconnect_both();
 }
 
+/* A front-end that is quick: what is mapped by the session is sealed a moment later. */
+static bool seal_what_is_mapped;
+
+void *__real_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset);
+
+void *__wrap_mmap64(void *at, size_t len, int prot, int flags, int fd, off_t offset)
+{
+    void *map = __real_mmap64(at, len, prot, flags, fd, offset);
+
+    if (seal_what_is_mapped && map != MAP_FAILED && fd >= 0)
+        assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+    return map;
+}
+
+/* The size of its pages is the file system's: a seal between two looks changes nothing. No huge
+ * page is needed for that. */
+static void test_sealed_while_mapped(void **state)
+{
+    const uint64_t gpa = (uint64_t)1 << 40, user = (uint64_t)1 << 44, index = 0;
+    const struct front_addr addr = {
+        .desc = user + 0x3000, .avail = user + 0x4000, .used = user + 0x5000};
+    const int huge =
+        memfd_create("front-memory-huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB);
+    const struct ebb_region *region;
+
+    (void)state;
+    if (huge < 0) {
+        print_message("SKIP: no hugetlbfs (%s)\n", strerror(errno));
+        skip();
+    }
+    assert_int_equal(ftruncate(huge, 2 * (off_t)MIB), 0);
+    back_catch_faults();
+    connect_both();
+    assert_int_equal(front_open(&front), 0);
+    assert_int_equal(front_tell_u64(&front, FRONT_SET_FEATURES, front.features), 0);
+    seal_what_is_mapped = true;
+    assert_int_equal(add(gpa, 2 * MIB, user, 0, huge), 0);
+    seal_what_is_mapped = false;
+    region = ebb_memory_find(ebb_vhost_user_memory(back.session), gpa);
+    assert_int_equal(region->backing, EBB_BACKING_HUGETLB);
+    assert_int_equal(region->page, 2 * MIB);
+
+    assert_int_equal(ftruncate(huge, 0), 0);
+    assert_int_equal(front_tell_state(&front, FRONT_SET_VRING_NUM, 0, FRONT_RING), 0);
+    assert_int_equal(front_tell(&front, FRONT_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0), 0);
+    assert_int_equal(front_tell(&front, FRONT_SET_VRING_KICK, &index, 8, &front.queues[0].kick, 1),
+                     -EPIPE);
+    assert_true(back.ended);
+    assert_int_equal(back.error, EFAULT);
+    close(huge);
+    disconnect_both();
+}
+
+/* In a process of its own, forked without threads, that may use no more of what `resource` is: the
+ * file is cut under the rings. How it ends. */
+static int cut_with_limit(__rlimit_resource_t resource)
+{
+    const struct rlimit none = {0, 0};
+    const uint64_t one = 1;
+    pid_t child;
+    int status;
+
+    ebb_discard_pool_free(pool);
+    child = fork();
+    assert_true(child >= 0);
+    pool = ebb_discard_pool_new(1);
+    if (child == 0) {
+        front_config.unsealed = true;
+        back_catch_faults();
+        start_both();
+        if (front_report(&front, FRONT_HIGH, 4096) != 0 || setrlimit(resource, &none) != 0 ||
+            ftruncate(front.memfd, 0) != 0 ||
+            write(front.queues[0].kick, &one, sizeof(one)) != sizeof(one))
+            _exit(1);
+        while (!back.ended)
+            back_pump(&back);
+        _exit(back.error == EFAULT ? 0 : 2);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+/* A limit of data does not keep a page that is gone from being replaced. */
+static void test_file_cut_no_data(void **state)
+{
+    (void)state;
+    assert_int_equal(cut_with_limit(RLIMIT_DATA), 0);
+}
+
+/* Where nothing is to be had any more, there is a way out all the same. */
+static void test_file_cut_no_memory(void **state)
+{
+    int status;
+
+    (void)state;
+    status = cut_with_limit(RLIMIT_AS);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), BACK_LOST);
+}
+
 /* ---- messages that have to wait for a batch ---- */
 
 static bool answered(void)
@@ -1155,8 +1256,8 @@ static void test_fault_elsewhere(void **state)
 
     (void)state;
     start_both();
-    assert_false(ebb_vhost_user_fault(back.session, &here));
-    assert_false(ebb_vhost_user_fault(NULL, &here));
+    assert_int_equal(ebb_vhost_user_fault(back.session, &here), EBB_VHOST_USER_FAULT_ELSEWHERE);
+    assert_int_equal(ebb_vhost_user_fault(NULL, &here), EBB_VHOST_USER_FAULT_ELSEWHERE);
     assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
     disconnect_both();
 }
@@ -1185,7 +1286,8 @@ int main(void)
         TEST(test_killed),           TEST(test_base),
         TEST(test_inflight),         TEST(test_new_refuses),
         TEST(test_without_aio),      TEST(test_no_descriptors),
-        TEST(test_fault_elsewhere),
+        TEST(test_fault_elsewhere),  TEST(test_sealed_while_mapped),
+        TEST(test_file_cut_no_data), TEST(test_file_cut_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

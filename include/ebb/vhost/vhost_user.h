@@ -180,18 +180,28 @@ EBB_MUST_CHECK int ebb_vhost_user_work(struct ebb_vhost_user *session);
 /* When work() wants to be called without a wake, by the discard's clock (ns); UINT64_MAX: never. */
 uint64_t ebb_vhost_user_due(const struct ebb_vhost_user *session);
 
+enum ebb_vhost_user_fault {
+    EBB_VHOST_USER_FAULT_ELSEWHERE = 0, /* not in its guest memory */
+    EBB_VHOST_USER_FAULT_MENDED,        /* it can be used from now on: return */
+    EBB_VHOST_USER_FAULT_LOST,          /* it is there, and the kernel gave no page for it */
+};
+
 /*
  * To be called from the process's handler of SIGBUS, for the session that the thread was working
- * on: true if addr (si_addr) lies in its guest memory, and can be used from now on.
+ * on, with the address that failed (si_addr).
  *
  * Guest memory is files that the front-end can make shorter at any time, unless they are sealed,
  * and even then there may be no page left for them (hugetlbfs, a full tmpfs). The thread that
- * reads a ring there gets a SIGBUS. This puts zeroes in place of the page that failed, so that
+ * reads a ring there gets a SIGBUS. This puts zeroes in place of the region that failed, so that
  * the handler can return; the next function called on the session, or the one that runs, ends it.
- * Async-signal-safe. A handler that gets false restores the default action and returns.
- * The pool's threads do not touch guest memory.
+ * Async-signal-safe. The pool's threads do not touch guest memory.
+ *
+ * The kernel can refuse even that (no memory, a limit of the process). Then nothing can go on: the
+ * handler ends the process, with a word on why, or leaves by siglongjmp() and never calls a
+ * function on the session again. A handler that gets ELSEWHERE restores the default action and
+ * returns. SIGBUS must not be blocked: the kernel would kill the process without a word.
  */
-bool ebb_vhost_user_fault(struct ebb_vhost_user *session, const void *addr);
+enum ebb_vhost_user_fault ebb_vhost_user_fault(struct ebb_vhost_user *session, const void *addr);
 
 /* ---- sight ---- */
 
