@@ -73,8 +73,9 @@ int ebb__vu_set_backend_req_fd(struct ebb_vhost_user *session, const void *paylo
 {
     (void)payload;
     (void)size;
-    if (!ebb__vu_is_socket(session->fds[0]))
-        return ebb__vu_refuse(session, EBB_EINVAL, "a channel for requests that is no socket");
+    if (!ebb__vu_is_stream(session->fds[0]))
+        return ebb__vu_refuse(session, EBB_EINVAL,
+                              "a channel for requests that is no Unix stream socket");
     if (session->backend >= 0)
         ebb__vu_drop_fd(session, session->backend);
     session->backend = ebb__vu_take_fd(session, 0);

@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -96,15 +97,48 @@ static int file_type(int fd)
     return stx.stx_mode & S_IFMT;
 }
 
-/* Eventfds, and others of the kernel's that are no files at all, have no type. */
-bool ebb__vu_is_event(int fd)
+/* Where no memory of a process can be. */
+#define NOWHERE ((uintptr_t)0 - EBB_FRAME_SIZE)
+
+/* Has the file a write() at all? Only then is the address looked at, and refused, before the file
+ * is asked. */
+static bool can_write(int fd)
 {
-    return file_type(fd) == 0;
+    return syscall(SYS_write, fd, NOWHERE, sizeof(uint64_t)) < 0 && errno == EFAULT;
 }
 
-bool ebb__vu_is_socket(int fd)
+/* Can it be read without waiting, but not half a counter? */
+static bool reads_counters(int fd)
 {
-    return file_type(fd) == S_IFSOCK;
+    uint32_t half;
+    const struct iovec iov = {.iov_base = &half, .iov_len = sizeof(half)};
+
+    return preadv2(fd, &iov, 1, -1, RWF_NOWAIT) < 0 && errno == EINVAL;
+}
+
+/*
+ * Only eventfds are all of this: without a type, as what the kernel has of its own and is no file,
+ * pipe, socket or device; writable, which epoll, timerfd, signalfd, inotify, userfaultfd, pidfd and
+ * io_uring are not; and readable in this way, which fanotify and bpf are not. None of it reads,
+ * writes or waits.
+ */
+bool ebb__vu_is_event(int fd)
+{
+    return file_type(fd) == 0 && can_write(fd) && reads_counters(fd);
+}
+
+static bool socket_is(int fd, int option, int value)
+{
+    socklen_t len = sizeof(int);
+    int is = -1;
+
+    return getsockopt(fd, SOL_SOCKET, option, &is, &len) == 0 && is == value;
+}
+
+bool ebb__vu_is_stream(int fd)
+{
+    return file_type(fd) == S_IFSOCK && socket_is(fd, SO_DOMAIN, AF_UNIX) &&
+           socket_is(fd, SO_TYPE, SOCK_STREAM);
 }
 
 bool ebb__vu_is_regular(int fd)
@@ -118,7 +152,9 @@ int ebb__vu_event_clear(int fd)
     const struct iovec iov = {.iov_base = &count, .iov_len = sizeof(count)};
     const ssize_t n = preadv2(fd, &iov, 1, -1, RWF_NOWAIT);
 
-    if (n == (ssize_t)sizeof(count) || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+    if (n == (ssize_t)sizeof(count))
+        return 1;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     return n < 0 ? -errno : -EBB_EINVAL;
 }

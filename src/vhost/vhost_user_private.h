@@ -212,12 +212,13 @@ int ebb__vu_settle(struct ebb_vhost_user *session);
 /* Of one session: the kernel's AIO is asked for when it first interrupts its guest. */
 struct ebb_vhost_user_events *ebb__vu_events_new(void);
 
-/* Can fd be an eventfd? Asks nobody who could make one wait. */
+/* Is fd an eventfd; a stream socket of this machine (a send to another can wait, whatever it was
+ * told); a regular file? They ask nobody who could make one wait. */
 bool ebb__vu_is_event(int fd);
-bool ebb__vu_is_socket(int fd);
+bool ebb__vu_is_stream(int fd);
 bool ebb__vu_is_regular(int fd);
 
-/* Set it back, so that it is not readable any more. Negative errno: it is no such thing. */
+/* Read it once. 1: it was readable; 0: it was not. Negative errno: it is no such thing. */
 int ebb__vu_event_clear(int fd);
 
 /* Add one to it, never waiting for room. Negative errno: it is no eventfd. */

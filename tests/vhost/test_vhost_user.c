@@ -9,19 +9,24 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -668,6 +673,80 @@ static void test_wrong_kinds(void **state)
     disconnect_both();
 }
 
+/* What looks like an eventfd, and is none. */
+static void test_no_events(void **state)
+{
+    const uint64_t queue = 0;
+    sigset_t none;
+    int fds[8];
+
+    (void)state;
+    sigemptyset(&none);
+    fds[0] = epoll_create1(EPOLL_CLOEXEC);
+    fds[1] = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    fds[2] = signalfd(-1, &none, SFD_CLOEXEC);
+    fds[3] = inotify_init1(IN_CLOEXEC);
+    fds[4] = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+    fds[5] = memfd_create("no-event", MFD_CLOEXEC);
+    fds[6] = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    fds[7] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    start_both();
+    for (unsigned i = 0; i < 8; i++) {
+        if (fds[i] < 0)
+            continue; /* not to be had here */
+        assert_int_equal(front_tell(&front, FRONT_SET_VRING_KICK, &queue, 8, &fds[i], 1), 1);
+        assert_int_equal(front_tell(&front, FRONT_SET_VRING_CALL, &queue, 8, &fds[i], 1), 1);
+        assert_int_equal(front_tell(&front, FRONT_SET_VRING_ERR, &queue, 8, &fds[i], 1), 1);
+        close(fds[i]);
+    }
+    assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+    disconnect_both();
+}
+
+/* Eventfds of each kind are taken, and what they count is left to whom it is for. */
+static void test_events(void **state)
+{
+    static const int flags[] = {0, EFD_NONBLOCK, EFD_SEMAPHORE, EFD_SEMAPHORE | EFD_NONBLOCK};
+    const uint64_t queue = 0;
+    uint64_t count;
+
+    (void)state;
+    connect_both();
+    assert_int_equal(front_open(&front), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        const int fd = eventfd(i < 4 ? 7 : 0, flags[i % 4] | EFD_CLOEXEC);
+
+        assert_int_equal(front_tell(&front, FRONT_SET_VRING_CALL, &queue, 8, &fd, 1), 0);
+        if (i < 4) {
+            assert_int_equal(read(fd, &count, sizeof(count)), sizeof(count));
+            assert_int_equal(count, flags[i] & EFD_SEMAPHORE ? 1 : 7);
+        }
+        close(fd);
+    }
+    disconnect_both();
+}
+
+/* A message to another machine, say, may wait whatever it is told. */
+static void test_wrong_channels(void **state)
+{
+    int fds[3];
+
+    (void)state;
+    start_both();
+    fds[0] = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    fds[1] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    fds[2] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        if (fds[i] < 0)
+            continue; /* no network here */
+        assert_int_equal(front_tell(&front, FRONT_SET_BACKEND_REQ_FD, NULL, 0, &fds[i], 1), 1);
+        close(fds[i]);
+    }
+    ebb_balloon_device_resize(ebb_vhost_user_device(back.session), 100);
+    assert_int_equal(drain_backend(), 1); /* on the one that is there */
+    disconnect_both();
+}
+
 static void test_disable(void **state)
 {
     uint32_t message[7] = {0, 16, 2};
@@ -1266,28 +1345,53 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_session),          TEST(test_session_with_slots),
-        TEST(test_session_bare),     TEST(test_session_reporting_only),
-        TEST(test_stop_and_go),      TEST(test_reset_running),
-        TEST(test_features),         TEST(test_old_front_end),
-        TEST(test_refused_unasked),  TEST(test_config),
-        TEST(test_config_size),      TEST(test_config_change),
-        TEST(test_enabled_late),     TEST(test_enabled_never),
-        TEST(test_vring_refusals),   TEST(test_kick_without_ring),
-        TEST(test_stats_over_stop),  TEST(test_ring_moves),
-        TEST(test_broken_ring),      TEST(test_broken_and_reset),
-        TEST(test_base_waits),       TEST(test_reset_waits),
-        TEST(test_table_waits),      TEST(test_unwanted_bytes),
-        TEST(test_wrong_kinds),      TEST(test_disable),
-        TEST(test_call_never_waits), TEST(test_slots),
-        TEST(test_table_refused),    TEST(test_memory_under_rings),
-        TEST(test_memory_limit),     TEST(test_sealed_only),
-        TEST(test_any_file),         TEST(test_file_cut),
-        TEST(test_killed),           TEST(test_base),
-        TEST(test_inflight),         TEST(test_new_refuses),
-        TEST(test_without_aio),      TEST(test_no_descriptors),
-        TEST(test_fault_elsewhere),  TEST(test_sealed_while_mapped),
-        TEST(test_file_cut_no_data), TEST(test_file_cut_no_memory),
+        TEST(test_session),
+        TEST(test_session_with_slots),
+        TEST(test_session_bare),
+        TEST(test_session_reporting_only),
+        TEST(test_stop_and_go),
+        TEST(test_reset_running),
+        TEST(test_features),
+        TEST(test_old_front_end),
+        TEST(test_refused_unasked),
+        TEST(test_config),
+        TEST(test_config_size),
+        TEST(test_config_change),
+        TEST(test_enabled_late),
+        TEST(test_enabled_never),
+        TEST(test_vring_refusals),
+        TEST(test_kick_without_ring),
+        TEST(test_stats_over_stop),
+        TEST(test_ring_moves),
+        TEST(test_broken_ring),
+        TEST(test_broken_and_reset),
+        TEST(test_base_waits),
+        TEST(test_reset_waits),
+        TEST(test_table_waits),
+        TEST(test_unwanted_bytes),
+        TEST(test_wrong_kinds),
+        TEST(test_disable),
+        TEST(test_call_never_waits),
+        TEST(test_slots),
+        TEST(test_table_refused),
+        TEST(test_memory_under_rings),
+        TEST(test_memory_limit),
+        TEST(test_sealed_only),
+        TEST(test_any_file),
+        TEST(test_file_cut),
+        TEST(test_killed),
+        TEST(test_base),
+        TEST(test_inflight),
+        TEST(test_new_refuses),
+        TEST(test_without_aio),
+        TEST(test_no_descriptors),
+        TEST(test_no_events),
+        TEST(test_events),
+        TEST(test_wrong_channels),
+        TEST(test_fault_elsewhere),
+        TEST(test_sealed_while_mapped),
+        TEST(test_file_cut_no_data),
+        TEST(test_file_cut_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,8 +35,8 @@
  * effect in between.
  *
  * System calls that a running session needs, besides those of the discard: clock_gettime close
- * fcntl fstat (newfstatat) ftruncate io_destroy io_getevents io_setup io_submit madvise
- * memfd_create mmap munmap poll pread64 preadv2 pwrite64 statx write.
+ * fcntl fstat (newfstatat) fstatfs ftruncate getsockopt io_destroy io_getevents io_setup io_submit
+ * madvise memfd_create mmap munmap poll pread64 preadv2 pwrite64 statx write.
  */
 #ifndef EBB_VHOST_VHOST_USER_H
 #define EBB_VHOST_VHOST_USER_H
