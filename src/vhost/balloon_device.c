@@ -273,6 +273,13 @@ void ebb_balloon_device_kick(struct ebb_balloon_device *device, unsigned number)
         device->config.ops->wake(device->config.ctx);
 }
 
+uint16_t ebb_balloon_device_index(const struct ebb_balloon_device *device, unsigned number)
+{
+    const int which = ebb__balloon_queue_of(device, number);
+
+    return which < 0 || !device->queues[which].running ? 0 : device->queues[which].ring.avail_idx;
+}
+
 uint64_t ebb_balloon_device_due(const struct ebb_balloon_device *device)
 {
     if (has_more(device))

@@ -16,13 +16,8 @@ int ebb_vhost_user_kick(struct ebb_vhost_user *session, unsigned i)
     error = ebb__vu_serve_waiting(session); /* before the next batch begins */
     if (error < 0)
         return error;
-    if (i >= EBB_VHOST_USER_QUEUES || session->queues[i].kick < 0)
-        return 0; /* taken back since */
-    error = ebb__vu_event_clear(session->queues[i].kick);
-    if (error < 0)
-        return ebb__vu_fail(session, -error, "a kick that is no eventfd");
-    ebb__vu_queue_kicked(session, i);
-    return ebb__vu_settle(session);
+    error = i < EBB_VHOST_USER_QUEUES ? ebb__vu_queue_kick(session, i) : 0;
+    return error < 0 ? error : ebb__vu_settle(session);
 }
 
 int ebb_vhost_user_work(struct ebb_vhost_user *session)
@@ -35,7 +30,9 @@ int ebb_vhost_user_work(struct ebb_vhost_user *session)
     error = ebb__vu_serve_waiting(session); /* before the next batch begins */
     if (error < 0)
         return error;
-    ebb__vu_queues_release_held(session);
+    error = ebb__vu_queues_work(session);
+    if (error < 0)
+        return error;
     if (session->config_pending && session->config_retry <= ebb__vu_now(session))
         ebb__vu_config_changed(session);
     more = ebb_balloon_device_work(session->device);

@@ -121,6 +121,9 @@ struct ebb__vu_queue {
     bool resume;              /* base is the used ring's index, see vhost_user_inflight.c */
     bool kicked;              /* while held */
     uint64_t held;            /* until then, unless it is enabled; 0: it is not held */
+    uint16_t taken;           /* next available index, as the last kick left it */
+    unsigned empty;           /* kicks in a row that brought nothing */
+    uint64_t look;            /* then it is looked at; 0: its kick is waited for */
     int kick, call, err;      /* eventfds; -1: none */
 };
 
@@ -242,8 +245,9 @@ void ebb__vu_queues_resume(struct ebb_vhost_user *session);
 /* Forget what the balloon has gathered: from now on the guest may be another. */
 void ebb__vu_forget(struct ebb_vhost_user *session);
 
-/* Serve those that were not enabled in time; when the next one is due. */
-void ebb__vu_queues_release_held(struct ebb_vhost_user *session);
+/* Serve those that were not enabled in time, or whose kicks are not waited for; when the next one is
+ * due. Negative: the session has ended. */
+int ebb__vu_queues_work(struct ebb_vhost_user *session);
 uint64_t ebb__vu_queues_due(const struct ebb_vhost_user *session);
 
 /* Of the device. */
@@ -252,7 +256,8 @@ void ebb__vu_signal_errors(struct ebb_vhost_user *session);
 
 /* All rings are enabled, or (RESET_OWNER) disabled. */
 void ebb__vu_enable_all(struct ebb_vhost_user *session, bool on);
-void ebb__vu_queue_kicked(struct ebb_vhost_user *session, unsigned queue);
+/* Its kick is readable. Negative: the session has ended. */
+int ebb__vu_queue_kick(struct ebb_vhost_user *session, unsigned queue);
 
 int ebb__vu_set_vring_num(struct ebb_vhost_user *session, const void *payload, uint32_t size);
 int ebb__vu_set_vring_addr(struct ebb_vhost_user *session, const void *payload, uint32_t size);

@@ -25,9 +25,11 @@ static void drop_kick(struct ebb_vhost_user *session, unsigned i)
 {
     struct ebb__vu_queue *queue = &session->queues[i];
 
-    if (queue->kick >= 0)
+    if (queue->kick >= 0 && queue->look == 0)
         session->config.ops->unwatch(session->config.ctx, i, queue->kick);
     close_event(&queue->kick);
+    queue->look = 0;
+    queue->empty = 0;
 }
 
 /* The device has gone, or lets go of the rings. */
@@ -95,6 +97,17 @@ static void stop(struct ebb_vhost_user *session, unsigned i)
     queue->running = queue->suspended = queue->kicked = false;
 }
 
+static void kicked(struct ebb_vhost_user *session, unsigned i)
+{
+    struct ebb__vu_queue *queue = &session->queues[i];
+
+    if (!queue->running)
+        return; /* what is there is served when it starts */
+    queue->kicked = queue->held != 0;
+    if (!queue->kicked)
+        ebb_balloon_device_kick(session->device, i);
+}
+
 void ebb__vu_queues_suspend(struct ebb_vhost_user *session)
 {
     for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++) {
@@ -112,7 +125,7 @@ void ebb__vu_queues_resume(struct ebb_vhost_user *session)
         if (!session->queues[i].suspended)
             continue;
         if (start(session, i) == 0)
-            ebb__vu_queue_kicked(session, i);
+            kicked(session, i);
         else if (session->queues[i].err >= 0)
             (void)!ebb__vu_event_signal(session, session->queues[i].err);
     }
@@ -128,15 +141,65 @@ void ebb__vu_forget(struct ebb_vhost_user *session)
 
 /* ---- kicks and calls ---- */
 
-void ebb__vu_queue_kicked(struct ebb_vhost_user *session, unsigned i)
+/*
+ * A kick can be readable for ever: a semaphore that counts to 2^64, or a front-end that writes
+ * without pause. So kicks that bring nothing are waited for a few times in a row only; then the
+ * queue is looked at by time, until the kick is quiet, or there is work again.
+ */
+#define EMPTY_KICKS 16u
+#define LOOK_NS     ((uint64_t)EBB_VHOST_USER_LOOK_MS * 1000000)
+
+/* Read the kick, and look at the queue. *idle: there was nothing in it since the last time.
+ * 1: it was readable; 0: it was not; negative: the session has ended. */
+static int take_kick(struct ebb_vhost_user *session, unsigned i, bool *idle)
 {
     struct ebb__vu_queue *queue = &session->queues[i];
+    const int readable = ebb__vu_event_clear(queue->kick);
+    uint16_t taken;
 
-    if (!queue->running)
-        return; /* what is there is served when it starts */
-    queue->kicked = queue->held != 0;
-    if (!queue->kicked)
-        ebb_balloon_device_kick(session->device, i);
+    if (readable < 0)
+        return ebb__vu_fail(session, -readable, "a kick that is no eventfd");
+    kicked(session, i);
+    taken = ebb_balloon_device_index(session->device, i);
+    *idle = taken == queue->taken;
+    queue->taken = taken;
+    return readable;
+}
+
+int ebb__vu_queue_kick(struct ebb_vhost_user *session, unsigned i)
+{
+    struct ebb__vu_queue *queue = &session->queues[i];
+    bool idle;
+
+    if (queue->kick < 0 || queue->look != 0)
+        return 0; /* taken back since, or not waited for */
+    if (take_kick(session, i, &idle) < 0)
+        return -session->error;
+    queue->empty = idle ? queue->empty + 1 : 0;
+    if (queue->empty < EMPTY_KICKS)
+        return 0;
+    session->config.ops->unwatch(session->config.ctx, i, queue->kick);
+    queue->look = ebb__vu_now(session) + LOOK_NS;
+    return 0;
+}
+
+/* Wait for its kick again, if that makes sense and can be. */
+static int look_at(struct ebb_vhost_user *session, unsigned i)
+{
+    struct ebb__vu_queue *queue = &session->queues[i];
+    bool idle;
+    const int readable = take_kick(session, i, &idle);
+
+    if (readable < 0)
+        return readable;
+    queue->look = ebb__vu_now(session) + LOOK_NS;
+    if (readable > 0 && idle)
+        return 0;
+    if (session->config.ops->watch(session->config.ctx, i, queue->kick) < 0)
+        return 0;
+    queue->look = 0;
+    queue->empty = 0;
+    return 0;
 }
 
 static void release_held(struct ebb_vhost_user *session, unsigned i)
@@ -149,20 +212,33 @@ static void release_held(struct ebb_vhost_user *session, unsigned i)
     queue->kicked = false;
 }
 
-void ebb__vu_queues_release_held(struct ebb_vhost_user *session)
+int ebb__vu_queues_work(struct ebb_vhost_user *session)
 {
-    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++)
-        if (session->queues[i].held != 0 && session->queues[i].held <= ebb__vu_now(session))
+    int error = 0;
+
+    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES && error == 0; i++) {
+        const struct ebb__vu_queue *queue = &session->queues[i];
+
+        if (queue->held != 0 && queue->held <= ebb__vu_now(session))
             release_held(session, i);
+        if (queue->look != 0 && queue->look <= ebb__vu_now(session))
+            error = look_at(session, i);
+    }
+    return error;
 }
 
 uint64_t ebb__vu_queues_due(const struct ebb_vhost_user *session)
 {
     uint64_t due = UINT64_MAX;
 
-    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++)
-        if (session->queues[i].held != 0 && session->queues[i].held < due)
-            due = session->queues[i].held;
+    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++) {
+        const struct ebb__vu_queue *queue = &session->queues[i];
+
+        if (queue->held != 0 && queue->held < due)
+            due = queue->held;
+        if (queue->look != 0 && queue->look < due)
+            due = queue->look;
+    }
     return due;
 }
 
@@ -235,12 +311,12 @@ int ebb__vu_set_vring_addr(struct ebb_vhost_user *session, const void *payload, 
         return 0;
     stop(session, addr.index);
     if (start(session, addr.index) == 0) {
-        ebb__vu_queue_kicked(session, addr.index);
+        kicked(session, addr.index);
         return 0;
     }
     queue->addr = before;
     if (start(session, addr.index) == 0)
-        ebb__vu_queue_kicked(session, addr.index);
+        kicked(session, addr.index);
     return ebb__vu_refuse(session, EBB_EINVAL, "a ring that is not in guest memory");
 }
 
@@ -333,7 +409,7 @@ static int start_kicked(struct ebb_vhost_user *session, unsigned i, int fd)
     }
     queue->kick = fd;
     if (queue->running) {
-        ebb__vu_queue_kicked(session, i);
+        kicked(session, i);
         return 0;
     }
     if (queue->size == 0 || !queue->addressed || start(session, i) < 0) {

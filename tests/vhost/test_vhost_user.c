@@ -550,6 +550,76 @@ static void test_call_never_waits(void **state)
     disconnect_both();
 }
 
+static void set_kick(unsigned i, int kick)
+{
+    const uint64_t index = i;
+
+    assert_int_equal(front_tell(&front, FRONT_SET_VRING_KICK, &index, 8, &kick, 1), 0);
+    close(front.queues[i].kick);
+    front.queues[i].kick = kick;
+}
+
+/* A kick that is readable for ever, and brings nothing, costs a look now and then. */
+static void test_kick_for_ever(void **state)
+{
+    const struct ebb_ring_buf buf = {FRONT_HIGH, 4096, true};
+    const uint64_t most = UINT64_MAX - 1, look = (uint64_t)EBB_VHOST_USER_LOOK_MS * 1000000;
+    static struct rig_ops calls;
+    uint64_t kicks;
+    unsigned i;
+
+    (void)state;
+    rig_ops_init(&calls, NULL);
+    calls.now = 1000000000;
+    back_config.discard.ops = &calls.ops;
+    start_both();
+    i = (unsigned)front_queue_of(&front, EBB_BALLOON_REPORTING);
+    set_kick(i, eventfd(0, EFD_SEMAPHORE | EFD_CLOEXEC | EFD_NONBLOCK));
+    assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+    back_settle(&back);
+    kicks = device_stats()->kicks;
+    assert_int_equal(write(front.queues[i].kick, &most, sizeof(most)), sizeof(most));
+    pump(200);
+    assert_in_range(device_stats()->kicks - kicks, 1, 20);
+    assert_int_equal(back.kicks[i], -1);
+    assert_int_equal(ebb_vhost_user_due(back.session), calls.now + look);
+
+    kicks = device_stats()->kicks;
+    for (unsigned times = 1; times <= 10; times++) {
+        rig_advance(&calls, look);
+        pump(20);
+        assert_int_equal(device_stats()->kicks - kicks, times);
+    }
+    /* The others do not notice, and what comes is served at the next look. */
+    front_give(&front, i, &buf, 1);
+    pump(20);
+    assert_int_equal(ebb_ring_driver_pending(&front.queues[i].ring), 1);
+    rig_advance(&calls, look);
+    assert_int_equal(front_back(&front, i), 0);
+    assert_true(back.kicks[i] >= 0);
+    pump(200);
+    assert_int_equal(back.kicks[i], -1);
+
+    /* A kick that is quiet is waited for again. */
+    set_kick(i, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+    for (unsigned times = 0; times < 40; times++) {
+        const uint64_t one = 1;
+
+        assert_int_equal(write(front.queues[i].kick, &one, sizeof(one)), sizeof(one));
+        pump(1);
+    }
+    assert_int_equal(back.kicks[i], -1);
+    rig_advance(&calls, look);
+    pump(2);
+    rig_advance(&calls, look);
+    pump(2);
+    assert_true(back.kicks[i] >= 0);
+    assert_int_equal(ebb_vhost_user_due(back.session), UINT64_MAX);
+    assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+    disconnect_both();
+}
+
 /* A ring that moves while it is in use goes on where it is then; so does one with a new kick. */
 static void test_ring_moves(void **state)
 {
@@ -1345,53 +1415,30 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_session),
-        TEST(test_session_with_slots),
-        TEST(test_session_bare),
-        TEST(test_session_reporting_only),
-        TEST(test_stop_and_go),
-        TEST(test_reset_running),
-        TEST(test_features),
-        TEST(test_old_front_end),
-        TEST(test_refused_unasked),
-        TEST(test_config),
-        TEST(test_config_size),
-        TEST(test_config_change),
-        TEST(test_enabled_late),
-        TEST(test_enabled_never),
-        TEST(test_vring_refusals),
-        TEST(test_kick_without_ring),
-        TEST(test_stats_over_stop),
-        TEST(test_ring_moves),
-        TEST(test_broken_ring),
-        TEST(test_broken_and_reset),
-        TEST(test_base_waits),
-        TEST(test_reset_waits),
-        TEST(test_table_waits),
-        TEST(test_unwanted_bytes),
-        TEST(test_wrong_kinds),
-        TEST(test_disable),
-        TEST(test_call_never_waits),
-        TEST(test_slots),
-        TEST(test_table_refused),
-        TEST(test_memory_under_rings),
-        TEST(test_memory_limit),
-        TEST(test_sealed_only),
-        TEST(test_any_file),
-        TEST(test_file_cut),
-        TEST(test_killed),
-        TEST(test_base),
-        TEST(test_inflight),
-        TEST(test_new_refuses),
-        TEST(test_without_aio),
-        TEST(test_no_descriptors),
-        TEST(test_no_events),
-        TEST(test_events),
-        TEST(test_wrong_channels),
-        TEST(test_fault_elsewhere),
-        TEST(test_sealed_while_mapped),
-        TEST(test_file_cut_no_data),
-        TEST(test_file_cut_no_memory),
+        TEST(test_session),          TEST(test_session_with_slots),
+        TEST(test_session_bare),     TEST(test_session_reporting_only),
+        TEST(test_stop_and_go),      TEST(test_reset_running),
+        TEST(test_features),         TEST(test_old_front_end),
+        TEST(test_refused_unasked),  TEST(test_config),
+        TEST(test_config_size),      TEST(test_config_change),
+        TEST(test_enabled_late),     TEST(test_enabled_never),
+        TEST(test_vring_refusals),   TEST(test_kick_without_ring),
+        TEST(test_stats_over_stop),  TEST(test_ring_moves),
+        TEST(test_broken_ring),      TEST(test_broken_and_reset),
+        TEST(test_base_waits),       TEST(test_reset_waits),
+        TEST(test_table_waits),      TEST(test_unwanted_bytes),
+        TEST(test_wrong_kinds),      TEST(test_disable),
+        TEST(test_call_never_waits), TEST(test_slots),
+        TEST(test_table_refused),    TEST(test_memory_under_rings),
+        TEST(test_memory_limit),     TEST(test_sealed_only),
+        TEST(test_any_file),         TEST(test_file_cut),
+        TEST(test_killed),           TEST(test_base),
+        TEST(test_inflight),         TEST(test_new_refuses),
+        TEST(test_without_aio),      TEST(test_no_descriptors),
+        TEST(test_no_events),        TEST(test_events),
+        TEST(test_wrong_channels),   TEST(test_kick_for_ever),
+        TEST(test_fault_elsewhere),  TEST(test_sealed_while_mapped),
+        TEST(test_file_cut_no_data), TEST(test_file_cut_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

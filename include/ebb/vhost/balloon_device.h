@@ -211,6 +211,10 @@ bool ebb_balloon_device_work(struct ebb_balloon_device *device);
  * UINT64_MAX: never. */
 uint64_t ebb_balloon_device_due(const struct ebb_balloon_device *device);
 
+/* The next available index of a queue (as the transport numbers it) that runs: it tells whether
+ * chains were taken since. 0 if it does not run. */
+uint16_t ebb_balloon_device_index(const struct ebb_balloon_device *device, unsigned queue);
+
 /* EBB_STATUS_NEEDS_RESET, or 0. */
 uint8_t ebb_balloon_device_status(const struct ebb_balloon_device *device);
 

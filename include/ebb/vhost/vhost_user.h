@@ -55,6 +55,9 @@
 /* Milliseconds that a queue waits to be enabled. */
 #define EBB_VHOST_USER_HOLD_MS 1000u
 
+/* Milliseconds between two looks at a queue whose kick is always readable and brings nothing. */
+#define EBB_VHOST_USER_LOOK_MS 20u
+
 /* A message at most, with its header of 12 bytes, in either direction. */
 #define EBB_VHOST_USER_MESSAGE 280u
 
@@ -79,6 +82,9 @@ struct ebb_vhost_user_ops {
      * Call ebb_vhost_user_kick() whenever fd is readable, until `unwatch`, which comes before it
      * is closed. Negative: cannot. Edge- or level-triggered; the session reads it, in a way
      * that cannot wait (a plain read() can, whatever flags were set: the front-end shares them).
+     * Of a kick that is readable again and again although the queue has nothing, it is told to
+     * `unwatch`; it looks at the queue every EBB_VHOST_USER_LOOK_MS then (`due`), and watches the
+     * same kick again when that is quiet, or there is work.
      */
     int (*watch)(void *ctx, unsigned queue, int fd);
     void (*unwatch)(void *ctx, unsigned queue, int fd);
