@@ -3,12 +3,10 @@
  * Taking and reading what the driver sends.
  *
  * Buffers lie in memory that the guest can write to at any time: what they hold is copied once and
- * judged by the copy. How long a buffer is, is the guest's choice; how much of it is looked at,
- * ours.
+ * judged by the copy; looking at them allocates no memory. How long a buffer is, is the guest's
+ * choice; how much of it is looked at, ours.
  */
 #include "balloon.h"
-
-#include <string.h>
 
 static int take(struct ebb_balloon_device *device, struct ebb__balloon_queue *queue,
                 struct ebb__balloon_chain *chain)
@@ -66,16 +64,10 @@ void ebb__balloon_call(struct ebb_balloon_device *device, struct ebb__balloon_qu
 /* Copy len bytes of a buffer; false: they are not guest memory. */
 static bool copy_once(struct ebb_balloon_device *device, uint8_t *to, uint64_t addr, unsigned len)
 {
-    const void *from = ebb_memory_at(device->config.memory, addr, len);
-
-    if (!from) {
-        ebb__balloon_fault(device, EBB_FAULT_BUFFER);
-        return false;
-    }
-    memcpy(to, from, len);
-    /* The compiler may not go back to the original, which can have changed. */
-    __asm__ volatile("" ::: "memory");
-    return true;
+    if (ebb_memory_read(device->config.memory, addr, to, len))
+        return true;
+    ebb__balloon_fault(device, EBB_FAULT_BUFFER);
+    return false;
 }
 
 unsigned ebb__balloon_read(struct ebb_balloon_device *device,

@@ -154,6 +154,39 @@ void *ebb_memory_at(void *memory, uint64_t gpa, uint64_t len)
     return region ? host_at(region, gpa - region->gpa, len) : NULL;
 }
 
+static bool read_file(const struct ebb_region *region, uint64_t from, uint8_t *to, size_t len)
+{
+    size_t have = 0;
+
+    while (have < len) {
+        const ssize_t n =
+            pread(region->fd, to + have, len - have, (off_t)(region->offset + from + have));
+
+        if (n == 0 || (n < 0 && errno != EINTR))
+            return false;
+        have += n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
+bool ebb_memory_read(const struct ebb_memory *memory, uint64_t gpa, void *to, size_t len)
+{
+    const struct ebb_region *region = ebb_memory_find(memory, gpa);
+    const void *host;
+
+    if (!region || len == 0 || len > region->size - (gpa - region->gpa))
+        return false;
+    if (region->backing == EBB_BACKING_SHARED || region->backing == EBB_BACKING_HUGETLB)
+        return read_file(region, gpa - region->gpa, to, len);
+    host = host_at(region, gpa - region->gpa, len);
+    if (!host)
+        return false;
+    memcpy(to, host, len);
+    /* The compiler may not go back to the original, which can have changed. */
+    __asm__ volatile("" ::: "memory");
+    return true;
+}
+
 void *ebb_memory_by_user(void *memory, uint64_t user, uint64_t len)
 {
     const struct ebb_memory *table = memory;

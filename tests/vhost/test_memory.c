@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -183,6 +184,81 @@ static void test_by_user(void **state)
     assert_null(ebb_memory_by_user(&memory, 16 * PAGE, 1));
 }
 
+/* What is read: all of it, once, of one region; by the file where it is discarded by the file. */
+static void test_read(void **state)
+{
+    const int fd = memfd_create("memory", MFD_CLOEXEC);
+    struct ebb_region mapped = at(16 * PAGE, 4 * PAGE), filed = at(32 * PAGE, 4 * PAGE);
+    struct ebb_region neither = at(64 * PAGE, 4 * PAGE);
+    uint8_t bytes[64];
+    struct stat st;
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 5 * PAGE), 0);
+    mapped.host = host;
+    filed.fd = fd;
+    filed.offset = PAGE;
+    filed.backing = EBB_BACKING_SHARED;
+    assert_int_equal(ebb_memory_add(&memory, &mapped), 0);
+    assert_int_equal(ebb_memory_add(&memory, &filed), 0);
+    assert_int_equal(ebb_memory_add(&memory, &neither), 0);
+
+    memset(host, 7, sizeof(bytes));
+    assert_true(ebb_memory_read(&memory, 16 * PAGE, bytes, sizeof(bytes)));
+    assert_memory_equal(bytes, host, sizeof(bytes));
+    assert_int_equal(pwrite(fd, "word", 4, 2 * PAGE - 2), 4);
+    assert_true(ebb_memory_read(&memory, 33 * PAGE - 2, bytes, 4));
+    assert_memory_equal(bytes, "word", 4);
+    assert_int_equal(fstat(fd, &st), 0);
+    memset(bytes, 7, sizeof(bytes));
+    assert_true(ebb_memory_read(&memory, 36 * PAGE - 32, bytes, 32)); /* never used */
+    for (unsigned i = 0; i < 32; i++)
+        assert_int_equal(bytes[i], 0);
+    {
+        const blkcnt_t before = st.st_blocks;
+
+        assert_int_equal(fstat(fd, &st), 0);
+        assert_int_equal(st.st_blocks, before);
+    }
+
+    assert_false(ebb_memory_read(&memory, 16 * PAGE, bytes, 0));
+    assert_false(ebb_memory_read(&memory, 20 * PAGE - 4, bytes, 5));
+    assert_false(ebb_memory_read(&memory, 36 * PAGE - 4, bytes, 5));
+    assert_false(ebb_memory_read(&memory, 64 * PAGE, bytes, 1));
+    assert_false(ebb_memory_read(&memory, UINT64_MAX, bytes, 2));
+    assert_int_equal(ftruncate(fd, 5 * PAGE - 4), 0);
+    assert_true(ebb_memory_read(&memory, 36 * PAGE - 8, bytes, 4));
+    assert_false(ebb_memory_read(&memory, 36 * PAGE - 8, bytes, 5)); /* the file was cut */
+    close(fd);
+}
+
+/* A hole of huge pages: there need not be any. */
+static void test_read_hugetlb(void **state)
+{
+    const uint64_t page = 2 << 20;
+    const int fd = memfd_create("huge", MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
+    struct ebb_region region = at(0, 2 * page);
+    uint64_t value = 1;
+    struct stat st;
+    const char *why;
+
+    (void)state;
+    if (fd < 0) {
+        print_message("SKIP: no hugetlbfs of 2 MiB (%s)\n", strerror(errno));
+        skip();
+    }
+    assert_int_equal(ftruncate(fd, 2 * (off_t)page), 0);
+    region.fd = fd;
+    assert_int_equal(ebb_region_probe(&region, true, &why), 0);
+    assert_int_equal(ebb_memory_add(&memory, &region), 0);
+    assert_true(ebb_memory_read(&memory, page - 4, &value, sizeof(value)));
+    assert_int_equal(value, 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_int_equal(st.st_blocks, 0);
+    close(fd);
+}
+
 /* Regions come and go at random; a byte for each frame says whose it is. */
 static void test_random(void **state)
 {
@@ -340,6 +416,8 @@ int main(void)
         cmocka_unit_test_setup(test_full, setup),
         cmocka_unit_test_setup(test_at, setup),
         cmocka_unit_test_setup(test_by_user, setup),
+        cmocka_unit_test_setup(test_read, setup),
+        cmocka_unit_test_setup(test_read_hugetlb, setup),
         cmocka_unit_test_setup(test_random, setup),
         cmocka_unit_test_setup(test_probe_memory, setup),
         cmocka_unit_test_setup(test_probe_hugetlb, setup),

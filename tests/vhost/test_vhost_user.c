@@ -931,6 +931,39 @@ static void test_memory_under_rings(void **state)
     disconnect_both();
 }
 
+/* A guest that has its page numbers and statistics read from memory that was never used. */
+static void test_nothing_populated(void **state)
+{
+    static const enum ebb_balloon_queue queues[] = {EBB_BALLOON_DEFLATE, EBB_BALLOON_STATS};
+    struct ebb_ring_buf bufs[FRONT_RING];
+    uint64_t gpa = FRONT_HIGH, before;
+
+    (void)state;
+    start_both();
+    back_settle(&back);
+    before = file_bytes(front.memfd);
+    for (unsigned k = 0; k < 8; k++) {
+        const unsigned i = (unsigned)front_queue_of(&front, queues[k % 2]);
+        unsigned tries = 0;
+
+        for (unsigned b = 0; b < FRONT_RING; b++, gpa += 4096)
+            bufs[b] = (struct ebb_ring_buf){gpa + 2048, 4, false};
+        front_give(&front, i, bufs, FRONT_RING);
+        if (k % 2 == 0)
+            assert_int_equal(front_back(&front, i), 0);
+        while (device_stats()->stats_received < (k + 1) / 2 && tries++ < 20000)
+            pump(1);
+        if (k % 2 == 1) {
+            assert_int_equal(ebb_balloon_device_poll_stats(ebb_vhost_user_device(back.session)), 0);
+            assert_int_equal(front_back(&front, i), 0);
+        }
+    }
+    assert_int_equal(device_stats()->deflated_pages, 4 * FRONT_RING);
+    /* The rings' own pages: descriptors, and what else lies beside them. */
+    assert_in_range(file_bytes(front.memfd) - before, 0, 3 * 4096);
+    disconnect_both();
+}
+
 static void test_memory_limit(void **state)
 {
     (void)state;
@@ -1415,30 +1448,55 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_session),          TEST(test_session_with_slots),
-        TEST(test_session_bare),     TEST(test_session_reporting_only),
-        TEST(test_stop_and_go),      TEST(test_reset_running),
-        TEST(test_features),         TEST(test_old_front_end),
-        TEST(test_refused_unasked),  TEST(test_config),
-        TEST(test_config_size),      TEST(test_config_change),
-        TEST(test_enabled_late),     TEST(test_enabled_never),
-        TEST(test_vring_refusals),   TEST(test_kick_without_ring),
-        TEST(test_stats_over_stop),  TEST(test_ring_moves),
-        TEST(test_broken_ring),      TEST(test_broken_and_reset),
-        TEST(test_base_waits),       TEST(test_reset_waits),
-        TEST(test_table_waits),      TEST(test_unwanted_bytes),
-        TEST(test_wrong_kinds),      TEST(test_disable),
-        TEST(test_call_never_waits), TEST(test_slots),
-        TEST(test_table_refused),    TEST(test_memory_under_rings),
-        TEST(test_memory_limit),     TEST(test_sealed_only),
-        TEST(test_any_file),         TEST(test_file_cut),
-        TEST(test_killed),           TEST(test_base),
-        TEST(test_inflight),         TEST(test_new_refuses),
-        TEST(test_without_aio),      TEST(test_no_descriptors),
-        TEST(test_no_events),        TEST(test_events),
-        TEST(test_wrong_channels),   TEST(test_kick_for_ever),
-        TEST(test_fault_elsewhere),  TEST(test_sealed_while_mapped),
-        TEST(test_file_cut_no_data), TEST(test_file_cut_no_memory),
+        TEST(test_session),
+        TEST(test_session_with_slots),
+        TEST(test_session_bare),
+        TEST(test_session_reporting_only),
+        TEST(test_stop_and_go),
+        TEST(test_reset_running),
+        TEST(test_features),
+        TEST(test_old_front_end),
+        TEST(test_refused_unasked),
+        TEST(test_config),
+        TEST(test_config_size),
+        TEST(test_config_change),
+        TEST(test_enabled_late),
+        TEST(test_enabled_never),
+        TEST(test_vring_refusals),
+        TEST(test_kick_without_ring),
+        TEST(test_stats_over_stop),
+        TEST(test_ring_moves),
+        TEST(test_broken_ring),
+        TEST(test_broken_and_reset),
+        TEST(test_base_waits),
+        TEST(test_reset_waits),
+        TEST(test_table_waits),
+        TEST(test_unwanted_bytes),
+        TEST(test_wrong_kinds),
+        TEST(test_disable),
+        TEST(test_call_never_waits),
+        TEST(test_slots),
+        TEST(test_table_refused),
+        TEST(test_memory_under_rings),
+        TEST(test_memory_limit),
+        TEST(test_sealed_only),
+        TEST(test_any_file),
+        TEST(test_file_cut),
+        TEST(test_killed),
+        TEST(test_base),
+        TEST(test_inflight),
+        TEST(test_new_refuses),
+        TEST(test_without_aio),
+        TEST(test_no_descriptors),
+        TEST(test_nothing_populated),
+        TEST(test_no_events),
+        TEST(test_events),
+        TEST(test_wrong_channels),
+        TEST(test_kick_for_ever),
+        TEST(test_fault_elsewhere),
+        TEST(test_sealed_while_mapped),
+        TEST(test_file_cut_no_data),
+        TEST(test_file_cut_no_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

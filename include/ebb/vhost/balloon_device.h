@@ -9,6 +9,11 @@
  * hostile: whatever it does costs bounded work, is counted by cause, and at worst ends in
  * EBB_STATUS_NEEDS_RESET.
  *
+ * Guest memory that was never used stays so: buffers are read by ebb_memory_read(). Rings are read
+ * and written where they are mapped; a start can allocate the pages that its ring lies in (26 KiB
+ * at most, so some ten pages of 4 KiB, or six huge ones), and nothing that a chain says allocates
+ * more, as there are no indirect descriptors.
+ *
  * Threads: one thread, the device's, calls all functions, except those that say otherwise; the
  * callbacks are called on it, except `wake`.
  */

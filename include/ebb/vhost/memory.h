@@ -10,7 +10,8 @@
  * copies of regions.
  *
  * The table cannot protect anyone from a peer that shrinks a file behind its mapping: a touch of
- * such memory is a SIGBUS.
+ * such memory is a SIGBUS. And a touch of a hole in a file allocates a page of it, charged to this
+ * process: who only wants to know what is there calls ebb_memory_read().
  */
 #ifndef EBB_VHOST_MEMORY_H
 #define EBB_VHOST_MEMORY_H
@@ -99,8 +100,17 @@ const struct ebb_region *ebb_memory_find(const struct ebb_memory *memory, uint64
  */
 void *ebb_memory_at(void *memory, uint64_t gpa, uint64_t len);
 
-/* The same by the addresses of a vhost-user front-end, by which it calls its rings. Where regions
- * overlap by these, the first by gpa that has all of the range. */
+/*
+ * Copy the len bytes at gpa to `to`, once. True if all of them lie in one region that can be read;
+ * false, too, for len 0. Of a region that is discarded by its file (EBB_BACKING_SHARED, HUGETLB)
+ * the file is read, which allocates nothing and ends well where the file was cut; others through
+ * their mapping.
+ */
+EBB_MUST_CHECK bool ebb_memory_read(const struct ebb_memory *memory, uint64_t gpa, void *to,
+                                    size_t len);
+
+/* ebb_memory_at() by the addresses of a vhost-user front-end, by which it calls its rings. Where
+ * regions overlap by these, the first by gpa that has all of the range. */
 void *ebb_memory_by_user(void *memory, uint64_t user, uint64_t len);
 
 #endif
