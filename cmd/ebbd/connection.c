@@ -34,7 +34,7 @@ struct connection {
     size_t out_len;
     int out_fd;
     uint64_t since_ns;
-    uint64_t faults_seen, failed_seen, resident_seen;
+    uint64_t faults_seen, failed_seen, resident_seen, refused_seen;
     const char *notes_seen;
 };
 
@@ -132,6 +132,19 @@ static void tell_memory(struct connection *connection)
         log_limited(vm_limit(connection->vm, CAUSE_MEMORY), "%s: some of its memory stays: %s",
                     vm_name(connection->vm), stats.memory_notes);
     connection->notes_seen = stats.memory_notes;
+}
+
+/* Tell what the front-end asked for and did not get. */
+static void tell_refusal(struct connection *connection)
+{
+    struct ebb_vhost_user_stats stats;
+
+    ebb_vhost_user_get_stats(connection->session, &stats);
+    if (stats.refused != connection->refused_seen)
+        log_limited(vm_limit(connection->vm, CAUSE_TURNED_AWAY),
+                    "%s: refused its front-end: %s: %s", vm_name(connection->vm), stats.refusal,
+                    strerror(stats.refusal_error));
+    connection->refused_seen = stats.refused;
 }
 
 /* Nothing is taken from a front-end that does not read its answer, or whose message waits. */
@@ -268,6 +281,14 @@ static int send_rest(struct connection *connection)
     return 0;
 }
 
+static void drop_answer(struct connection *connection)
+{
+    if (connection->out_fd >= 0)
+        close(connection->out_fd);
+    connection->out_fd = -1;
+    connection->out_len = 0;
+}
+
 static int on_send(void *ctx, const void *bytes, size_t len, int fd)
 {
     struct connection *connection = ctx;
@@ -282,6 +303,8 @@ static int on_send(void *ctx, const void *bytes, size_t len, int fd)
     connection->out_len = len;
     connection->out_fd = fd;
     error = send_rest(connection);
+    if (error)
+        drop_answer(connection);
     if (error || !connection->out_len)
         return error;
     event_add(connection->writable, NULL);
@@ -382,6 +405,8 @@ static int read_once(struct connection *connection, bool *gone)
         *gone = true;
         return ebb_vhost_user_eof(connection->session);
     }
+    if (message.msg_flags & MSG_CTRUNC)
+        ebb_vhost_user_lost_fds(connection->session);
     error =
         ebb_vhost_user_receive(work_on(connection), bytes, (size_t)n, fds, take_fds(&message, fds));
     return error < 0 ? error : 1;
@@ -400,6 +425,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
          i++)
         result = read_once(connection, &gone);
     tell_memory(connection);
+    tell_refusal(connection);
     if (gone && result == 0)
         vm_ended(connection->vm, NULL, 0);
     else

@@ -11,6 +11,7 @@
  */
 #include "vhost_user_private.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -58,18 +59,38 @@ static int parse(struct ebb_vhost_user *session, const void *payload, uint32_t s
     return 0;
 }
 
-/* A file of zeroes. -1: none. */
+/* A file of zeroes. -1: none, errno says why. */
 static int new_file(uint64_t size)
 {
     const int fd = memfd_create("ebb-inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int error;
 
     if (fd < 0)
         return -1;
     if (ftruncate(fd, (off_t)size) == 0 &&
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
         return fd;
+    error = errno;
     (void)close(fd);
+    errno = error;
     return -1;
+}
+
+/* What is wanted for it cannot be had. The protocol knows a region of no bytes, without a file: the
+ * front-end goes on without. */
+static int answer_none(struct ebb_vhost_user *session, struct ebb__vu_inflight *inflight,
+                       uint32_t size, int error)
+{
+    session->stats.refused++;
+    session->stats.refusal = "an inflight region: there are too few descriptors, or no memory";
+    session->stats.refusal_error = error;
+    inflight->mmap_size = 0;
+    return ebb__vu_answer(session, inflight, size, -1);
+}
+
+static bool is_want(int error)
+{
+    return error == -ENOMEM || error == -ENOBUFS || error == -ETOOMANYREFS;
 }
 
 int ebb__vu_get_inflight_fd(struct ebb_vhost_user *session, const void *payload, uint32_t size)
@@ -83,8 +104,11 @@ int ebb__vu_get_inflight_fd(struct ebb_vhost_user *session, const void *payload,
     inflight.mmap_size = inflight.queues * region_size(inflight.queue_size);
     fd = new_file(inflight.mmap_size);
     if (fd < 0)
-        return ebb__vu_fail(session, EBB_ENOMEM, "no memory");
-    return ebb__vu_answer(session, &inflight, size, fd);
+        return answer_none(session, &inflight, size, errno);
+    error = ebb__vu_try_answer(session, &inflight, size, fd);
+    if (is_want(error))
+        return answer_none(session, &inflight, size, -error);
+    return error < 0 ? ebb__vu_fail(session, -error, "an answer that could not be sent") : 0;
 }
 
 /* Set up the region at `at`, or look at it; 1: it was set up before. Negative: refused. */

@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MEMORY_LIMIT ((uint64_t)1 << 40)
+#define MEMORY_LIMIT ((uint64_t)1 << 46)
 
 struct ebb__vu_memory *ebb__vu_memory_new(void)
 {
@@ -137,7 +137,8 @@ static int add_region(struct ebb_vhost_user *session, struct ebb__vu_memory *mem
     int error;
 
     if (from->size > limit - memory->bytes)
-        return ebb__vu_refuse(session, EBB_ENOSPC, "more guest memory than is allowed");
+        return ebb__vu_refuse(session, EBB_ENOSPC,
+                              "more guest memory than memory_limit, which is 64 TiB by default");
     error = map_region(session, from, i, &mapping, &region);
     if (error < 0)
         return error;
@@ -180,7 +181,7 @@ int ebb__vu_set_mem_table(struct ebb_vhost_user *session, const void *payload, u
     if (n > EBB__VU_REGIONS || size != 8 + n * sizeof(region))
         return ebb__vu_fail(session, EBB_EPROTO, "a message of the wrong size");
     if (session->n_fds != n)
-        return ebb__vu_fail(session, EBB_EPROTO, "descriptors missing, or too many");
+        return ebb__vu_wrong_fds(session);
     memory = ebb__vu_memory_new();
     if (!memory)
         return ebb__vu_refuse(session, EBB_ENOMEM, "no memory");

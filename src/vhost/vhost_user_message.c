@@ -111,9 +111,11 @@ static int refused(struct ebb_vhost_user *session, bool asked)
         return -session->error;
     if (!asked)
         return ebb__vu_fail(session, session->error, session->reason);
+    session->stats.refusal = session->reason;
+    session->stats.refusal_error = session->error;
+    session->stats.refused++;
     session->reason = NULL;
     session->error = 0;
-    session->stats.refused++;
     return ebb__vu_answer_u64(session, 1);
 }
 
@@ -124,10 +126,11 @@ static int serve(struct ebb_vhost_user *session)
     bool asked;
     int error;
 
-    if (session->n_fds < request->min_fds || session->n_fds > request->max_fds)
-        return ebb__vu_fail(session, EBB_EPROTO, "descriptors missing, or too many");
     session->stats.messages++;
-    error = request->serve(session, session->in + sizeof(struct ebb__vu_header), size);
+    if (session->n_fds < request->min_fds || session->n_fds > request->max_fds)
+        error = ebb__vu_wrong_fds(session);
+    else
+        error = request->serve(session, session->in + sizeof(struct ebb__vu_header), size);
     /* What SET_PROTOCOL_FEATURES itself negotiated counts. */
     asked = !(request->kind & ANSWERS) && (session->header.flags & EBB__VU_NEED_REPLY) &&
             (session->protocol & EBB__VU_P_REPLY_ACK);
@@ -195,6 +198,11 @@ static int keep_fds(struct ebb_vhost_user *session, const int *fds, unsigned n)
     for (; i < n; i++)
         ebb__vu_drop_fd(session, fds[i]);
     return ebb__vu_fail(session, EBB_EPROTO, "descriptors missing, or too many");
+}
+
+void ebb_vhost_user_lost_fds(struct ebb_vhost_user *session)
+{
+    session->lost_fds = true;
 }
 
 int ebb_vhost_user_receive(struct ebb_vhost_user *session, const void *bytes, size_t len,

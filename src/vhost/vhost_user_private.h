@@ -164,6 +164,7 @@ struct ebb_vhost_user {
     struct ebb__vu_header header; /* once have >= sizeof(header) */
     int fds[EBB_VHOST_USER_FDS];  /* -1: taken */
     unsigned n_fds;
+    bool lost_fds; /* the kernel could not give all of them */
     _Alignas(8) unsigned char in[EBB_VHOST_USER_MESSAGE];
 
     struct ebb_vhost_user_events *events;
@@ -196,6 +197,9 @@ int ebb__vu_fail(struct ebb_vhost_user *session, int error, const char *reason);
 /* Do not grant the message. Returns -error, for the handler to return; nothing has changed. */
 int ebb__vu_refuse(struct ebb_vhost_user *session, int error, const char *reason);
 
+/* The message has not as many descriptors as it must. Returns -error, as a handler does. */
+int ebb__vu_wrong_fds(struct ebb_vhost_user *session);
+
 /* The i-th descriptor of the message, which is the caller's from now on. */
 int ebb__vu_take_fd(struct ebb_vhost_user *session, unsigned i);
 
@@ -203,7 +207,9 @@ int ebb__vu_take_fd(struct ebb_vhost_user *session, unsigned i);
 void ebb__vu_drop_fd(struct ebb_vhost_user *session, int fd);
 void ebb__vu_drop_fds(struct ebb_vhost_user *session);
 
-/* Answer the message that came in last. fd: -1, or one that is given away. */
+/* Answer the message that came in last. fd: -1, or one that is given away. The session ends if that
+ * fails, unless it was only tried. */
+int ebb__vu_try_answer(struct ebb_vhost_user *session, const void *payload, uint32_t size, int fd);
 int ebb__vu_answer(struct ebb_vhost_user *session, const void *payload, uint32_t size, int fd);
 int ebb__vu_answer_u64(struct ebb_vhost_user *session, uint64_t value);
 

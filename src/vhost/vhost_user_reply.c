@@ -5,6 +5,7 @@
  */
 #include "vhost_user_private.h"
 
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -54,6 +55,15 @@ void ebb__vu_drop_fds(struct ebb_vhost_user *session)
         if (session->fds[i] >= 0)
             ebb__vu_drop_fd(session, session->fds[i]);
     session->n_fds = 0;
+    session->lost_fds = false;
+}
+
+int ebb__vu_wrong_fds(struct ebb_vhost_user *session)
+{
+    if (session->lost_fds)
+        return ebb__vu_refuse(session, EMFILE,
+                              "descriptors that there was no room for (RLIMIT_NOFILE)");
+    return ebb__vu_fail(session, EBB_EPROTO, "descriptors missing, or too many");
 }
 
 int ebb__vu_take_fd(struct ebb_vhost_user *session, unsigned i)
@@ -66,16 +76,21 @@ int ebb__vu_take_fd(struct ebb_vhost_user *session, unsigned i)
 
 /* ---- answers ---- */
 
-int ebb__vu_answer(struct ebb_vhost_user *session, const void *payload, uint32_t size, int fd)
+int ebb__vu_try_answer(struct ebb_vhost_user *session, const void *payload, uint32_t size, int fd)
 {
     const struct ebb__vu_header header = {session->header.request, EBB__VU_VERSION | EBB__VU_REPLY,
                                           size};
     unsigned char out[EBB_VHOST_USER_MESSAGE];
-    int error;
 
     memcpy(out, &header, sizeof(header));
     memcpy(out + sizeof(header), payload, size);
-    error = session->config.ops->send(session->config.ctx, out, sizeof(header) + size, fd);
+    return session->config.ops->send(session->config.ctx, out, sizeof(header) + size, fd);
+}
+
+int ebb__vu_answer(struct ebb_vhost_user *session, const void *payload, uint32_t size, int fd)
+{
+    const int error = ebb__vu_try_answer(session, payload, size, fd);
+
     if (error < 0)
         return ebb__vu_fail(session, -error, "an answer that could not be sent");
     return 0;

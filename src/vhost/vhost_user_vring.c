@@ -382,7 +382,7 @@ static struct ebb__vu_queue *event_of(struct ebb_vhost_user *session, const void
     *fd = -1;
     fds = value & EBB__VU_NO_FD ? 0 : 1;
     if (session->n_fds != fds) {
-        (void)!ebb__vu_fail(session, EBB_EPROTO, "descriptors missing, or too many");
+        (void)!ebb__vu_wrong_fds(session);
         return NULL;
     }
     queue = queue_of(session, *index);

@@ -34,6 +34,10 @@ static int send_answer(void *ctx, const void *bytes, size_t len, int fd)
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     ssize_t n;
 
+    if (fd >= 0 && back->no_fd != 0) {
+        close(fd);
+        return -back->no_fd;
+    }
     if (fd >= 0) {
         struct cmsghdr *cmsg = (struct cmsghdr *)control;
 
@@ -165,6 +169,8 @@ static int receive(struct back *back)
         }
     if (n == 0)
         return ebb_vhost_user_eof(back->session) < 0 ? -EPIPE : -ECONNRESET;
+    if (msg.msg_flags & MSG_CTRUNC)
+        ebb_vhost_user_lost_fds(back->session);
     return ebb_vhost_user_receive(back->session, bytes, (size_t)n, fds, n_fds);
 }
 

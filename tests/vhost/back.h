@@ -19,6 +19,7 @@ struct back {
     const char *reason; /* why it ended */
     bool deaf;          /* there is no room on the channel for requests */
     unsigned dropped;   /* descriptors */
+    int no_fd;          /* no answer takes a descriptor along: the errno; 0: they do */
 };
 
 /* Aborts if it cannot. Returns the front-end's end of the socket. `config` may be NULL; its ops,

@@ -261,6 +261,8 @@ static void test_features(void **state)
     assert_int_equal(front_tell_u64(&front, FRONT_SET_FEATURES, features), 0);
     assert_int_equal(stats().features, features & ~FRONT_F_PROTOCOL);
     assert_int_equal(stats().refused, 2);
+    assert_string_equal(stats().refusal, "features that were not offered");
+    assert_int_equal(stats().refusal_error, EINVAL);
     assert_int_equal(stats().protocol, protocol);
     disconnect_both();
 }
@@ -971,7 +973,31 @@ static void test_memory_limit(void **state)
     connect_both();
     assert_int_equal(front_open(&front), 0);
     assert_int_equal(front_set_memory(&front), 1);
+    assert_non_null(strstr(stats().refusal, "memory_limit"));
     assert_int_equal(back_count_maps("front-memory"), 1);
+    disconnect_both();
+}
+
+/* What there is room for is granted, also to a very large guest in one region. */
+static void test_much_memory(void **state)
+{
+    const uint64_t size = (uint64_t)3 << 40;
+    const int fd = memfd_create("front-memory-much", MFD_CLOEXEC);
+    void *here;
+
+    (void)state;
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    here = mmap(NULL, size, PROT_READ, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    if (here == MAP_FAILED) {
+        print_message("SKIP: no room for 3 TiB (%s)\n", strerror(errno));
+        close(fd);
+        skip();
+    }
+    munmap(here, size);
+    start_both();
+    assert_int_equal(add((uint64_t)1 << 40, size, (uint64_t)1 << 44, 0, fd), 0);
+    assert_int_equal(stats().memory_bytes, 16 * MIB + size);
+    close(fd);
     disconnect_both();
 }
 
@@ -1351,6 +1377,83 @@ static void test_inflight(void **state)
     disconnect_both();
 }
 
+static void get_no_inflight(uint32_t size)
+{
+    struct front_inflight inflight = {.queues = 2, .queue_size = 8};
+    int fd;
+
+    assert_int_equal(front_send(&front, FRONT_GET_INFLIGHT_FD, 0, &inflight, size, NULL, 0), 0);
+    assert_int_equal(front_answer(&front, FRONT_GET_INFLIGHT_FD, &inflight, sizeof(inflight), &fd),
+                     size);
+    assert_int_equal(fd, -1);
+    assert_int_equal(inflight.mmap_size, 0);
+}
+
+static void limit_descriptors(rlim_t n)
+{
+    struct rlimit limit;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = n ? n : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* A want of resources refuses the request, and no more. */
+static void test_no_inflight(void **state)
+{
+    (void)state;
+    start_both();
+    back.no_fd = ETOOMANYREFS; /* others of this user have too many on their way */
+    get_no_inflight(24);
+    get_no_inflight(20);
+    assert_int_equal(stats().refused, 2);
+    assert_int_equal(stats().refusal_error, ETOOMANYREFS);
+    back.no_fd = 0;
+    limit_descriptors(12); /* more than back.c polls; those in use are above */
+    get_no_inflight(24);
+    limit_descriptors(0);
+    assert_int_equal(stats().refused, 3);
+    assert_int_equal(stats().refusal_error, EMFILE);
+    assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+    disconnect_both();
+}
+
+/* Descriptors that the kernel could not give are no fault of the front-end: it hears no, and the
+ * operator why. */
+static void test_no_room_for_descriptors(void **state)
+{
+    const uint64_t at = (uint64_t)1 << 40, queue = 0;
+    const int fd = memfd_create("front-memory-more", MFD_CLOEXEC);
+
+    (void)state;
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    start_both();
+    limit_descriptors(12);
+    assert_int_equal(add(at, 4096, at, 0, fd), 1);
+    assert_int_equal(front_set_memory(&front), 1);
+    assert_int_equal(front_tell(&front, FRONT_SET_VRING_CALL, &queue, 8, &front.queues[0].call, 1),
+                     1);
+    limit_descriptors(0);
+    assert_int_equal(stats().refused, 3);
+    assert_int_equal(stats().refusal_error, EMFILE);
+    assert_non_null(strstr(stats().refusal, "RLIMIT_NOFILE"));
+    assert_int_equal(add(at, 4096, at, 0, fd), 0);
+    assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+    disconnect_both();
+
+    /* Who asks for no answers hears it by the end. */
+    front_config.without = FRONT_P_REPLY_ACK;
+    start_both();
+    limit_descriptors(12);
+    (void)add(at, 4096, at, 0, fd);
+    back_settle(&back);
+    limit_descriptors(0);
+    assert_true(back.ended);
+    assert_int_equal(back.error, EMFILE);
+    close(fd);
+    disconnect_both();
+}
+
 /* ---- the library's own edges ---- */
 
 static void forbid_aio(void)
@@ -1489,6 +1592,9 @@ int main(void)
         TEST(test_without_aio),
         TEST(test_no_descriptors),
         TEST(test_nothing_populated),
+        TEST(test_much_memory),
+        TEST(test_no_inflight),
+        TEST(test_no_room_for_descriptors),
         TEST(test_no_events),
         TEST(test_events),
         TEST(test_wrong_channels),

@@ -14,7 +14,8 @@
  * another, say) is refused by a non-zero answer where the front-end asked for one (REPLY_ACK),
  * and nothing has changed then; else the session ends, since the front-end would go on as if it
  * were granted. What is malformed (sizes, number of descriptors, an unknown request) always ends
- * it.
+ * it. A want of memory or descriptors is no malformed message; where no answer can say it, the
+ * session ends.
  *
  * Threads: one thread calls all functions on a session; the callbacks are called on it, but for
  * `wake`. Callbacks must not call functions on the session. ebb_vhost_user_free(), which waits,
@@ -65,9 +66,11 @@ struct ebb_vhost_user_ops {
     /*
      * An answer, from receive(), work() or kick(): len bytes, at most EBB_VHOST_USER_MESSAGE, to be
      * copied if they cannot be sent at once. `fd` is -1, or goes with the first byte; it is the
-     * callee's to close, whatever it returns. Negative: the session ends. There is one call at most
-     * for each message: who takes up no further bytes while an answer is unsent has to keep one
-     * message.
+     * callee's to close, whatever it returns. Negative: nothing was sent, and the session ends; but
+     * if it was to go with a descriptor, -ENOMEM, -ENOBUFS and -ETOOMANYREFS (which others of the
+     * same user can bring about) mean that it is called again, with an answer that says no. There
+     * is one answer at most for each message: who takes up no further bytes while it is unsent has
+     * to keep one message.
      */
     int (*send)(void *ctx, const void *bytes, size_t len, int fd);
     /*
@@ -123,7 +126,8 @@ struct ebb_vhost_user_config {
     struct ebb_balloon_device_config device;
     struct ebb_discard_config discard;
     /* Bytes of guest memory that the front-end may have mapped here, all regions together: the
-     * address space is shared by all sessions. Default 1 TiB. */
+     * address space is shared by all sessions. Default 64 TiB; more than the machine's address
+     * space is refused by the kernel. */
     uint64_t memory_limit;
     /* Memory slots offered (GET_MAX_MEM_SLOTS); 1 to EBB_MEMORY_REGIONS. Default: as many. */
     unsigned memory_slots;
@@ -163,12 +167,17 @@ size_t ebb_vhost_user_wants(const struct ebb_vhost_user *session);
  * that are the session's from then on, whatever it returns. More bytes than were wanted are
  * taken, too, as long as no answer is due in between; the descriptors belong to the message of the
  * first byte.
- * Have room for 253 descriptors (SCM_MAX_FD), so that surplus ones come here to be closed; those
- * that the kernel could not give (MSG_CTRUNC) are missed by the message, and end the session.
+ * Have room for 253 descriptors (SCM_MAX_FD), so that surplus ones come here to be closed. Of those
+ * that the kernel could not give (MSG_CTRUNC: the process may have no more open) tell
+ * ebb_vhost_user_lost_fds(), before.
  * Negative: the session has ended, ebb_vhost_user_reason() says why; free it.
  */
 EBB_MUST_CHECK int ebb_vhost_user_receive(struct ebb_vhost_user *session, const void *bytes,
                                           size_t len, const int *fds, unsigned n_fds);
+
+/* Not all descriptors came with the bytes that the next receive() gets: what misses them is
+ * refused, for want of room. */
+void ebb_vhost_user_lost_fds(struct ebb_vhost_user *session);
 
 /* The front-end closed the socket. 0: between two messages. -EBB_EPROTO: in the middle of one. The
  * session has ended in both cases; free it. */
@@ -233,6 +242,8 @@ struct ebb_vhost_user_stats {
     uint64_t features;        /* accepted, without bit 30 */
     uint64_t protocol;        /* protocol features accepted */
     const char *memory_notes; /* why some region does not give memory back; NULL: all do */
+    const char *refusal;      /* why the last refused request was, a phrase; NULL: none was */
+    int refusal_error;        /* the errno for it */
 };
 void ebb_vhost_user_get_stats(const struct ebb_vhost_user *session,
                               struct ebb_vhost_user_stats *stats);
