@@ -47,6 +47,15 @@ void ebb__vu_memory_free(struct ebb__vu_memory *memory)
     free(memory);
 }
 
+void ebb__vu_memory_let_go(struct ebb_vhost_user *session)
+{
+    ebb__vu_memory_free(session->left);
+    session->left = NULL;
+    if (session->left_one.base)
+        unmap(&session->left_one);
+    session->left_one.base = NULL;
+}
+
 /* May guest memory be made of this file? NULL: it may. Only shmem and hugetlbfs have seals. */
 static const char *file_refused(const struct ebb_vhost_user *session, int fd)
 {
@@ -154,19 +163,18 @@ static int add_region(struct ebb_vhost_user *session, struct ebb__vu_memory *mem
     return 0;
 }
 
-static void replace_memory(struct ebb_vhost_user *session, const struct ebb__vu_memory *from)
+/* The session's memory becomes `to`, and `to` what was the session's. */
+static void swap_memory(struct ebb_vhost_user *session, struct ebb__vu_memory *to)
 {
     struct ebb__vu_memory *memory = session->memory;
-    uint64_t changes;
+    struct ebb__vu_memory before;
 
     ebb__vu_queues_suspend(session);
     ebb__vu_forget(session);
-    for (unsigned i = 0; i < memory->n; i++)
-        unmap(&memory->mappings[i]);
-    ebb_memory_clear(&memory->table);
-    changes = memory->table.changes;
-    *memory = *from;                      /* in place: the device knows it by its address */
-    memory->table.changes += changes + 1; /* a number that it never had */
+    before = *memory;
+    *memory = *to; /* in place: the device knows it by its address */
+    *to = before;
+    memory->table.changes += before.table.changes + 1; /* a number that it never had */
     ebb__vu_queues_resume(session);
 }
 
@@ -189,11 +197,9 @@ int ebb__vu_set_mem_table(struct ebb_vhost_user *session, const void *payload, u
         memcpy(&region, (const char *)payload + 8 + i * sizeof(region), sizeof(region));
         error = add_region(session, memory, &region, i);
     }
-    if (error == 0) {
-        replace_memory(session, memory);
-        memory->n = 0; /* they are the session's now */
-    }
-    ebb__vu_memory_free(memory);
+    if (error == 0)
+        swap_memory(session, memory);
+    session->left = memory;
     return error;
 }
 
@@ -245,7 +251,7 @@ int ebb__vu_rem_mem_reg(struct ebb_vhost_user *session, const void *payload, uin
     ebb__vu_queues_suspend(session);
     ebb__vu_forget(session);
     (void)!ebb_memory_remove(&memory->table, named.gpa, named.size, &region);
-    unmap(&memory->mappings[i]);
+    session->left_one = memory->mappings[i];
     memory->bytes -= named.size;
     memory->mappings[i] = memory->mappings[--memory->n];
     ebb__vu_queues_resume(session);

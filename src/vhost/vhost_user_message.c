@@ -160,6 +160,7 @@ static int serve_and_forget(struct ebb_vhost_user *session)
     const int error = serve(session);
 
     session->waiting = false;
+    ebb__vu_memory_let_go(session); /* it is answered */
     ebb__vu_drop_fds(session);
     session->have = 0;
     return error;

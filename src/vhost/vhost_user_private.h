@@ -148,6 +148,9 @@ struct ebb__vu_memory {
 struct ebb_vhost_user {
     struct ebb_vhost_user_config config;
     struct ebb__vu_memory *memory;
+    /* What left it by the message that is served, and is unmapped when that is answered. */
+    struct ebb__vu_memory *left;
+    struct ebb__vu_mapping left_one; /* base NULL: none */
     struct ebb_discard *discard;
     struct ebb_balloon_device *device;
     struct ebb__vu_queue queues[EBB_VHOST_USER_QUEUES];
@@ -279,6 +282,8 @@ int ebb__vu_reset_device(struct ebb_vhost_user *session, const void *payload, ui
 
 struct ebb__vu_memory *ebb__vu_memory_new(void);
 void ebb__vu_memory_free(struct ebb__vu_memory *memory);
+/* Unmap what has left. That takes its time: half a second a GiB, if nobody else has it open. */
+void ebb__vu_memory_let_go(struct ebb_vhost_user *session);
 /* Why a region does not give memory back; NULL: all do. */
 const char *ebb__vu_memory_note(const struct ebb__vu_memory *memory);
 

@@ -34,6 +34,8 @@ static int send_answer(void *ctx, const void *bytes, size_t len, int fd)
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
     ssize_t n;
 
+    if (back->count_maps)
+        back->maps = back_count_maps("front-memory");
     if (fd >= 0 && back->no_fd != 0) {
         close(fd);
         return -back->no_fd;

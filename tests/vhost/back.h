@@ -19,6 +19,8 @@ struct back {
     const char *reason; /* why it ended */
     bool deaf;          /* there is no room on the channel for requests */
     unsigned dropped;   /* descriptors */
+    bool count_maps;    /* `maps` is wanted */
+    unsigned maps;      /* of guest memory as the last answer was sent */
     int no_fd;          /* no answer takes a descriptor along: the errno; 0: they do */
 };
 

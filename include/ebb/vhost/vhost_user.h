@@ -146,7 +146,9 @@ struct ebb_vhost_user;
 struct ebb_vhost_user *ebb_vhost_user_new(const struct ebb_vhost_user_config *config);
 
 /* Waits for a batch under way; then nothing of it is left: no descriptor, no mapping. `unwatch` is
- * called for what is still watched. */
+ * called for what is still watched. Where the session's are the last references to the guest's
+ * memory the kernel frees that here, which takes half a second a GiB or so: hang up before. Memory
+ * that a front-end takes away is let go when that message was answered. */
 void ebb_vhost_user_free(struct ebb_vhost_user *session);
 
 /* ---- the socket ---- */
