@@ -76,6 +76,12 @@ void ebb_balloon_device_forgive(struct ebb_balloon_device *device)
     device->status &= (uint8_t)~EBB_STATUS_NEEDS_RESET;
 }
 
+void ebb_balloon_device_begin(struct ebb_balloon_device *device)
+{
+    device->actual = 0;
+    device->guest = (struct ebb_balloon_guest_stats){.at_ns = 0};
+}
+
 uint8_t ebb_balloon_device_status(const struct ebb_balloon_device *device)
 {
     return device->status;

@@ -156,6 +156,7 @@ struct ebb_vhost_user {
     struct ebb__vu_queue queues[EBB_VHOST_USER_QUEUES];
     uint64_t offered, features; /* virtio's; without bit 30 */
     bool negotiated;            /* `features` were set */
+    bool anew;                  /* all queues that started since none ran are new */
     uint64_t protocol;          /* accepted */
     int backend;                /* socket for the back-end's requests; -1: none */
     bool config_pending;        /* the front-end has to be told that the configuration changed */

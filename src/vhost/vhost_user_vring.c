@@ -54,13 +54,13 @@ static void hold(const struct ebb_vhost_user *session, struct ebb__vu_queue *que
         queue->held = ebb__vu_now(session) + (uint64_t)EBB_VHOST_USER_HOLD_MS * 1000000;
 }
 
-/* Where the used ring stands: there a queue goes on that was cut off. */
-static uint16_t start_index(struct ebb_vhost_user *session, const struct ebb__vu_queue *queue)
+/* Where the used ring stands. Where it cannot be read the queue does not start. */
+static uint16_t used_index(struct ebb_vhost_user *session, const struct ebb__vu_queue *queue)
 {
     const uint16_t *used =
         ebb_memory_by_user(&session->memory->table, queue->addr.used, 2 * sizeof(*used));
 
-    if (!queue->resume || !used || (uintptr_t)used % sizeof(*used) != 0)
+    if (!used || (uintptr_t)used % sizeof(*used) != 0)
         return queue->base;
     return __atomic_load_n(&used[1], __ATOMIC_ACQUIRE);
 }
@@ -73,7 +73,8 @@ static int start(struct ebb_vhost_user *session, unsigned i)
         .desc = queue->addr.desc,
         .avail = queue->addr.avail,
         .used = queue->addr.used,
-        .start = start_index(session, queue),
+        /* A queue that was cut off goes on where its used ring stands. */
+        .start = queue->resume ? used_index(session, queue) : queue->base,
         .translate = ebb_memory_by_user,
         .translate_ctx = &session->memory->table,
     };
@@ -264,6 +265,37 @@ void ebb__vu_signal_errors(struct ebb_vhost_user *session)
         signal_queue(session, session->queues[i].err);
 }
 
+/* ---- another driver ---- */
+
+static bool any_running(const struct ebb_vhost_user *session)
+{
+    bool running = false;
+
+    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++)
+        running |= session->queues[i].running;
+    return running;
+}
+
+/* Nobody says that the guest was started anew; but its driver then begins with new rings, none of
+ * which was used. While there is one that was, it is the driver of before that goes on. */
+static void note_start(struct ebb_vhost_user *session, unsigned i, bool first)
+{
+    const struct ebb__vu_queue *queue = &session->queues[i];
+
+    session->anew = (first || session->anew) && used_index(session, queue) == 0 &&
+                    ebb_balloon_device_index(session->device, i) == 0;
+}
+
+/* The queues are started, and it did nothing by them yet. */
+static void meet_driver(struct ebb_vhost_user *session)
+{
+    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++)
+        session->anew = session->anew && ebb_balloon_device_index(session->device, i) == 0;
+    if (session->anew && any_running(session))
+        ebb_balloon_device_begin(session->device);
+    session->anew = false;
+}
+
 /* ---- messages ---- */
 
 static struct ebb__vu_queue *queue_of(struct ebb_vhost_user *session, uint32_t index)
@@ -338,15 +370,6 @@ int ebb__vu_set_vring_base(struct ebb_vhost_user *session, const void *payload, 
     return 0;
 }
 
-static bool any_running(const struct ebb_vhost_user *session)
-{
-    bool running = false;
-
-    for (unsigned i = 0; i < EBB_VHOST_USER_QUEUES; i++)
-        running |= session->queues[i].running;
-    return running;
-}
-
 /* Also the sign that a guest's driver may have gone. */
 int ebb__vu_get_vring_base(struct ebb_vhost_user *session, const void *payload, uint32_t size)
 {
@@ -400,6 +423,7 @@ static struct ebb__vu_queue *event_of(struct ebb_vhost_user *session, const void
 static int start_kicked(struct ebb_vhost_user *session, unsigned i, int fd)
 {
     struct ebb__vu_queue *queue = &session->queues[i];
+    const bool first = !any_running(session);
     int error;
 
     error = session->config.ops->watch(session->config.ctx, i, fd);
@@ -418,6 +442,9 @@ static int start_kicked(struct ebb_vhost_user *session, unsigned i, int fd)
         return ebb__vu_refuse(session, EBB_EINVAL, "a ring that is not in guest memory");
     }
     hold(session, queue);
+    note_start(session, i, first);
+    if (queue->enabled)
+        meet_driver(session);
     return 0;
 }
 
@@ -473,6 +500,8 @@ static void enable(struct ebb_vhost_user *session, unsigned i, bool on)
     session->queues[i].enabled = on;
     if (!session->queues[i].running)
         return;
+    if (on)
+        meet_driver(session);
     ebb_balloon_device_enable(session->device, i, on);
     if (on)
         release_held(session, i);

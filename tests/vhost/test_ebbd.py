@@ -1053,8 +1053,8 @@ class FrontEnds(Case):
     def each_message(self, spoil, hangs_up):
         recorder, record = self.session()
         fds = [fd for _, message_fds in record for fd in message_fds]
-        # The one for the back-end's requests was closed; any socket will do.
-        spare = socket.socket()
+        # The one for the back-end's requests was closed; any stream will do.
+        spare = socket.socket(socket.AF_UNIX)
         record = [(data, [spare.fileno() if struct.unpack("<I", data[:4])[0] ==
                           frontend.SET_BACKEND_REQ_FD else fd for fd in message_fds])
                   for data, message_fds in record]

@@ -214,6 +214,44 @@ static void test_stop_and_go(void **state)
     disconnect_both();
 }
 
+/* What the balloon is said to have is the driver's word, and ends with it: after a pause it stands,
+ * after a reboot of the guest it is none. */
+static void test_balloon_over_reboot(void **state)
+{
+    uint32_t cfg[4] = {0, 77, 0, 0};
+    struct ebb_balloon_device *device;
+
+    (void)state;
+    start_both();
+    device = ebb_vhost_user_device(back.session);
+    for (unsigned times = 0; times < 3; times++) {
+        cfg[1] = 77;
+        assert_int_equal(front_config_write(&front, cfg), 0);
+        assert_int_equal(front_report(&front, FRONT_HIGH, 4096), 0);
+        for (unsigned i = 0; i < FRONT_QUEUES; i++)
+            assert_int_equal(front_tell_state(&front, FRONT_SET_VRING_ENABLE, i, 1), 0);
+        assert_int_equal(front_stop(&front), 0);
+        assert_int_equal(front_start(&front), 0);
+        assert_int_equal(ebb_balloon_device_actual(device), 77);
+
+        assert_int_equal(front_stop(&front), 0);
+        for (unsigned i = 0; i < FRONT_QUEUES; i++) {
+            struct front_queue *queue = &front.queues[i];
+
+            assert_int_equal(ebb_ring_driver_init(&queue->ring, FRONT_RING,
+                                                  front_at(&front, queue->gpa), queue->slots),
+                             0);
+        }
+        assert_int_equal(front_start(&front), 0);
+        assert_int_equal(ebb_balloon_device_actual(device), 0);
+        cfg[1] = 5;
+        assert_int_equal(front_config_write(&front, cfg), 0);
+        assert_int_equal(front_tell_state(&front, FRONT_SET_VRING_ENABLE, 0, 1), 0);
+        assert_int_equal(ebb_balloon_device_actual(device), 5);
+    }
+    disconnect_both();
+}
+
 /* A reset takes the queues away from a running device. */
 static void test_reset_running(void **state)
 {
@@ -1612,6 +1650,7 @@ int main(void)
         TEST(test_new_refuses),
         TEST(test_without_aio),
         TEST(test_no_descriptors),
+        TEST(test_balloon_over_reboot),
         TEST(test_answered_before_unmapping),
         TEST(test_nothing_populated),
         TEST(test_much_memory),

@@ -236,6 +236,11 @@ EBB_MUST_CHECK bool ebb_balloon_device_hurry(struct ebb_balloon_device *device);
  * device. No queue runs. */
 void ebb_balloon_device_forgive(struct ebb_balloon_device *device);
 
+/* The driver has begun anew, on a transport that does not say when it resets the device: it has
+ * nothing in the balloon until it says otherwise, and what the one before told of its guest is
+ * forgotten. */
+void ebb_balloon_device_begin(struct ebb_balloon_device *device);
+
 /* All that kicks announced so far went back, and no batch is under way or waits: true. Without
  * waiting; for an operator who flushes before a pause or a snapshot. */
 bool ebb_balloon_device_idle(const struct ebb_balloon_device *device);
