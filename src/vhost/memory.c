@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -203,6 +204,57 @@ void *ebb_memory_by_user(void *memory, uint64_t user, uint64_t len)
             return host;
     }
     return NULL;
+}
+
+/* ---- how much there is ---- */
+
+/* A part of a file, or of this process (device and file 0), or of a region that is nowhere. */
+struct extent {
+    uint64_t device, file, start, end;
+};
+
+static struct extent extent_of(const struct ebb_region *region)
+{
+    struct extent extent = {.start = region->host ? (uintptr_t)region->host : region->gpa};
+    struct stat st;
+
+    if (region->fd >= 0 && fstat(region->fd, &st) == 0)
+        extent = (struct extent){st.st_dev, st.st_ino, region->offset, 0};
+    else if (!region->host)
+        extent.device = UINT64_MAX;
+    extent.end = extent.start + region->size;
+    return extent;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    const struct extent *x = a, *y = b;
+
+    if (x->device != y->device)
+        return x->device < y->device ? -1 : 1;
+    if (x->file != y->file)
+        return x->file < y->file ? -1 : 1;
+    return x->start < y->start ? -1 : x->start > y->start;
+}
+
+uint64_t ebb_memory_bytes(const struct ebb_memory *memory)
+{
+    struct extent extents[EBB_MEMORY_REGIONS];
+    uint64_t bytes = 0, end = 0; /* of what was counted of this file */
+
+    for (unsigned i = 0; i < memory->n; i++)
+        extents[i] = extent_of(&memory->regions[i]);
+    qsort(extents, memory->n, sizeof(extents[0]), by_place);
+    for (unsigned i = 0; i < memory->n; i++) {
+        const struct extent *extent = &extents[i];
+
+        if (i == 0 || extent->device != extent[-1].device || extent->file != extent[-1].file)
+            end = 0;
+        if (extent->end > end)
+            bytes += extent->end - (extent->start > end ? extent->start : end);
+        end = extent->end > end ? extent->end : end;
+    }
+    return bytes;
 }
 
 /* ---- what a region is made of ---- */

@@ -233,6 +233,46 @@ static void test_read(void **state)
     close(fd);
 }
 
+static void add_file(uint64_t gpa, uint64_t pages, int fd, uint64_t offset)
+{
+    struct ebb_region region = at(gpa, pages * PAGE);
+
+    region.fd = fd;
+    region.offset = offset * PAGE;
+    assert_int_equal(ebb_memory_add(&memory, &region), 0);
+}
+
+/* What is at two guest addresses is one memory. */
+static void test_bytes(void **state)
+{
+    const int a = memfd_create("a", MFD_CLOEXEC), b = memfd_create("b", MFD_CLOEXEC), c = dup(a);
+    struct ebb_region here = at(96 * PAGE, 2 * PAGE);
+
+    (void)state;
+    assert_true(a >= 0 && b >= 0 && c >= 0);
+    assert_int_equal(ebb_memory_bytes(&memory), 0);
+    add_file(16 * PAGE, 8, a, 4);
+    assert_int_equal(ebb_memory_bytes(&memory), 8 * PAGE);
+    add_file(32 * PAGE, 8, c, 4); /* the same */
+    assert_int_equal(ebb_memory_bytes(&memory), 8 * PAGE);
+    add_file(48 * PAGE, 4, a, 6); /* a part of it */
+    assert_int_equal(ebb_memory_bytes(&memory), 8 * PAGE);
+    add_file(64 * PAGE, 4, a, 10); /* in part the same */
+    assert_int_equal(ebb_memory_bytes(&memory), 10 * PAGE);
+    add_file(0, 2, a, 0);
+    assert_int_equal(ebb_memory_bytes(&memory), 12 * PAGE);
+    add_file(80 * PAGE, 8, b, 4); /* another file */
+    assert_int_equal(ebb_memory_bytes(&memory), 20 * PAGE);
+    here.host = host;
+    assert_int_equal(ebb_memory_add(&memory, &here), 0);
+    assert_int_equal(ebb_memory_bytes(&memory), 22 * PAGE);
+    assert_int_equal(add(112 * PAGE, PAGE), 0); /* nowhere */
+    assert_int_equal(ebb_memory_bytes(&memory), 23 * PAGE);
+    close(a);
+    close(b);
+    close(c);
+}
+
 /* A hole of huge pages: there need not be any. */
 static void test_read_hugetlb(void **state)
 {
@@ -417,6 +457,7 @@ int main(void)
         cmocka_unit_test_setup(test_at, setup),
         cmocka_unit_test_setup(test_by_user, setup),
         cmocka_unit_test_setup(test_read, setup),
+        cmocka_unit_test_setup(test_bytes, setup),
         cmocka_unit_test_setup(test_read_hugetlb, setup),
         cmocka_unit_test_setup(test_random, setup),
         cmocka_unit_test_setup(test_probe_memory, setup),

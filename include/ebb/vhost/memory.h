@@ -100,6 +100,10 @@ const struct ebb_region *ebb_memory_find(const struct ebb_memory *memory, uint64
  */
 void *ebb_memory_at(void *memory, uint64_t gpa, uint64_t len);
 
+/* Bytes of memory behind all regions: what is at several guest addresses, as it is the same part of
+ * one file, counts once. Asks the files which they are; 0 regions: 0. */
+uint64_t ebb_memory_bytes(const struct ebb_memory *memory);
+
 /*
  * Copy the len bytes at gpa to `to`, once. True if all of them lie in one region that can be read;
  * false, too, for len 0. Of a region that is discarded by its file (EBB_BACKING_SHARED, HUGETLB)
