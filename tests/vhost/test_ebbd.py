@@ -181,6 +181,15 @@ class Life(Case):
         self.stop(signal.SIGINT)
         self.assertIn("ends", self.said())
 
+    def test_parent_blocked_sigbus(self):
+        self.start(preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGBUS}))
+        front = self.front().start()
+        os.ftruncate(front.memfd, 0)
+        os.eventfd_write(front.kicks[REPORTING], 1)
+        self.assertTrue(front.hung_up())
+        self.gone()
+        self.report(self.front("b").start())
+
     def test_starts_again_on_the_sockets_left_behind(self):
         self.start()
         daemon, self.daemon = self.daemon, None
@@ -1168,6 +1177,27 @@ class FrontEnds(Case):
                 except (Gone, OSError):
                     pass
                 front.hung_up()
+        self.still_good()
+
+    def test_no_room_for_descriptors(self):
+        """The one that it has no room for is refused, and the log says which limit it was."""
+        front = self.front()
+        front.greet(protocol=frontend.P_REPLY_ACK | frontend.P_MEM_SLOTS)
+        fd = os.memfd_create("guest")
+        os.ftruncate(fd, PAGE)
+        _, most = resource.prlimit(self.daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(self.daemon.pid, resource.RLIMIT_NOFILE, (len(self.fds()) + 3, most))
+        granted = []
+        for i in range(8):
+            region = struct.pack("<QQQQQ", 0, i * PAGE, PAGE, frontend.USER + i * PAGE, 0)
+            granted.append(front.ack(frontend.ADD_MEM_REG, region, [fd]) == 0)
+        self.assertTrue(granted[0])
+        self.assertFalse(granted[-1])
+        self.assertIn("a: refused its front-end: descriptors that there was no room for "
+                      "(RLIMIT_NOFILE): Too many open files", self.said())
+        resource.prlimit(self.daemon.pid, resource.RLIMIT_NOFILE, (most, most))
+        os.close(fd)
+        front.close()
         self.still_good()
 
     def test_memory_cut_short(self):
