@@ -22,18 +22,30 @@ bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned whic
 
 /* ---- from chains to ranges ---- */
 
+/* Windows' 64-bit driver sends page numbers of 64 bits. Nobody else names page 0 with every second
+ * number. */
+static bool is_wide(const uint8_t *numbers, unsigned bytes)
+{
+    bool wide = bytes >= 8 && bytes % 8 == 0;
+
+    for (unsigned at = 4; wide && at < bytes; at += 8)
+        wide = ebb__balloon_le(&numbers[at], 4) == 0;
+    return wide;
+}
+
 /* Each page is looked up before it is merged, so that a wrong one spoils none of its neighbours. */
 static unsigned gather_pfns(struct ebb_balloon_device *device,
                             const struct ebb__balloon_chain *chain)
 {
     const struct ebb_region *region = NULL;
     const unsigned bytes = ebb__balloon_read(device, chain, EBB__BALLOON_BYTES);
+    const bool wide = is_wide(device->bytes, bytes);
     unsigned pages = 0;
 
     ebb__balloon_refuse(device, chain, true);
     if (bytes % 4 != 0)
         ebb__balloon_fault(device, EBB_FAULT_LENGTH);
-    for (unsigned at = 0; at + 4 <= bytes; at += 4) {
+    for (unsigned at = 0; at + 4 <= bytes; at += wide ? 8 : 4) {
         const uint64_t gpa = ebb__balloon_le(&device->bytes[at], 4) << EBB_FRAME_SHIFT;
 
         if (!region || gpa < region->gpa || gpa - region->gpa >= region->size)
@@ -45,6 +57,11 @@ static unsigned gather_pfns(struct ebb_balloon_device *device,
             ebb__balloon_fault(device, EBB_FAULT_PFN);
         }
     }
+    /* If it is not so, page 0 was kept from the balloon, which does no harm; nor may it stay there
+     * when it is taken out. */
+    if (wide && device->batch.which == EBB_BALLOON_DEFLATE &&
+        ebb_memory_find(device->config.memory, 0))
+        ebb__batch_add(&device->batch, 0, EBB_FRAME_SIZE);
     return pages;
 }
 

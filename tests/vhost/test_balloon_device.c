@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -278,6 +279,60 @@ static void inflated_pages_are_discarded(void **state)
     assert_int_equal(stats()->inflated_pages, 255);
     assert_int_equal(rig_discards().ranges, 1); /* consecutive pages are one */
     assert_int_equal(rig_faults(), 0);
+}
+
+/* Guest address 0, of a file of its own. */
+static int add_page_0(void)
+{
+    const int fd = memfd_create("page-0", MFD_CLOEXEC);
+    struct ebb_region region = {.size = 4096, .fd = fd};
+    const char *why;
+
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    assert_int_equal(pwrite(fd, "kept", 4, 0), 4);
+    assert_int_equal(ebb_region_probe(&region, true, &why), 0);
+    assert_int_equal(ebb_memory_add(&rig.memory, &region), 0);
+    return fd;
+}
+
+/* Page numbers of 64 bits, as Windows' 64-bit driver sends them. */
+static void wide_pfns(unsigned queue, uint64_t gpa, unsigned pages)
+{
+    for (unsigned i = 0; i < pages; i++)
+        rig_put(RIG_BUFFERS + 8 * (uint64_t)i, (gpa >> 12) + i, 8);
+    rig_readable(queue, RIG_BUFFERS, 8 * pages);
+    rig_kick(queue);
+    rig_settle();
+    assert_int_equal(rig_back(queue), 1);
+}
+
+static void wide_page_numbers(void **state)
+{
+    const int page_0 = add_page_0();
+    char word[5] = "";
+
+    (void)state;
+    rig_fill(RIG_HIGH, RIG_HIGH_BYTES);
+    wide_pfns(EBB_BALLOON_INFLATE, RIG_HIGH, 512);
+    assert_true(rig_gone(RIG_HIGH, 512 * 4096));
+    assert_true(rig_kept(RIG_HIGH + 512 * 4096, 4096));
+    wide_pfns(EBB_BALLOON_INFLATE, RIG_HIGH + 512 * 4096, 1);
+    assert_true(rig_gone(RIG_HIGH, 513 * 4096));
+    assert_int_equal(pread(page_0, word, 4, 0), 4);
+    assert_string_equal(word, "kept");
+    assert_int_equal(stats()->inflated_pages, 513);
+    wide_pfns(EBB_BALLOON_DEFLATE, RIG_HIGH, 512);
+    assert_int_equal(stats()->deflated_pages, 512);
+    assert_int_equal(rig_faults(), 0);
+
+    /* It is a page like others for who names it otherwise. */
+    rig_pfns(EBB_BALLOON_INFLATE, 0, 1);
+    rig_kick(EBB_BALLOON_INFLATE);
+    rig_settle();
+    assert_int_equal(pread(page_0, word, 4, 0), 4);
+    assert_string_equal(word, "");
+    close(page_0);
 }
 
 /* As an allocator hands them out: downwards, in pieces, over several buffers and region borders. */
@@ -1135,6 +1190,7 @@ int main(void)
         TEST(config_reads),
         TEST(config_takes_what_is_the_drivers),
         TEST(inflated_pages_are_discarded),
+        TEST(wide_page_numbers),
         TEST(scattered_pages_are_discarded),
         TEST(deflated_pages_are_kept),
         TEST(reported_ranges_are_discarded),

@@ -999,7 +999,7 @@ static void test_nothing_populated(void **state)
             assert_int_equal(front_back(&front, i), 0);
         }
     }
-    assert_int_equal(device_stats()->deflated_pages, 4 * FRONT_RING);
+    assert_in_range(device_stats()->deflated_pages, 4, 4 * FRONT_RING);
     /* The rings' own pages: descriptors, and what else lies beside them. */
     assert_in_range(file_bytes(front.memfd) - before, 0, 3 * 4096);
     disconnect_both();

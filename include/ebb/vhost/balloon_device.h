@@ -29,7 +29,8 @@
 #define EBB_BALLOON_CFG_SIZE 16u
 
 /* Page numbers taken from one inflate or deflate chain at most (Linux sends 256, Windows 1024); the
- * rest of a longer one is not looked at. */
+ * rest of a longer one is not looked at. Numbers have 32 bits; but a chain in which every second
+ * one is 0 has half as many, of 64 bits (Windows' 64-bit driver, as its source was read). */
 #define EBB_BALLOON_DEVICE_CHAIN_PFNS 1024u
 
 /* Statistics kept of a guest, by tag; others are ignored, as the specification demands. */
