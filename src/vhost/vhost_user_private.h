@@ -255,8 +255,8 @@ void ebb__vu_queues_resume(struct ebb_vhost_user *session);
 /* Forget what the balloon has gathered: from now on the guest may be another. */
 void ebb__vu_forget(struct ebb_vhost_user *session);
 
-/* Serve those that were not enabled in time, or whose kicks are not waited for; when the next one is
- * due. Negative: the session has ended. */
+/* Serve those that were not enabled in time, or whose kicks are not waited for; when the next one
+ * is due. Negative: the session has ended. */
 int ebb__vu_queues_work(struct ebb_vhost_user *session);
 uint64_t ebb__vu_queues_due(const struct ebb_vhost_user *session);
 

@@ -170,7 +170,7 @@ static int take_kick(struct ebb_vhost_user *session, unsigned i, bool *idle)
 int ebb__vu_queue_kick(struct ebb_vhost_user *session, unsigned i)
 {
     struct ebb__vu_queue *queue = &session->queues[i];
-    bool idle;
+    bool idle = false;
 
     if (queue->kick < 0 || queue->look != 0)
         return 0; /* taken back since, or not waited for */
@@ -188,7 +188,7 @@ int ebb__vu_queue_kick(struct ebb_vhost_user *session, unsigned i)
 static int look_at(struct ebb_vhost_user *session, unsigned i)
 {
     struct ebb__vu_queue *queue = &session->queues[i];
-    bool idle;
+    bool idle = false;
     const int readable = take_kick(session, i, &idle);
 
     if (readable < 0)
