@@ -258,10 +258,23 @@ int ebb__vu_rem_mem_reg(struct ebb_vhost_user *session, const void *payload, uin
     return 0;
 }
 
+/* Zeroes in the place of a mapping; shared memory does not count as data of the process. With as
+ * many mappings as there may be, one cannot be replaced by one; it goes first then, and its place
+ * is not taken from another thread that was quicker. */
+static bool replace(const struct ebb__vu_mapping *mapping)
+{
+    const int prot = PROT_READ | PROT_WRITE, flags = MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE;
+
+    if (mmap(mapping->base, mapping->len, prot, flags | MAP_FIXED, -1, 0) == mapping->base)
+        return true;
+    (void)munmap(mapping->base, mapping->len);
+    return mmap(mapping->base, mapping->len, prot, flags | MAP_FIXED_NOREPLACE, -1, 0) ==
+           mapping->base;
+}
+
 /*
- * On the session's thread, in a signal handler: nothing but what was computed before, and mmap().
- * The whole mapping is replaced: that asks for no further mapping, depends on the size of no page,
- * and shared memory does not count as data of the process.
+ * On the session's thread, in a signal handler: nothing but what was computed before, mmap() and
+ * munmap(). All of the mapping is replaced, so that it depends on the size of no page.
  */
 enum ebb_vhost_user_fault ebb_vhost_user_fault(struct ebb_vhost_user *session, const void *addr)
 {
@@ -270,15 +283,14 @@ enum ebb_vhost_user_fault ebb_vhost_user_fault(struct ebb_vhost_user *session, c
 
     for (unsigned i = 0; memory && i < memory->n; i++) {
         const struct ebb__vu_mapping *mapping = &memory->mappings[i];
-        void *zeroes;
+        enum ebb_vhost_user_fault fault;
 
         if ((uintptr_t)addr - (uintptr_t)mapping->base >= mapping->len)
             continue;
-        zeroes = mmap(mapping->base, mapping->len, PROT_READ | PROT_WRITE,
-                      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+        fault = replace(mapping) ? EBB_VHOST_USER_FAULT_MENDED : EBB_VHOST_USER_FAULT_LOST;
         errno = error;
         session->faulted = 1;
-        return zeroes == MAP_FAILED ? EBB_VHOST_USER_FAULT_LOST : EBB_VHOST_USER_FAULT_MENDED;
+        return fault;
     }
     return EBB_VHOST_USER_FAULT_ELSEWHERE;
 }

@@ -1171,11 +1171,37 @@ static void test_sealed_while_mapped(void **state)
     disconnect_both();
 }
 
-/* In a process of its own, forked without threads, that may use no more of what `resource` is: the
- * file is cut under the rings. How it ends. */
-static int cut_with_limit(__rlimit_resource_t resource)
+static bool forbid(__rlimit_resource_t resource)
 {
     const struct rlimit none = {0, 0};
+
+    return setrlimit(resource, &none) == 0;
+}
+
+static bool no_data(void)
+{
+    return forbid(RLIMIT_DATA);
+}
+
+static bool no_address_space(void)
+{
+    return forbid(RLIMIT_AS);
+}
+
+/* As many mappings as there may be (vm.max_map_count), each unlike the one beside it. */
+static bool no_mappings(void)
+{
+    for (unsigned i = 0; i < 1u << 17; i++)
+        if (mmap(NULL, 4096, i % 2 ? PROT_READ : PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
+            MAP_FAILED)
+            return true;
+    return false;
+}
+
+/* In a process of its own, forked without threads, that can have no more of something: the file is
+ * cut under the rings. How it ends. */
+static int cut_with(bool (*limit)(void))
+{
     const uint64_t one = 1;
     pid_t child;
     int status;
@@ -1188,10 +1214,11 @@ static int cut_with_limit(__rlimit_resource_t resource)
         front_config.unsealed = true;
         back_catch_faults();
         start_both();
-        if (front_report(&front, FRONT_HIGH, 4096) != 0 || setrlimit(resource, &none) != 0 ||
-            ftruncate(front.memfd, 0) != 0 ||
+        if (front_report(&front, FRONT_HIGH, 4096) != 0 || ftruncate(front.memfd, 0) != 0 ||
             write(front.queues[0].kick, &one, sizeof(one)) != sizeof(one))
             _exit(1);
+        if (!limit())
+            _exit(77);
         while (!back.ended)
             back_pump(&back);
         _exit(back.error == EFAULT ? 0 : 2);
@@ -1207,7 +1234,24 @@ static void test_file_cut_no_data(void **state)
 #ifdef __SANITIZE_THREAD__ /* it needs data of its own */
     skip();
 #endif
-    assert_int_equal(cut_with_limit(RLIMIT_DATA), 0);
+    assert_int_equal(cut_with(no_data), 0);
+}
+
+/* Nor do as many mappings as there may be. */
+static void test_file_cut_no_mappings(void **state)
+{
+    int status;
+
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip();
+#endif
+    status = cut_with(no_mappings);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("SKIP: vm.max_map_count is too large to be used up\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
 }
 
 /* Where nothing is to be had any more, there is a way out all the same. */
@@ -1216,7 +1260,7 @@ static void test_file_cut_no_memory(void **state)
     int status;
 
     (void)state;
-    status = cut_with_limit(RLIMIT_AS);
+    status = cut_with(no_address_space);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), BACK_LOST);
 }
@@ -1653,6 +1697,7 @@ int main(void)
         TEST(test_new_refuses),
         TEST(test_without_aio),
         TEST(test_no_descriptors),
+        TEST(test_file_cut_no_mappings),
         TEST(test_balloon_over_reboot),
         TEST(test_answered_before_unmapping),
         TEST(test_nothing_populated),
