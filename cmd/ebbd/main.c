@@ -86,10 +86,20 @@ void ebbd_end_if_idle(struct ebbd *daemon)
         event_base_loopexit(daemon->base, NULL);
 }
 
+/* As they must be, whatever a parent blocked or ignored. Those that are handled are set later. */
+static void reset_signals(void)
+{
+    sigset_t none;
+
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to end */
+    signal(SIGHUP, SIG_IGN);  /* there is nothing to read anew */
+}
+
 static bool set_signals(struct ebbd *daemon, struct fittings *fittings)
 {
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGHUP, SIG_IGN); /* there is nothing to read anew */
     fittings->sigterm = evsignal_new(daemon->base, SIGTERM, on_signal, daemon->base);
     fittings->sigint = evsignal_new(daemon->base, SIGINT, on_signal, daemon->base);
     return fittings->sigterm && fittings->sigint && event_add(fittings->sigterm, NULL) == 0 &&
@@ -205,6 +215,7 @@ int main(int argc, char **argv)
     struct ebbd daemon = {.started_ns = log_now_ns(), .closer = -1};
     int error;
 
+    reset_signals();
     if (!standard_fds_open())
         return EXIT_RUN_HOST;
     options_parse(argc, argv, &daemon.options);
