@@ -13,7 +13,7 @@
 
 /* How often what a client waits for is looked at. */
 #define NAP_US 10000
-/* Objects in objects in a request; it has none. */
+/* A request is an object of texts, numbers and booleans: none in it has members. */
 #define DEPTH 2
 
 struct control {
@@ -25,6 +25,7 @@ struct control {
     enum { IDLE, WAITING, WATCHING } state;
     struct json_object *request; /* the one that is waited or watched for */
     struct control_wait wait;
+    char who[64];
 };
 
 struct json_object *control_error(const char *format, ...)
@@ -67,6 +68,8 @@ static void answer_with(struct control *control, struct json_object *request,
 /* Nothing is waited or watched for any more. */
 static void settle(struct control *control)
 {
+    if (control->state == WATCHING)
+        control->ops->watch(control->ctx, false);
     event_del(control->timer);
     json_object_put(control->request);
     control->request = NULL;
@@ -77,7 +80,8 @@ static void again_in(struct control *control, uint64_t us)
 {
     struct timeval in = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
 
-    event_add(control->timer, &in);
+    if (event_add(control->timer, &in) != 0)
+        control->ops->close(control->ctx);
 }
 
 static void watch(struct control *control)
@@ -109,6 +113,34 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     control->ops->pause(control->ctx, false);
 }
 
+/* The parser takes NaN and Infinity as well, which are no JSON. */
+static bool is_json(struct json_object *request)
+{
+    json_object_object_foreach(request, name, value)
+    {
+        (void)name;
+        if (json_object_is_type(value, json_type_double) &&
+            strpbrk(json_object_get_string(value), "NI"))
+            return false;
+    }
+    return true;
+}
+
+/* Of a whole number beyond 64 bits the parser makes the largest or smallest that there is, and
+ * leaves no other sign of it. */
+static bool has_large_number(struct json_object *request)
+{
+    json_object_object_foreach(request, name, value)
+    {
+        (void)name;
+        if (json_object_is_type(value, json_type_int) &&
+            (json_object_get_uint64(value) == UINT64_MAX ||
+             json_object_get_int64(value) == INT64_MIN))
+            return true;
+    }
+    return false;
+}
+
 static struct json_object *parse(struct control *control, const char *line, size_t len)
 {
     struct json_object *request;
@@ -116,7 +148,7 @@ static struct json_object *parse(struct control *control, const char *line, size
     json_tokener_reset(control->tokener);
     request = json_tokener_parse_ex(control->tokener, line, (int)len);
     if (request && json_tokener_get_parse_end(control->tokener) == len &&
-        json_object_is_type(request, json_type_object))
+        json_object_is_type(request, json_type_object) && is_json(request))
         return request;
     json_object_put(request);
     return NULL;
@@ -124,8 +156,11 @@ static struct json_object *parse(struct control *control, const char *line, size
 
 static void execute(struct control *control, struct json_object *request)
 {
-    struct json_object *answer = control_execute(control->daemon, request, &control->wait);
+    struct json_object *answer;
 
+    log_by(control->who);
+    answer = control_execute(control->daemon, request, &control->wait);
+    log_by(NULL);
     if (answer) {
         answer_with(control, request, answer);
         return;
@@ -133,6 +168,7 @@ static void execute(struct control *control, struct json_object *request)
     control->request = json_object_get(request);
     if (control->wait.kind == CONTROL_WATCH) {
         control->state = WATCHING;
+        control->ops->watch(control->ctx, true);
         watch(control);
         return;
     }
@@ -157,17 +193,22 @@ void control_line(struct control *control, const char *line, size_t len)
         control->ops->close(control->ctx);
         return;
     }
-    execute(control, request);
+    if (has_large_number(request))
+        answer_with(control, NULL, control_error("a whole number has at most 64 bits"));
+    else
+        execute(control, request);
     json_object_put(request);
 }
 
-struct control *control_new(struct ebbd *daemon, const struct control_ops *ops, void *ctx)
+struct control *control_new(struct ebbd *daemon, const struct control_ops *ops, void *ctx,
+                            const char *who)
 {
     struct control *control = calloc(1, sizeof(*control));
 
     if (!control)
         return NULL;
     *control = (struct control){.daemon = daemon, .ops = ops, .ctx = ctx};
+    snprintf(control->who, sizeof(control->who), "%s", who);
     control->tokener = json_tokener_new_ex(DEPTH);
     control->timer = evtimer_new(daemon->base, on_timer, control);
     if (control->tokener && control->timer) {
@@ -205,6 +246,11 @@ static void pause_client(void *ctx, bool on)
     client_pause(ctx, on);
 }
 
+static void watch_client(void *ctx, bool on)
+{
+    client_watches(ctx, on);
+}
+
 static void close_client(void *ctx)
 {
     client_close(ctx);
@@ -215,9 +261,15 @@ static void *come(struct client *client, void *ctx)
     static const struct control_ops ops = {.send = send_to_client,
                                            .is_behind = is_client_behind,
                                            .pause = pause_client,
+                                           .watch = watch_client,
                                            .close = close_client};
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    char who[64] = "";
 
-    return control_new(ctx, &ops, client);
+    if (getsockopt(client_fd(client), SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
+        snprintf(who, sizeof(who), "by uid %u, pid %d", peer.uid, peer.pid);
+    return control_new(ctx, &ops, client, who);
 }
 
 static void line(void *state, char *text, size_t len)
@@ -243,8 +295,10 @@ struct server_config control_config(struct ebbd *daemon)
     return (struct server_config){
         .line_limit = CONTROL_LINE,
         .clients = 64,
-        .write_s = 10,
-        .full = "{\"error\":\"64 clients are connected; try again when one has gone\"}\n",
+        .idle_s = 600,
+        .request_s = 10,
+        .answer_s = 60,
+        .full = "{\"error\":\"64 clients are at work; try again when one has gone\"}\n",
         .ctx = daemon,
         .come = come,
         .line = line,

@@ -20,11 +20,15 @@ struct control_ops {
     bool (*is_behind)(void *ctx);
     /* No further line until this says so. */
     void (*pause)(void *ctx, bool on);
+    /* It is sent to from now on, without asking; or no longer. */
+    void (*watch)(void *ctx, bool on);
     void (*close)(void *ctx);
 };
 
 struct control;
-struct control *control_new(struct ebbd *daemon, const struct control_ops *ops, void *ctx);
+/* `who`: the client, for the log. */
+struct control *control_new(struct ebbd *daemon, const struct control_ops *ops, void *ctx,
+                            const char *who);
 void control_line(struct control *control, const char *line, size_t len);
 void control_free(struct control *control);
 

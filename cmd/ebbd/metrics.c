@@ -64,6 +64,7 @@ struct scrape {
     const struct ebbd *daemon;
     struct vm_view *views;
     unsigned n;
+    enum metrics_format format;
     struct evbuffer *to;
 };
 
@@ -72,13 +73,22 @@ static const char *name_of(const struct scrape *scrape, unsigned i)
     return vm_name(scrape->daemon->vms[i]);
 }
 
+/* In Prometheus' text a counter is called with its suffix, and there is no info. */
 static void head(struct scrape *scrape, const char *name, const char *type, const char *unit,
                  const char *help)
 {
-    evbuffer_add_printf(scrape->to, "# TYPE ebb_%s %s\n", name, type);
-    if (unit)
+    const char *suffix = "";
+
+    if (scrape->format == METRICS_PROMETHEUS && strcmp(type, "counter") == 0)
+        suffix = "_total";
+    if (scrape->format == METRICS_PROMETHEUS && strcmp(type, "info") == 0) {
+        suffix = "_info";
+        type = "gauge";
+    }
+    evbuffer_add_printf(scrape->to, "# TYPE ebb_%s%s %s\n", name, suffix, type);
+    if (unit && scrape->format == METRICS_OPENMETRICS)
         evbuffer_add_printf(scrape->to, "# UNIT ebb_%s %s\n", name, unit);
-    evbuffer_add_printf(scrape->to, "# HELP ebb_%s %s\n", name, help);
+    evbuffer_add_printf(scrape->to, "# HELP ebb_%s%s %s\n", name, suffix, help);
 }
 
 static void seconds(struct scrape *scrape, uint64_t ns)
@@ -215,9 +225,9 @@ static void add_process(struct scrape *scrape)
     seconds(scrape, us * 1000);
 }
 
-int metrics_text(const struct ebbd *daemon, struct evbuffer *to)
+int metrics_text(const struct ebbd *daemon, enum metrics_format format, struct evbuffer *to)
 {
-    struct scrape scrape = {.daemon = daemon, .n = daemon->n_vms, .to = to};
+    struct scrape scrape = {.daemon = daemon, .n = daemon->n_vms, .format = format, .to = to};
 
     scrape.views = calloc(scrape.n + 1u, sizeof(*scrape.views));
     if (!scrape.views)
@@ -240,7 +250,7 @@ int metrics_text(const struct ebbd *daemon, struct evbuffer *to)
     for (unsigned i = 0; i < scrape.n; i++)
         add_buckets(&scrape, name_of(&scrape, i), &scrape.views[i].discard);
     free(scrape.views);
-    return evbuffer_add_printf(to, "# EOF\n") < 0 ? -1 : 0;
+    return format == METRICS_OPENMETRICS && evbuffer_add_printf(to, "# EOF\n") < 0 ? -1 : 0;
 }
 
 /* ---- HTTP, as much as a scrape takes: one request, one answer ---- */
@@ -251,7 +261,11 @@ struct request {
     const struct ebbd *daemon;
     struct client *client;
     unsigned lines;
-    enum { BAD, GET, HEAD, ELSEWHERE, METHOD } what;
+    enum { NONE_YET, BAD, GET, HEAD, ELSEWHERE, METHOD } what;
+    struct {
+        unsigned exact; /* how closely that was said, see read_range() */
+        double quality; /* 0: not wanted, or nothing was said */
+    } accept[METRICS_FORMATS];
 };
 
 static void reply(struct request *request, const char *status, const char *type,
@@ -262,7 +276,7 @@ static void reply(struct request *request, const char *status, const char *type,
     char head_lines[256];
     int n = snprintf(head_lines, sizeof(head_lines),
                      "HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-                     "Connection: close\r\n\r\n",
+                     "Vary: Accept\r\nConnection: close\r\n\r\n",
                      status, type, len);
 
     if (client_send(request->client, head_lines, (size_t)n) && request->what != HEAD && text)
@@ -273,6 +287,14 @@ static void reply(struct request *request, const char *status, const char *type,
 static void answer(struct request *request)
 {
     static const char plain[] = "text/plain; charset=utf-8";
+    static const char *const types[METRICS_FORMATS] = {
+        [METRICS_OPENMETRICS] = "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        [METRICS_PROMETHEUS] = "text/plain; version=0.0.4; charset=utf-8"};
+    /* One that takes neither gets the first all the same (RFC 9110, 12.5.1, allows it). */
+    const enum metrics_format format =
+        request->accept[METRICS_PROMETHEUS].quality > request->accept[METRICS_OPENMETRICS].quality
+            ? METRICS_PROMETHEUS
+            : METRICS_OPENMETRICS;
     struct evbuffer *body = evbuffer_new();
 
     if (!body) {
@@ -288,13 +310,27 @@ static void answer(struct request *request)
     } else if (request->what == ELSEWHERE) {
         evbuffer_add_printf(body, "The metrics are at /metrics.\n");
         reply(request, "404 Not Found", plain, body);
-    } else if (metrics_text(request->daemon, body) == 0) {
-        reply(request, "200 OK", "application/openmetrics-text; version=1.0.0; charset=utf-8",
-              body);
+    } else if (metrics_text(request->daemon, format, body) == 0) {
+        reply(request, "200 OK", types[format], body);
     } else {
         reply(request, "503 Service Unavailable", plain, body);
     }
     evbuffer_free(body);
+}
+
+/* The path of a request's target, which may be "http://HOST/PATH" (RFC 9112, 3.2.2). */
+static const char *path_of(char *target)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+
+    target[strcspn(target, "?")] = '\0';
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        size_t len = strlen(schemes[i]);
+
+        if (strncasecmp(target, schemes[i], len) == 0 && target[len] != '/')
+            return target + len + strcspn(target + len, "/");
+    }
+    return target;
 }
 
 /* "GET /metrics HTTP/1.1" */
@@ -309,25 +345,77 @@ static void read_request_line(struct request *request, char *line)
         request->what = METHOD;
         return;
     }
-    target[strcspn(target, "?")] = '\0';
-    if (strcmp(target, "/metrics") != 0)
+    if (strcmp(path_of(target), "/metrics") != 0)
         request->what = ELSEWHERE;
     else
         request->what = *method == 'G' ? GET : HEAD;
+}
+
+/* 0.5 of "version=0.0.4; q=0.5"; 1 without. */
+static double quality_of(char *parameters)
+{
+    char *parameter;
+    double quality;
+
+    while ((parameter = strsep(&parameters, ";"))) {
+        parameter += strspn(parameter, " \t");
+        if (strncasecmp(parameter, "q=", 2) != 0)
+            continue;
+        quality = strtod(parameter + 2, NULL);
+        return quality >= 0 && quality <= 1 ? quality : 1;
+    }
+    return 1;
+}
+
+/* "text/plain;q=0.5". What is said more exactly counts (RFC 9110, 12.5.1). */
+static void read_range(struct request *request, char *range)
+{
+    static const char *const names[METRICS_FORMATS][3] = {
+        [METRICS_OPENMETRICS] = {"*/*", "application/*", "application/openmetrics-text"},
+        [METRICS_PROMETHEUS] = {"*/*", "text/*", "text/plain"}};
+    char *parameters = range;
+    double quality;
+
+    (void)strsep(&parameters, ";");
+    quality = quality_of(parameters);
+    range += strspn(range, " \t");
+    range[strcspn(range, " \t")] = '\0';
+    for (unsigned format = 0; format < METRICS_FORMATS; format++) {
+        for (unsigned i = request->accept[format].exact; i < 3; i++) {
+            if (strcasecmp(range, names[format][i]) != 0)
+                continue;
+            if (i > request->accept[format].exact || quality > request->accept[format].quality)
+                request->accept[format].quality = quality;
+            request->accept[format].exact = i;
+        }
+    }
+}
+
+static void read_header(struct request *request, char *line)
+{
+    char *range;
+
+    if (strncasecmp(line, "Accept:", 7) != 0)
+        return;
+    line += 7;
+    while ((range = strsep(&line, ",")))
+        read_range(request, range);
 }
 
 static void line(void *state, char *text, size_t len)
 {
     struct request *request = state;
 
-    if (request->lines++ == 0) {
-        read_request_line(request, text);
+    if (++request->lines > HEADERS_LIMIT) {
+        request->what = BAD;
+    } else if (request->what == NONE_YET) {
+        if (len > 0) /* empty lines before it are ignored (RFC 9112, 2.2) */
+            read_request_line(request, text);
         if (request->what != BAD)
             return;
-    } else if (len > 0 && request->lines < HEADERS_LIMIT) {
-        return;
     } else if (len > 0) {
-        request->what = BAD;
+        read_header(request, text);
+        return;
     }
     answer(request);
 }
@@ -354,8 +442,8 @@ struct server_config metrics_config(struct ebbd *daemon)
     return (struct server_config){
         .line_limit = 8192,
         .clients = 16,
-        .read_s = 10,
-        .write_s = 10,
+        .request_s = 10,
+        .answer_s = 60,
         .full = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n",
         .ctx = daemon,
         .come = come,

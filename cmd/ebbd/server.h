@@ -15,10 +15,13 @@ struct client;
 
 struct server_config {
     size_t line_limit; /* bytes, with the newline */
-    unsigned clients;  /* at a time */
-    unsigned read_s;   /* a client that is silent for so long is dropped; 0: never */
-    unsigned write_s;  /* one that does not read for so long is */
-    const char *full;  /* sent to one too many, before it is dropped */
+    unsigned clients;  /* at a time; of one too many, and the others, the one that has said nothing
+                          for the longest time is dropped */
+    /* Seconds, after which a client is dropped, however it spends them. */
+    unsigned idle_s;    /* without a request; 0: one request is a connection */
+    unsigned request_s; /* from the first byte of a request to its last */
+    unsigned answer_s;  /* from an answer until it has been read */
+    const char *full;   /* sent to one too many, if all others have something going on */
     void *ctx;
     /* Of a new client; the result is its state. NULL: cannot be served. */
     void *(*come)(struct client *client, void *ctx);
@@ -43,6 +46,8 @@ bool client_send(struct client *client, const void *text, size_t len);
 bool client_is_behind(const struct client *client);
 /* No further line, or further lines again. */
 void client_pause(struct client *client, bool on);
+/* It is sent to, and may be silent; or no longer. */
+void client_watches(struct client *client, bool on);
 /* Drop it when all is sent. */
 void client_close(struct client *client);
 int client_fd(const struct client *client);

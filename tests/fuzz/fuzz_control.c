@@ -58,7 +58,7 @@ struct run {
     struct ebb_memory memory; /* of `a` */
     struct event *timer;
     struct control *control;
-    bool closed, paused, behind, no_sockets, text_sent;
+    bool closed, paused, watched, behind, no_sockets, text_sent;
     uint64_t now;
 };
 
@@ -107,6 +107,11 @@ void log_line(const char *format, ...)
     (void)format;
 }
 
+void log_by(const char *who)
+{
+    (void)who;
+}
+
 void log_limited(struct log_limit *limit, const char *format, ...)
 {
     (void)limit;
@@ -151,6 +156,19 @@ void client_pause(struct client *client, bool on)
 {
     (void)client;
     (void)on;
+    abort();
+}
+
+void client_watches(struct client *client, bool on)
+{
+    (void)client;
+    (void)on;
+    abort();
+}
+
+int client_fd(const struct client *client)
+{
+    (void)client;
     abort();
 }
 
@@ -401,6 +419,13 @@ static void on_pause(void *ctx, bool on)
     run.paused = on;
 }
 
+static void on_watch(void *ctx, bool on)
+{
+    (void)ctx;
+    FUZZ_CHECK(run.watched != on);
+    run.watched = on;
+}
+
 static void on_close(void *ctx)
 {
     (void)ctx;
@@ -409,11 +434,14 @@ static void on_close(void *ctx)
 
 static void come(void)
 {
-    static const struct control_ops ops = {
-        .send = on_send, .is_behind = is_behind, .pause = on_pause, .close = on_close};
+    static const struct control_ops ops = {.send = on_send,
+                                           .is_behind = is_behind,
+                                           .pause = on_pause,
+                                           .watch = on_watch,
+                                           .close = on_close};
 
-    run.closed = run.paused = false;
-    run.control = control_new(&run.daemon, &ops, NULL);
+    run.closed = run.paused = run.watched = false;
+    run.control = control_new(&run.daemon, &ops, NULL, "by uid 0, pid 1");
     if (!run.control)
         abort();
 }

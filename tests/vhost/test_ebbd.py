@@ -270,6 +270,96 @@ class Life(Case):
             self.assertIn(b" 200 ", metrics.recv(100))
 
 
+class Log(Case):
+    """Its lines go where nobody reads, and what it serves does not notice."""
+
+    def start_on_pipe(self):
+        self.read, write = os.pipe()
+        self.addCleanup(os.close, self.read)
+        open(self.log, "w").close()
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, PAGE)
+        with open(f"/proc/self/fd/{write}", "wb", buffering=0) as filler:  # an open file of its own
+            os.set_blocking(filler.fileno(), False)
+            while filler.write(b"x"):
+                pass
+        self.daemon = subprocess.Popen(
+            [EBBD, "--control", self.path("control"), "--socket", self.path("a.sock"), "--stats=0",
+             *(["--no-sandbox"] if SANITIZED else [])], stderr=write, stdin=subprocess.DEVNULL)
+        os.close(write)
+        self.addCleanup(self.stop)
+        wait_for("it listens", lambda: listens(self.path("control")))
+        self.control = self.client()
+
+    def test_nobody_reads(self):
+        self.start_on_pipe()
+        self.assertIn("protocol", self.control.ask("version"))
+        self.report(self.front().start())
+        self.control.ask("limits", rate=MIB)
+        self.stop()
+
+    def test_says_what_was_lost(self):
+        self.start_on_pipe()
+        for _ in range(5):
+            self.control.ask("limits", rate=MIB)
+        os.read(self.read, PAGE)
+        self.control.ask("limits", rate=2 * MIB)
+        lines = os.read(self.read, PAGE).decode().splitlines()
+        self.assertEqual(len(lines), 1, lines)
+        self.assertRegex(lines[0], r"2097152 bytes a second .*\([6-9] lines before this were lost")
+        self.control.ask("limits", rate=3 * MIB)
+        self.assertNotIn("lost", os.read(self.read, PAGE).decode())
+
+    def test_names_operators(self):
+        """Each that changed something, also if others did a moment before."""
+        os.mkdir(self.path("d"))
+        self.start("--socket-dir", self.path("d"))
+        who = rf" \(by uid {os.getuid()}, pid {os.getpid()}\)$"
+        self.control.ask("limits", vm="a", rate=MIB)
+        self.control.ask("limits", vm="a", rate=2 * MIB)
+        self.control.ask("inhibit", on=False)
+        self.control.ask("add", vm="c")
+        self.control.ask("remove", vm="c")
+        for line in ("a: at most 1048576 bytes", "a: at most 2097152 bytes", "a: discarding is allowed",
+                     "b: discarding is allowed", "c: added", "c: removed"):
+            self.assertRegex(self.said(), re.compile(f"{line}.*{who}", re.M))
+        self.front().start()
+        self.assertNotRegex(self.said(), r"a front-end connected.* by uid")
+
+
+class Signals(Case):
+    def test_log_that_may_not_grow(self):
+        def limit():
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        self.start(wait=False, preexec_fn=limit)
+        wait_for("it listens", lambda: listens(self.path("control")))
+        self.control = self.client()
+        self.assertIn("protocol", self.control.ask("version"))
+        self.assertEqual(self.said(), "")
+
+    def test_of_a_parent(self):
+        """What it blocked or ignored is not so for ebbd."""
+        wanted = {signal.SIGTERM, signal.SIGINT, signal.SIGBUS, signal.SIGXFSZ, signal.SIGPIPE}
+
+        def spoil():
+            for number in wanted - {signal.SIGPIPE}:
+                signal.signal(number, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+        self.start(preexec_fn=spoil)
+        with open(f"/proc/{self.daemon.pid}/status") as f:
+            status = dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        self.assertEqual(int(status["SigBlk"], 16), 0)
+        ignored = int(status["SigIgn"], 16)
+        self.assertEqual({number for number in wanted if ignored & 1 << number - 1},
+                         {signal.SIGPIPE, signal.SIGXFSZ})
+        front = self.front().start()
+        os.ftruncate(front.memfd, 0)
+        os.eventfd_write(front.kicks[REPORTING], 1)
+        self.assertTrue(front.hung_up())
+        self.gone()
+        self.stop()
+
+
 class Systemd(Case):
     """Its own tools, on the units and the daemon as they are."""
 
@@ -326,6 +416,19 @@ class Commands(Case):
     def test_id(self):
         for value in (7, "x", 1.5, True):
             self.assertEqual(self.control.ask("version", id=value)["id"], value)
+        # Those of many digits come back as they came, or not at all.
+        for text in (b"18446744073709551614", b"-9223372036854775807", b"1.00", b"1e400", b'"NaN"',
+                     b"0.12345678901234567890123", b"12345678901234567890123", b"18446744073709551616",
+                     b"-9223372036854775809"):
+            self.control.send(b'{"command":"version","id":%s}\n' % text)
+            answer = self.control.file.readline()
+            self.assertIn(b'"id":' + text + b"}" if b"protocol" in answer
+                          else b'{"error":"a whole number has at most 64 bits"}', answer)
+        for text in (b"NaN", b"Infinity", b"-Infinity", b"[NaN]", b"[99999999999999999999]"):
+            client = self.client()
+            client.send(b'{"command":"version","id":%s}\n' % text)
+            self.assertIn("not a JSON object", client.line()["error"])
+            self.assertIsNone(client.line())
         answer = self.control.ask("nonsense", id="y")
         self.assertEqual(answer["id"], "y")
         self.assertIn("version, list, status", answer["error"])
@@ -389,12 +492,37 @@ class Commands(Case):
         self.report(self.front().start())
 
     def test_one_too_many(self):
-        clients = [self.client() for _ in range(63)]
-        for client in clients:
+        """The one that has been silent for the longest time goes, but none that waits for ebbd."""
+        self.control.close()
+        clients = [self.client() for _ in range(64)]
+        for client in clients[1:]:
             self.assertIn("protocol", client.ask("version"))
+        for i in range(64):
+            last = self.client()
+            self.assertIn("protocol", last.ask("version"))
+            self.assertIsNone(clients[i].line())
+            clients.append(last)
+        for client in clients[64:]:
+            client.ask("watch", interval_ms=60000)
         self.assertIn("64 clients", self.client().line()["error"])
-        clients[0].close()
-        wait_for("room again", lambda: "error" not in self.client().ask("version"))
+        self.assertIn("protocol", clients[64].ask("version"))
+        self.assertIn("protocol", self.client().ask("version"))
+        self.assertIsNone(clients[64].line())
+
+    def test_request_in_drops(self):
+        """A time-out is not for a byte, but for all of a request."""
+        client = self.client()
+        client.sock.settimeout(0.5)
+        began = time.monotonic()
+        with self.assertRaises((ConnectionError, AssertionError)):
+            while time.monotonic() - began < PATIENCE:
+                client.send(b" ")
+                try:
+                    self.assertNotEqual(client.sock.recv(1), b"")
+                except TimeoutError:
+                    pass
+        self.assertGreater(time.monotonic() - began, 9)
+        self.assertLess(time.monotonic() - began, PATIENCE)
 
     def test_watch(self):
         client = self.client()
@@ -883,7 +1011,13 @@ class Metrics(Case):
                 (b"GET /metrics?x=1 HTTP/1.0\n\n", "200", True),
                 (b"GET / HTTP/1.1\r\n\r\n", "404", True),
                 (b"POST /metrics HTTP/1.1\r\n\r\n", "405", True),
-                (b"nonsense\r\n", "400", True), (b"\r\n", "400", True),
+                (b"nonsense\r\n", "400", True), (b"\r\n" * 101, "400", True),
+                (b"\r\n\r\nGET /metrics HTTP/1.1\r\n\r\n", "200", True),
+                (b"GET http://localhost:9/metrics HTTP/1.1\r\n\r\n", "200", True),
+                (b"GET HTTPS://x/metrics?y HTTP/1.1\r\n\r\n", "200", True),
+                (b"GET http://x HTTP/1.1\r\n\r\n", "404", True),
+                (b"GET http:///metrics HTTP/1.1\r\n\r\n", "404", True),
+                (b"GET http://x/y/metrics HTTP/1.1\r\n\r\n", "404", True),
                 (b"GET /metrics HTTP/2.0\r\n", "400", True),
                 (b"G" * 9000, "400", True),
                 (b"GET /metrics HTTP/1.1\r\n" + b"X: y\r\n" * 200, "400", True),
@@ -894,20 +1028,67 @@ class Metrics(Case):
                 self.assertEqual(bool(text), body)
                 self.assertIn("Connection: close", head)
 
-    def test_stalled_scrapers(self):
+    def test_formats(self):
         self.begin()
-        stalled = []
-        for _ in range(16):
-            sock = socket.socket(socket.AF_UNIX)
-            self.addCleanup(sock.close)
-            sock.settimeout(PATIENCE)
-            sock.connect(self.path("metrics"))
-            sock.sendall(b"GET /metrics")
-            stalled.append(sock)
-        self.assertIn(" 503 ", self.scrape()[0])
         self.report(self.front().start())
-        self.assertEqual(stalled[0].recv(10), b"")  # dropped, after 10 s
-        wait_for("room again", lambda: " 200 " in self.scrape()[0])
+        plain, metrics = "text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0"
+        for accept, kind in (
+                ("text/plain", plain), ("TEXT/PLAIN;version=0.0.4", plain), ("text/*", plain), ("*/*", metrics),
+                ("text/html", metrics), ("application/openmetrics-text", metrics),
+                ("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1", metrics),
+                ("application/openmetrics-text; q=0.2, text/plain ; q=0.3", plain),
+                ("application/openmetrics-text;q=0, */*", plain), ("text/plain;q=0,*/*", metrics),
+                ("text/html\r\nAccept: text/plain", plain)):
+            with self.subTest(accept=accept):
+                head, body = self.scrape(b"GET /metrics HTTP/1.1\r\naccept: %s\r\n\r\n" % accept.encode())
+                self.assertIn(f"Content-Type: {kind}; charset=utf-8\r\n", head)
+                self.assertEqual("# EOF" in body, kind == metrics)
+        _, text = self.scrape(b"GET /metrics HTTP/1.1\r\nAccept: text/plain\r\n\r\n")
+        samples = self.parse(self.scrape()[1])
+        kinds, told = {}, set()
+        for line in text.splitlines():
+            if match := re.fullmatch(r"# TYPE (\w+) (counter|gauge|histogram)", line):
+                kinds[match[1]] = match[2]
+            elif not (match := re.fullmatch(r"# HELP (\w+) .+", line)):
+                match = re.fullmatch(r"(\w+)(?:\{(.*)\})? [0-9.]+", line)
+                told.add((match[1], match[2] or ""))
+                self.assertIn(re.sub("_(bucket|count|sum)$", "", match[1]), kinds, line)
+            else:
+                self.assertIn(match[1], kinds)
+        self.assertEqual(told, set(samples))
+        self.assertEqual(kinds["ebb_reported_bytes_total"], "counter")
+        self.assertEqual(kinds["ebb_build_info"], "gauge")
+
+    def stall(self):
+        sock = socket.socket(socket.AF_UNIX)
+        self.addCleanup(sock.close)
+        sock.settimeout(PATIENCE)
+        sock.connect(self.path("metrics"))
+        sock.sendall(b"GET /metrics HTTP/1.1\r\n")
+        return sock
+
+    def test_stalled_scrapers(self):
+        """They keep nobody out, and go."""
+        self.begin()
+        stalled = [self.stall() for _ in range(16)]
+        self.assertIn(" 200 ", self.scrape()[0])
+        self.report(self.front().start())
+        self.assertEqual(stalled[0].recv(10), b"")  # for the one above
+        self.assertEqual(stalled[15].recv(10), b"")  # after 10 s
+
+    def test_request_in_drops(self):
+        self.begin()
+        sock, began = self.stall(), time.monotonic()
+        sock.settimeout(0.5)
+        with self.assertRaises((ConnectionError, AssertionError)):
+            while time.monotonic() - began < PATIENCE:
+                sock.sendall(b"X: y\r\n")
+                try:
+                    self.assertNotEqual(sock.recv(1), b"")
+                except TimeoutError:
+                    pass
+        self.assertGreater(time.monotonic() - began, 9)
+        self.assertLess(time.monotonic() - began, PATIENCE)
 
     def test_loopback(self):
         with socket.socket() as probe:
