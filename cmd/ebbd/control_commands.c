@@ -9,7 +9,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PROTOCOL     1
 #define MS           ((uint64_t)1000000)
@@ -411,8 +410,9 @@ static struct json_object *remove_vm(struct call *call)
                              vm_name(call->vm));
     snprintf(file, sizeof(file), "%s" SOCKET_SUFFIX, vm_name(call->vm));
     log_line("%s: removed", vm_name(call->vm));
-    if (unlink(file) != 0 && errno != ENOENT)
-        log_line("%s cannot be removed: %s", file, strerror(errno));
+    if (sockets_remove(file) != 0 && errno != ENOENT)
+        log_line("%s is not removed: %s", file,
+                 errno == ESTALE ? "another is in its place" : strerror(errno));
     vm_free(call->vm);
     return vms_done(1);
 }

@@ -64,8 +64,10 @@ static __u64 all_rights(long abi)
 
 static bool allow_here(int ruleset)
 {
-    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_MAKE_SOCK |
-                                                                LANDLOCK_ACCESS_FS_REMOVE_FILE};
+    /* Sockets, and the files that are locked meanwhile. */
+    struct landlock_path_beneath_attr rule = {
+        .allowed_access = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
+                          LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_READ_FILE};
     long error;
 
     rule.parent_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -201,7 +203,9 @@ static const struct conditional {
 
 /* Landlock holds these to the current directory. */
 static const int socket_calls[] = {SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(unlink),
-                                   SCMP_SYS(unlinkat)};
+                                   SCMP_SYS(unlinkat), SCMP_SYS(flock)};
+static const struct conditional lock_file = {
+    SCMP_SYS(openat), 2, ALL, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC};
 
 static int allow_if(scmp_filter_ctx filter, const struct conditional *conditional)
 {
@@ -238,6 +242,8 @@ static int fill_filter(scmp_filter_ctx filter, bool sockets)
     if (error || !sockets)
         return error;
     error = allow_if(filter, &unix_sockets);
+    if (!error)
+        error = allow_if(filter, &lock_file);
     return error ? error : allow_calls(filter, socket_calls, N(socket_calls));
 }
 

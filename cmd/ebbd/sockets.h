@@ -5,16 +5,23 @@
 
 #include <event2/event.h>
 #include <stdbool.h>
+#include <sys/types.h>
 
 /* NAME.sock: what a VM's socket is called. */
 #define SOCKET_SUFFIX ".sock"
 
 /*
  * A socket that listens at path, for its owner and group alone. A socket that is left there and
- * that nobody listens on is replaced. -1: errno is set; EADDRINUSE: another process listens there,
- * or it is no socket.
+ * that nobody listens on is replaced; of several that try, one wins. -1: errno is set; EADDRINUSE:
+ * another process listens there or is about to, or it is no socket. What holds the others off is a
+ * file PATH.lock, for that moment.
  */
 int sockets_listen_unix(const char *path);
+
+/* What sockets_listen_unix() made at path, and nothing that is there instead: give it to a user, or
+ * remove it. -1: errno is set; ESTALE: it is something else. */
+int sockets_give(const char *path, uid_t user, gid_t group);
+int sockets_remove(const char *path);
 
 /* "127.0.0.1:PORT" or "[::1]:PORT". -1: errno is set. */
 int sockets_listen_loopback(const char *address);

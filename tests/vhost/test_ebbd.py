@@ -865,6 +865,19 @@ class Directory(Case):
         self.assertEqual(self.control.ask("list"), {"vms": []})
         self.assertEqual(self.control.ask("add", vm="web1"), {"socket": path})
 
+    def test_removes_its_own(self):
+        """Not what somebody else put in the place of its socket."""
+        os.mkdir(self.path("d"))
+        self.start("--socket-dir", self.path("d"), vms=())
+        path = self.control.ask("add", vm="web1")["socket"]
+        os.unlink(path)
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(path)
+            self.assertEqual(self.control.ask("remove", vm="web1"), {"vms": 1})
+            self.assertTrue(os.path.exists(path))
+            self.assertIn("web1.sock is not removed: another is in its place", self.said())
+        self.assertEqual(os.listdir(self.path("d")), ["web1.sock"])
+
     def test_later(self):
         """What holds for all holds for VMs that come later."""
         os.mkdir(self.path("d"))
