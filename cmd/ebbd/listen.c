@@ -58,7 +58,7 @@ static int give_away(const struct ebbd *daemon, const char *path)
     const char *user = daemon->options.user;
     const struct passwd *entry = user && geteuid() == 0 ? getpwnam(user) : NULL;
 
-    return entry ? chown(path, entry->pw_uid, entry->pw_gid) : 0;
+    return entry ? sockets_give(path, entry->pw_uid, entry->pw_gid) : 0;
 }
 
 /* -1: explained. */
