@@ -51,11 +51,39 @@ static void find_widths(const struct grid *grid, int widths[GRID_COLUMNS])
     }
 }
 
+#define LEAST 6 /* characters of a name that is cut */
+
+/* "0123456789" is "012..789" for 8. */
+static void cut_middle(char *text, size_t room)
+{
+    size_t len = strlen(text), behind = (room - 2) / 2, before = room - 2 - behind;
+
+    if (len <= room)
+        return;
+    memset(text + before, '.', 2);
+    memmove(text + before + 2, text + len - behind, behind + 1);
+}
+
+static void make_fit(struct grid *grid, int widths[GRID_COLUMNS])
+{
+    int room = (int)grid->width;
+
+    for (unsigned i = 1; i <= grid->last; i++)
+        room -= 2 + widths[i];
+    room = room < LEAST ? LEAST : room;
+    if (!grid->width || widths[0] <= room)
+        return;
+    for (size_t i = 0; i < grid->n; i += grid->columns)
+        cut_middle(grid->cells[i], (size_t)room);
+    widths[0] = room;
+}
+
 void grid_print(struct grid *grid, FILE *out)
 {
     int widths[GRID_COLUMNS];
 
     find_widths(grid, widths);
+    make_fit(grid, widths);
     for (size_t i = 0; i < grid->n; i++) {
         size_t column = i % grid->columns;
         bool last = column + 1 == grid->columns || i + 1 == grid->n;

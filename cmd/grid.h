@@ -15,6 +15,9 @@
 struct grid {
     unsigned columns; /* 1 to GRID_COLUMNS */
     unsigned left;    /* bit i: column i is aligned left; others right */
+    /* The first column's texts lose their middle where columns 1 to `last` would not fit into this
+     * width; 0: any width. */
+    unsigned width, last;
 
     /* Private; zero is an empty grid. */
     char **cells;

@@ -290,6 +290,13 @@ static bool is_ignored(int number)
     return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
+/* Without a terminal there is nothing to put back, so nothing waits for what is being printed into
+ * a pipe that nobody reads. */
+static void on_end(int number)
+{
+    _exit(number == SIGINT ? CMD_OK : 128 + number);
+}
+
 static bool take_signals(struct top *top)
 {
     static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP, SIGWINCH};
@@ -299,8 +306,12 @@ static bool take_signals(struct top *top)
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
         bool job = numbers[i] == SIGTSTP || numbers[i] == SIGWINCH;
 
-        if (!is_ignored(numbers[i]) && (!job || top->view.live))
+        if (is_ignored(numbers[i]))
+            continue;
+        if (top->view.live)
             sigaddset(&set, numbers[i]);
+        else if (!job)
+            signal(numbers[i], on_end);
     }
     sigprocmask(SIG_BLOCK, &set, NULL);
     top->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

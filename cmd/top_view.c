@@ -193,11 +193,12 @@ static void put_title(const struct top_view *view, const struct top_rows *rows, 
         fprintf(out, "%s\n", view->notes[i]);
 }
 
-/* All of it, to be freed. */
-static char *compose(const struct top_view *view, const struct top_rows *rows, size_t shown)
+/* All of it, to be freed; in this width, or 0: any. */
+static char *compose(const struct top_view *view, const struct top_rows *rows, size_t shown,
+                     unsigned width)
 {
     struct top_row total = total_of(rows);
-    struct grid grid = {.columns = 1};
+    struct grid grid = {.columns = 1, .width = width, .last = TOP_FAILED};
     char *text = NULL;
     size_t len = 0;
     FILE *out = open_memstream(&text, &len);
@@ -326,7 +327,7 @@ static void draw_live(const struct top_view *view, const struct top_rows *rows)
         return;
     get_size(&lines, &width);
     room = lines > besides ? lines - besides : 0;
-    text = compose(view, rows, rows->n < room ? rows->n : room);
+    text = compose(view, rows, rows->n < room ? rows->n : room, width);
     put_frame(text, lines, width);
     free(text);
 }
@@ -341,10 +342,10 @@ bool top_view_draw(struct top_view *view, struct top_rows *rows)
         draw_live(view, rows);
         return true;
     }
-    text = compose(view, rows, rows->n);
+    text = compose(view, rows, rows->n, 0);
     fputs(text, stdout);
     free(text);
-    return fflush(stdout) == 0;
+    return fflush(stdout) == 0 && !ferror(stdout);
 }
 
 void top_view_note(struct top_view *view, const char *text)

@@ -6,6 +6,7 @@ reference guest. Exit status 0, 1, or 77: nothing failed, but not everything was
 tested, and it says what was not.
 """
 import ctypes
+import fcntl
 import importlib.machinery
 import importlib.util
 import json
@@ -14,9 +15,11 @@ import random
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import uuid
@@ -160,6 +163,17 @@ class Run:
                 return False
             self.seen += data.decode(errors="replace")
         return True
+
+    def wait_full(self):
+        """Until it has filled the pipe of its standard output, which nobody reads."""
+        fd = self.process.stdout.fileno()
+        size, full = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ), 0
+        end = time.monotonic() + PATIENCE
+        while full < size - 4096:
+            if time.monotonic() > end:
+                raise AssertionError("the pipe is never full")
+            time.sleep(0.01)
+            full = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
 
     def guest_memory(self):
         """A descriptor of the guest's memory, for --backing memfd."""

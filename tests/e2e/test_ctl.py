@@ -727,6 +727,25 @@ class Top(Watch):
             run = self.ebb("top", "--control", self.path, "--interval", "0.1", rc=4, stdout=full)
         self.assert_says(run, "standard output")
 
+    def test_disk_full_once(self):
+        """However much there is to print: what is printed last may be nothing."""
+        for n in (1, 50, 51, 52, 53, 500):
+            server = self.statuses(status(*(vm(f"vm{i}") for i in range(n))))
+            with open("/dev/full", "w") as full:
+                run = self.ebb("top", "--control", self.path, "--interval", "0.1", "--once", rc=4, stdout=full)
+            self.assert_says(run, "cannot write to standard output: No space left on device")
+            server.close()
+
+    def test_nobody_reads(self):
+        """It ends when it is told to, in a pipe that is full."""
+        for number, rc in ((signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 0)):
+            server = self.statuses(status(*(vm(f"vm{i}") for i in range(2000))))
+            run = self.start("top", "--control", self.path, "--interval", "0.1")
+            run.wait_full()
+            run.process.send_signal(number)
+            self.assertEqual(run.process.wait(SECONDS), rc)
+            server.close()
+
 
 class Qmp(Watch):
     """VMs of QEMU's own balloon."""
@@ -883,8 +902,8 @@ class Qmp(Watch):
 class Terminal(Case):
     """On a terminal it is drawn in place."""
 
-    def open(self, rows=24, columns=120, env=None, args=(), n=3):
-        vms = [vm(f"vm{i}", memory__resident_bytes=(600 + i) * MIB) for i in range(n)]
+    def open(self, rows=24, columns=120, env=None, args=(), n=3, vms=None):
+        vms = vms or [vm(f"vm{i}", memory__resident_bytes=(600 + i) * MIB) for i in range(n)]
         self.ebbd(status=lambda request: status(*vms))
         self.master, self.slave = pty.openpty()
         self.addCleanup(os.close, self.master)
@@ -974,6 +993,19 @@ class Terminal(Case):
             if rows == 24:
                 self.assertIn("19 shown", last)
         self.assertIn("vm39", self.text)
+        self.end(run)
+
+    def test_long_names(self):
+        """A UUID leaves room for the figures, and both its ends say which it is."""
+        names = [f"1b4e28ba-2fa1-11d2-883f-0016d3cca42{i}" for i in range(3)]
+        vms = [vm(name, memory__resident_bytes=(600 + i) * MIB) for i, name in enumerate(names)]
+        run = self.open(columns=80, vms=vms)
+        frame = self.frame("TOTAL", "FAILED\033[K")
+        for i in range(3):
+            self.assertRegex(frame, rf"1b\w*\.\.\w*2{i} .* {600 + i}M ")
+        self.resize(24, 200)
+        run.process.send_signal(signal.SIGWINCH)
+        self.frame(*names)
         self.end(run)
 
     def test_stop_and_continue(self):
