@@ -16,6 +16,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define FILE_BYTES ((uint64_t)64 << 20) /* that child_run() keeps of a program's output */
+
 /* Give the file `fd` the number `number`. */
 static bool become(int fd, int number)
 {
@@ -27,6 +29,7 @@ static bool become(int fd, int number)
 static bool prepare(const struct child_config *config, pid_t parent)
 {
     struct rlimit limit = {config->cpu_limit, config->cpu_limit};
+    struct rlimit file_limit = {config->file_limit, config->file_limit};
     sigset_t none;
 
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
@@ -36,11 +39,14 @@ static bool prepare(const struct child_config *config, pid_t parent)
         _exit(127);
     sigemptyset(&none);
     signal(SIGPIPE, SIG_DFL);
+    signal(SIGXFSZ, SIG_DFL);
     if (sigprocmask(SIG_SETMASK, &none, NULL) != 0)
         return false;
     if (config->own_group && setpgid(0, 0) != 0)
         return false;
     if (config->cpu_limit && setrlimit(RLIMIT_CPU, &limit) != 0)
+        return false;
+    if (config->file_limit && setrlimit(RLIMIT_FSIZE, &file_limit) != 0)
         return false;
     if (config->no_thp && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0)
         return false;
@@ -157,7 +163,8 @@ int child_run(char *const *argv, const char *in, double seconds, char **out, siz
                                       .in = files[0],
                                       .out = files[1],
                                       .err = files[2],
-                                      .cpu_limit = (unsigned)seconds + 1};
+                                      .cpu_limit = (unsigned)seconds + 1,
+                                      .file_limit = FILE_BYTES};
         pid_t pid = child_start(&config);
         status = pid < 0 ? (int)pid : wait_at_most(pid, seconds);
         *out = slurp(files[1], out_len);

@@ -284,6 +284,31 @@ static void explain(const struct session *session)
     print_tail("QEMU's messages", &session->err);
 }
 
+static bool was_told(const struct run_options *options, const char *setting)
+{
+    for (size_t i = 0; i < options->n_settings; i++) {
+        if (strcmp(options->settings[i], setting) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A run without what it is about is no success. (A Linux guest does not say why.) */
+static void check_reporting(const struct session *session)
+{
+    struct run *run = session->run;
+    const struct run_options *options = run->options;
+
+    if (run->status != RUN_OK || !options->reporting || run->record.boot.reporting ||
+        options->linux_guest || was_told(options, "report=off"))
+        return;
+    run->status = RUN_HOST;
+    cmd_error("the guest does not report: it found no balloon that it can use, or one that does "
+              "not offer that:");
+    if (!options->console && !options->interactive)
+        print_tail("the guest's console", &session->console);
+}
+
 static void warn(const struct run *run)
 {
     const struct record *record = &run->record;
@@ -335,6 +360,7 @@ static bool report(struct session *session)
 
     record_result(&run->record, &result);
     explain(session);
+    check_reporting(session);
     warn(run);
     if (!run->options->quiet && run->record.based)
         view_summary(run, &result);

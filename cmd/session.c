@@ -22,7 +22,8 @@
 
 #define PIPE_BYTES   (1 << 20)
 #define READ_BYTES   4096u
-#define FIND_SECONDS 2u /* after its first telemetry the guest's memory must be there */
+#define PIECE_BYTES  1024u /* of the console, as printed: less than PIPE_BUF */
+#define FIND_SECONDS 2u    /* after its first telemetry the guest's memory must be there */
 
 /* ---- start and end ---- */
 
@@ -237,25 +238,35 @@ static bool read_telemetry(struct session *session)
     return n > 0;
 }
 
-/* Whole lines of the console, so that they do not run into ours; at the end
- * (`rest`) also a line without one. */
+/* Whole lines of the console, so that they do not run into ours, in pieces that standard output
+ * takes at once; in the end (`rest`) all that is left, unless the run was interrupted. */
 static void show_console(struct session *session, bool rest)
 {
     struct text_tail *tail = &session->console;
 
-    while (session->shown < tail->len) {
+    bool waits = rest && session->run->status != RUN_INTERRUPTED;
+
+    while (session->shown < tail->len && (waits || view_writable())) {
         const char *line = tail->text + session->shown;
-        size_t left = tail->len - session->shown;
+        size_t left = tail->len - session->shown, n;
         const char *end = memchr(line, '\n', left);
 
-        if (!end && !rest)
+        n = end ? (size_t)(end - line) : left;
+        if (!end && !rest && n < PIECE_BYTES)
             break;
-        printf("guest: ");
-        text_print(stdout, line, end ? (size_t)(end - line) : left);
-        putchar('\n');
-        session->shown += end ? (size_t)(end - line) + 1 : left;
+        if (n > PIECE_BYTES) {
+            n = PIECE_BYTES;
+            end = NULL;
+        }
+        if (!session->in_line)
+            printf("guest: ");
+        text_print(stdout, line, n);
+        session->in_line = !end && !(rest && n == left);
+        if (!session->in_line)
+            putchar('\n');
+        session->shown += n + (end ? 1 : 0);
+        fflush(stdout);
     }
-    fflush(stdout);
 }
 
 static bool read_console(struct session *session)
@@ -266,6 +277,8 @@ static bool read_console(struct session *session)
 
     dropped = text_tail_add(&session->console, buffer, n);
     session->shown = session->shown > dropped ? session->shown - dropped : 0;
+    if (options->interactive)
+        session->shown = session->console.len;
     if (options->console)
         show_console(session, false);
     if (options->interactive && n > 0) {
@@ -353,12 +366,27 @@ static void check_patience(struct session *session, uint64_t now)
     }
 }
 
+/* The guest's console waits for whoever reads it here, and is not silent meanwhile. */
+static bool holds_console(struct session *session)
+{
+    const struct run_options *options = session->run->options;
+
+    if (session->killed || !(options->console || options->interactive))
+        return false;
+    if (options->console)
+        show_console(session, false);
+    if (view_writable() && session->console.len - session->shown <= PIECE_BYTES)
+        return false;
+    session->heard_ns = cmd_now_ns();
+    return true;
+}
+
 static void watch(struct session *session)
 {
     while (!session->exited) {
         struct pollfd files[] = {{session->telemetry_fd, POLLIN, 0},
                                  {session->signal_fd, POLLIN, 0},
-                                 {session->console_fd, POLLIN, 0},
+                                 {holds_console(session) ? -1 : session->console_fd, POLLIN, 0},
                                  {session->err_fd, POLLIN, 0},
                                  {session->prompting ? session->input_fd : -1, POLLIN, 0}};
         uint64_t now = cmd_now_ns(), next = view_tick(&session->view, now);
@@ -389,11 +417,23 @@ static void drain(struct session *session)
     /* Bounded, in case something else still writes into them. */
     for (int i = 0; i < 1000 && read_telemetry(session); i++)
         ;
-    for (int i = 0; i < 1000 && read_console(session); i++)
-        ;
     for (int i = 0; i < 1000 && read_err(session); i++)
         ;
-    if (session->run->options->console)
+}
+
+/* The same for its console. Signals end us again, so what is printed may wait for its reader; not
+ * if one of them has ended the run already. */
+static void drain_console(struct session *session)
+{
+    bool shows = session->run->options->console;
+
+    for (int i = 0; i < 1000; i++) {
+        if (shows)
+            show_console(session, true);
+        if (!read_console(session))
+            break;
+    }
+    if (shows)
         show_console(session, true);
 }
 
@@ -426,7 +466,6 @@ static void finish(struct session *session)
     if (session->terminal_changed)
         tcsetattr(STDIN_FILENO, TCSANOW, &session->terminal);
     close_fd(&session->telemetry_fd);
-    close_fd(&session->console_fd);
     close_fd(&session->err_fd);
     /* One that came after QEMU's end changes nothing; from here on they end us. */
     if (session->signal_fd >= 0) {
@@ -434,6 +473,8 @@ static void finish(struct session *session)
         close_fd(&session->signal_fd);
         sigprocmask(SIG_SETMASK, &session->signals, NULL);
     }
+    drain_console(session);
+    close_fd(&session->console_fd);
 }
 
 void session_run(struct session *session, struct run *run)

@@ -34,6 +34,7 @@ struct session {
     struct sampler sampler;
     struct telemetry parser;
     size_t shown;   /* bytes of console.text that were printed */
+    bool in_line;   /* the last of these is not the end of a line */
     bool prompting; /* the guest reads its console */
     int telemetry_fd, console_fd, err_fd, signal_fd, input_fd;
     bool sampling, exited, killed;

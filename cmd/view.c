@@ -171,6 +171,13 @@ static void put_chart(const struct view *view, struct frame *frame, double span)
     end_line(frame);
 }
 
+bool view_writable(void)
+{
+    struct pollfd writable = {.fd = STDOUT_FILENO, .events = POLLOUT};
+
+    return poll(&writable, 1, 0) == 1 && (writable.revents & (POLLOUT | POLLERR));
+}
+
 static void draw(struct view *view, uint64_t now)
 {
     static struct frame frame;
@@ -179,11 +186,9 @@ static void draw(struct view *view, uint64_t now)
     struct record *record = &run->record;
     uint64_t host_kib = 0;
     double elapsed = (double)(now - record->start_ns) / 1e9;
-    struct pollfd writable = {.fd = STDOUT_FILENO, .events = POLLOUT};
     unsigned old = view->drawn;
 
-    /* A stopped terminal must not stop the run. */
-    if (poll(&writable, 1, 0) != 1 || !(writable.revents & POLLOUT))
+    if (!view_writable())
         return;
     frame.len = 0;
     frame.lines = 0;
@@ -342,7 +347,7 @@ void view_resize(struct view *view)
 
 void view_event(struct view *view, uint64_t ns, const struct telemetry_event *event)
 {
-    if (view->mode != VIEW_PLAIN)
+    if (view->mode != VIEW_PLAIN || !view_writable())
         return;
     plain_event(view, ns, event);
     fflush(stdout);
@@ -358,7 +363,8 @@ uint64_t view_tick(struct view *view, uint64_t now)
         draw(view, now);
         view->next_ns = now + FRAME_MS * CMD_MS;
     } else {
-        plain_state(view, now);
+        if (view_writable())
+            plain_state(view, now);
         fflush(stdout);
         view->next_ns = now + PLAIN_MS * CMD_MS;
     }

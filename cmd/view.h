@@ -27,6 +27,9 @@ void view_resize(struct view *view);
 void view_event(struct view *view, uint64_t ns, const struct telemetry_event *event);
 /* Show the state, if it is time; returns when to be called again. */
 uint64_t view_tick(struct view *view, uint64_t now);
+/* Would a line on standard output go out at once? A pipe that nobody reads, or a stopped terminal,
+ * must not stop the run, which has signals to hear. */
+bool view_writable(void);
 /* The last state; what follows is printed below it. */
 void view_end(struct view *view);
 

@@ -167,13 +167,15 @@ class Run:
     def wait_full(self):
         """Until it has filled the pipe of its standard output, which nobody reads."""
         fd = self.process.stdout.fileno()
-        size, full = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ), 0
+        size = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
         end = time.monotonic() + PATIENCE
-        while full < size - 4096:
+        full, since = 0, time.monotonic()
+        while full < size // 2 or time.monotonic() < since + 1:  # a page may have less than it takes
             if time.monotonic() > end:
                 raise AssertionError("the pipe is never full")
             time.sleep(0.01)
-            full = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+            before, full = full, struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0]
+            since = since if full == before else time.monotonic()
 
     def guest_memory(self):
         """A descriptor of the guest's memory, for --backing memfd."""

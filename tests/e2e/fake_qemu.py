@@ -299,6 +299,27 @@ def no_memory():
     use(1024, 3600)
 
 
+def refuses_device():
+    """Its balloon is of a kind that the guest cannot use."""
+    memory = Memory()
+    send("ebb-telemetry 1")
+    send(f"boot ns=1 cpus=2 managed_kib={200 * 1024} zones=1 reporting=0")
+    send("base ns=2 used_kib=1024")
+    console("virtio device at 00:02.0 speaks legacy virtio only: not used\n")
+    work(memory)
+    end()
+    sys.exit(1)
+
+
+def chatters():
+    """Says more than any pipe takes, and a line without an end."""
+    Memory()
+    hello()
+    console("one\n" * 100000 + "x" * 100000)
+    end()
+    sys.exit(1)
+
+
 def idle():
     Memory()
     hello()

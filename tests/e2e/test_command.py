@@ -145,6 +145,15 @@ class Machine(Fake):
         run = self.ebb("run", "--accel", "tcg", "--qemu", "/bin/true", "--guest", self.qemu, rc=4)
         self.assert_says(run, "/bin/true is no QEMU")
 
+    def test_endless_qemu(self):
+        """What a program says of itself is kept up to a bound."""
+        script = os.path.join(self.bin.name, "endless")
+        with open(script, "w") as f:
+            f.write("#!/bin/sh\nexec cat /dev/zero\n")
+        os.chmod(script, stat.S_IRWXU)
+        run = self.ebb("run", "--accel", "tcg", "--qemu", script, "--guest", self.qemu, rc=4)
+        self.assert_says(run, "--version fails, so it is no working QEMU")
+
     def test_no_guest(self):
         run = self.ebb("run", "--qemu", self.qemu, "--guest", "/nonexistent/guest.elf", rc=4)
         self.assert_says(run, "/nonexistent/guest.elf", "No such file")
@@ -247,6 +256,23 @@ class Guest(Fake):
     def test_refuses(self):
         self.assert_says(self.fake("refuses", rc=2), "refused", "no such command")
 
+    def test_refuses_device(self):
+        """Without a balloon it works as ever, which is no success, and the reason is told."""
+        for args in ((), ("--console",), ("--quiet",)):
+            run = self.fake("refuses_device", *args, rc=4)
+            self.assert_says(run, "the guest does not report")
+            self.assertIn("speaks legacy virtio only", run.out if "--console" in args else run.err)
+            self.assertEqual(run.json()["status"], "host failed")
+        self.fake("refuses_device", "--reporting", "off")
+        self.fake("refuses_device", "--set", "report=off")
+
+    def test_chatters(self):
+        """All of its console is shown, however much it is."""
+        run = self.fake("chatters", "--console")
+        self.assertEqual(run.out.count("guest: one\n"), 100000)
+        # Lines of ebb's own may come in between where one is very long.
+        self.assertEqual(sum(map(len, re.findall("xx+", run.out))), 100000)
+
     def test_hangs(self):
         run = self.fake("hangs", "--timeout", "6", rc=3)
         self.assert_says(run, "silent for 6 s", "in step churn 10% 5")
@@ -304,6 +330,15 @@ class Caller(Fake):
         run.wait()
         self.assertEqual(run.rc, 128 + signal.SIGTERM, run.describe())
         self.assert_says(run, "interrupted (Terminated)")
+        self.assert_clean(run)
+
+    def test_nobody_reads(self):
+        """A pipe that is full: signals are heard all the same."""
+        run = self.start("run", "--accel", "tcg", "--memory", "256M", "--qemu", self.qemu,
+                         "--guest", self.qemu, "--console", env={"FAKE": "chatters"})
+        run.wait_full()
+        run.process.send_signal(signal.SIGTERM)
+        self.assertEqual(run.process.wait(e2e.PATIENCE), 128 + signal.SIGTERM)
         self.assert_clean(run)
 
     def test_script_around_qemu(self):
