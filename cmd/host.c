@@ -197,8 +197,8 @@ char *host_find_guest(bool history)
 
 char *host_find_ebbd(void)
 {
-    /* In a build tree, where "ebbd" is its directory; beside it; installed. */
-    static const char *const places[] = {"ebbd/ebbd", "ebbd", EBB_EBBD_INSTALLED, NULL};
+    /* Its back end, for one guest: in a build tree; beside it; installed. */
+    static const char *const places[] = {"ebbd-vm/ebbd-vm", "ebbd-vm", EBB_EBBD_VM_INSTALLED, NULL};
 
     return find_ours(places, X_OK);
 }

@@ -1,40 +1,39 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ebbd: one process that serves the balloons of many VMs. One thread, the loop's, does everything
- * but discarding, which the pool's threads do. Nothing in the loop waits for a front-end or for a
- * client.
+ * ebbd: the supervisor. It has a back end (ebbd-vm) for each VM, started or adopted, and speaks to
+ * operators for all of them. It never reads, writes or closes what came from a front-end, and
+ * nothing in its loop waits for anybody.
  */
 #ifndef EBBD_H
 #define EBBD_H
 
+#include "../common/control.h"
 #include "options.h"
-
-#include <ebb/vhost/discard.h>
 
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-struct reaper;
 struct vm;
 
 struct ebbd {
     struct options options;
     struct event_base *base;
-    struct ebb_discard_pool *pool;
-    struct ebb_vhost_user_events *events;
-    int closer; /* see closer.h; -1: none */
-    struct reaper *reaper;
+    char *state_dir;    /* where back ends have their control sockets */
+    bool own_state_dir; /* nobody else will ever look for them there */
+    char *program;      /* ebbd-vm's path */
     struct vm **vms;
     unsigned n_vms;
     bool in_dir; /* the current directory is options.socket_dir */
+    bool told_ready;
+    int failed; /* a back end that never came up: its exit code */
     uint64_t started_ns;
     /* Of VMs still to come. */
     bool inhibit;
     uint64_t rate;
 };
 
-/* A VM's only connection is gone: the loop ends when nothing is left to serve or to listen on. */
-void ebbd_end_if_idle(struct ebbd *daemon);
+/* A VM's back end came up, or will not: whoever waits for all of them looks. */
+void ebbd_look(struct ebbd *ebbd);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "listen.h"
-#include "log.h"
+#include "../common/log.h"
+#include "../common/sockets.h"
 #include "notify.h"
-#include "sockets.h"
 #include "vm.h"
 
 #include <dirent.h>
@@ -14,34 +14,24 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The VM of a socket: the file's name, less SOCKET_SUFFIX. False: it is no VM's name. */
-static bool name_of(const char *path, char name[VM_NAME_MAX + 1])
+/* The exit code, explained. */
+static int wrong_name(const char *path)
 {
-    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-    size_t len = strlen(base), suffix = strlen(SOCKET_SUFFIX);
-
-    if (len > suffix && strcmp(base + len - suffix, SOCKET_SUFFIX) == 0)
-        len -= suffix;
-    if (len > VM_NAME_MAX)
-        return false;
-    memcpy(name, base, len);
-    name[len] = '\0';
-    return options_vm_name(name);
+    log_line("%s: a socket is called NAME.sock, NAME of up to %u letters, digits, '.', '_', '-'",
+             path, VM_NAME_MAX);
+    return EXIT_RUN_USAGE;
 }
 
-/* fd is the daemon's, or closed. */
-static int add_vm(struct ebbd *daemon, int fd, const char *path, bool removable)
+/* fd is the VM's, or closed. */
+static int add_vm(struct ebbd *ebbd, int fd, const char *path, bool removable)
 {
     char name[VM_NAME_MAX + 1];
 
-    if (!name_of(path, name)) {
-        log_line(
-            "%s: a socket is called NAME.sock, NAME of up to %u letters, digits, '.', '_', '-'",
-            path, VM_NAME_MAX);
+    if (!vm_options_name_of(path, name)) {
         close(fd);
-        return EXIT_RUN_USAGE;
+        return wrong_name(path);
     }
-    if (vm_new(daemon, name, fd, path, removable))
+    if (vm_new(ebbd, name, fd, path, removable))
         return 0;
     if (errno == EEXIST)
         log_line("%s: there are two sockets for the VM %s", path, name);
@@ -50,53 +40,57 @@ static int add_vm(struct ebbd *daemon, int fd, const char *path, bool removable)
     return errno == EEXIST ? EXIT_RUN_USAGE : EXIT_RUN_HOST;
 }
 
+/* Its back end runs, and has the socket. */
+static bool adopt(struct ebbd *ebbd, const char *path, bool removable)
+{
+    char name[VM_NAME_MAX + 1];
+
+    return vm_options_name_of(path, name) && vm_adopt(ebbd, name, path, removable);
+}
+
 /* ---- by option ---- */
 
 /* For the user that we become. */
-static int give_away(const struct ebbd *daemon, const char *path)
+static int give_away(const struct ebbd *ebbd, const char *path)
 {
-    const char *user = daemon->options.user;
+    const char *user = ebbd->options.user;
     const struct passwd *entry = user && geteuid() == 0 ? getpwnam(user) : NULL;
 
     return entry ? sockets_give(path, entry->pw_uid, entry->pw_gid) : 0;
 }
 
 /* -1: explained. */
-static int listen_at(const struct ebbd *daemon, const char *option, const char *path)
+static int listen_at(const struct ebbd *ebbd, const char *option, const char *path)
 {
     int fd = sockets_listen_unix(path);
 
-    if (fd >= 0 && give_away(daemon, path) == 0)
+    if (fd >= 0 && give_away(ebbd, path) == 0)
         return fd;
-    if (errno == EADDRINUSE)
-        log_line("--%s: %s exists and is no socket, or another process listens there", option,
-                 path);
-    else if (errno == ENAMETOOLONG)
-        log_line("--%s: %s: the path of a socket has at most 107 bytes", option, path);
-    else
-        log_line("--%s: cannot listen at %s: %s", option, path, strerror(errno));
+    sockets_explain(option, path);
     if (fd >= 0)
         close(fd);
     return -1;
 }
 
-static int listen_options(struct ebbd *daemon, struct listen *operators)
+static int listen_options(struct ebbd *ebbd, struct listen *operators)
 {
-    const struct options *options = &daemon->options;
+    const struct options *options = &ebbd->options;
     int error = 0, fd;
 
     for (unsigned i = 0; i < options->n_sockets && !error; i++) {
-        fd = listen_at(daemon, "socket", options->sockets[i]);
-        error = fd < 0 ? EXIT_RUN_HOST : add_vm(daemon, fd, options->sockets[i], false);
+        if (adopt(ebbd, options->sockets[i], false))
+            continue;
+        fd = listen_at(ebbd, "socket", options->sockets[i]);
+        error = fd < 0 ? EXIT_RUN_HOST : add_vm(ebbd, fd, options->sockets[i], false);
     }
     if (!error && options->control && operators->control < 0) {
-        operators->control = listen_at(daemon, "control", options->control);
+        operators->control = listen_at(ebbd, "control", options->control);
         error = operators->control < 0 ? EXIT_RUN_HOST : 0;
     }
     if (error || !options->metrics || operators->metrics >= 0)
         return error;
     if (strncmp(options->metrics, "unix:", 5) == 0) {
-        operators->metrics = listen_at(daemon, "metrics", options->metrics + 5);
+        operators->metrics = listen_at(ebbd, "metrics", options->metrics + 5);
     } else {
         operators->metrics = sockets_listen_loopback(options->metrics);
         if (operators->metrics < 0)
@@ -107,7 +101,7 @@ static int listen_options(struct ebbd *daemon, struct listen *operators)
 
 /* ---- handed over ---- */
 
-static int take_socket(struct ebbd *daemon, int fd, const char *name, struct listen *operators)
+static int take_socket(struct ebbd *ebbd, int fd, const char *name, struct listen *operators)
 {
     int *slot = strcmp(name, "control") == 0   ? &operators->control
                 : strcmp(name, "metrics") == 0 ? &operators->metrics
@@ -128,12 +122,12 @@ static int take_socket(struct ebbd *daemon, int fd, const char *name, struct lis
         log_line("descriptor %d, '%s', is no Unix stream socket that listens at a path", fd, name);
         return EXIT_RUN_USAGE;
     }
-    error = add_vm(daemon, fd, path, false);
+    error = adopt(ebbd, path, false) ? 0 : add_vm(ebbd, fd, path, false);
     free(path);
     return error;
 }
 
-static int take_sockets(struct ebbd *daemon, struct listen *operators)
+static int take_sockets(struct ebbd *ebbd, struct listen *operators)
 {
     const char *names;
     int n = notify_sockets(&names), error = 0;
@@ -143,45 +137,46 @@ static int take_sockets(struct ebbd *daemon, struct listen *operators)
         return EXIT_RUN_HOST;
     for (int i = 0; i < n && !error; i++) {
         name = strsep(&rest, ":");
-        error = take_socket(daemon, NOTIFY_FIRST_FD + i, name ? name : "", operators);
+        error = take_socket(ebbd, NOTIFY_FIRST_FD + i, name ? name : "", operators);
     }
     free(copy);
     return error;
 }
 
-int listen_all(struct ebbd *daemon, struct listen *operators)
+int listen_all(struct ebbd *ebbd, struct listen *operators)
 {
-    const struct options *options = &daemon->options;
+    const struct options *options = &ebbd->options;
     int error;
 
     *operators = (struct listen){-1, -1};
-    error = take_sockets(daemon, operators);
+    error = take_sockets(ebbd, operators);
     if (!error)
-        error = listen_options(daemon, operators);
-    if (error || daemon->n_vms || options->socket_dir || options->n_fds)
+        error = listen_options(ebbd, operators);
+    if (error || ebbd->n_vms || options->socket_dir)
         return error;
-    log_line("there is nothing to serve: give --socket, --socket-dir or --fd, see --help");
+    log_line("there is nothing to serve: give --socket or --socket-dir, see --help");
     return EXIT_RUN_USAGE;
 }
 
 /* ---- a directory ---- */
 
 /* One that somebody else listens on, or whose name is no VM's, is none of ours. */
-static int take_up(struct ebbd *daemon, const char *file)
+static int take_up(struct ebbd *ebbd, const char *file)
 {
     char name[VM_NAME_MAX + 1], *path = NULL;
-    int fd, error;
+    int fd, error = 0;
 
-    if (!name_of(file, name) || vm_find(daemon, name))
+    if (!vm_options_name_of(file, name) || vm_find(ebbd, name))
         return 0;
-    fd = sockets_listen_unix(file);
-    if (fd < 0 || asprintf(&path, "%s/%s", daemon->options.socket_dir, file) < 0) {
-        log_line("%s/%s is left alone: %s", daemon->options.socket_dir, file, strerror(errno));
+    if (asprintf(&path, "%s/%s", ebbd->options.socket_dir, file) < 0)
+        return EXIT_RUN_HOST;
+    if (!vm_adopt(ebbd, name, path, true)) {
+        fd = sockets_listen_unix(file);
         if (fd >= 0)
-            close(fd);
-        return 0;
+            error = add_vm(ebbd, fd, path, true);
+        else
+            log_line("%s is left alone: %s", path, strerror(errno));
     }
-    error = add_vm(daemon, fd, path, true);
     free(path);
     return error;
 }
@@ -193,9 +188,9 @@ static bool ends_in_suffix(const struct dirent *entry)
     return len > suffix && strcmp(entry->d_name + len - suffix, SOCKET_SUFFIX) == 0;
 }
 
-int listen_dir(struct ebbd *daemon)
+int listen_dir(struct ebbd *ebbd)
 {
-    const char *path = daemon->options.socket_dir;
+    const char *path = ebbd->options.socket_dir;
     const struct dirent *entry;
     int error = 0;
     DIR *dir;
@@ -208,33 +203,8 @@ int listen_dir(struct ebbd *daemon)
         return EXIT_RUN_HOST;
     }
     while (!error && (entry = readdir(dir)))
-        error = ends_in_suffix(entry) ? take_up(daemon, entry->d_name) : 0;
+        error = ends_in_suffix(entry) ? take_up(ebbd, entry->d_name) : 0;
     closedir(dir);
-    daemon->in_dir = true;
+    ebbd->in_dir = true;
     return error;
-}
-
-/* ---- connections ---- */
-
-int listen_fds(struct ebbd *daemon)
-{
-    for (unsigned i = 0; i < daemon->options.n_fds; i++) {
-        const struct option_fd *given = &daemon->options.fds[i];
-        struct vm *vm;
-
-        if (!sockets_connected(given->fd) || fcntl(given->fd, F_SETFL, O_NONBLOCK) != 0 ||
-            fcntl(given->fd, F_SETFD, FD_CLOEXEC) != 0) {
-            log_line("--fd: descriptor %d is no connected Unix stream socket", given->fd);
-            return EXIT_RUN_USAGE;
-        }
-        vm = vm_new(daemon, given->name, -1, NULL, false);
-        if (!vm) {
-            log_line("--fd: %s: %s", given->name, strerror(errno));
-            return errno == EEXIST ? EXIT_RUN_USAGE : EXIT_RUN_HOST;
-        }
-        vm_connect(vm, given->fd);
-        if (!vm_connected(vm))
-            return EXIT_RUN_HOST;
-    }
-    return 0;
 }

@@ -11,15 +11,12 @@ struct listen {
     int control, metrics;
 };
 
-/* Those of the options, and those handed over, which come first. Made VMs are the daemon's. The
- * exit code, explained on stderr; 0: all is well. */
-int listen_all(struct ebbd *daemon, struct listen *operators);
+/* Those of the options, and those handed over, which come first. A socket whose back end
+ * runs is left to it. The exit code, explained on stderr; 0: all is well. */
+int listen_all(struct ebbd *ebbd, struct listen *operators);
 
 /* Make options.socket_dir, if any, the current directory, and take up the sockets that are in it.
  * The exit code, likewise. */
-int listen_dir(struct ebbd *daemon);
-
-/* Serve the connections that were handed over. The exit code, likewise. */
-int listen_fds(struct ebbd *daemon);
+int listen_dir(struct ebbd *ebbd);
 
 #endif

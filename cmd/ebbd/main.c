@@ -1,236 +1,234 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ebbd: from options to a sandbox, to the loop, to the end. */
-#include "closer.h"
-#include "connection.h"
-#include "control.h"
-#include "ebbd.h"
+/* ebbd: from options to its sockets and back ends, to the loop, to the end. */
+#include "../common/log.h"
+#include "../common/process.h"
+#include "commands.h"
+#include "launch.h"
 #include "listen.h"
-#include "log.h"
 #include "metrics.h"
 #include "notify.h"
-#include "reaper.h"
-#include "sandbox.h"
-#include "server.h"
 #include "vm.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <json.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* What the loop has besides VMs. */
 struct fittings {
-    struct event *sigterm, *sigint;
+    struct ebbd *ebbd;
+    struct event *sigterm, *sigint, *sigchld;
+    struct control_commands commands;
     struct server_config control_config, metrics_config;
     struct server *control, *metrics;
-    int notify_fd;
+    int lock_fd, notify_fd;
+    bool told_to_end, end_all; /* end_all: back ends as well */
 };
 
-/* A program that starts without them would give their numbers to the next file it opens. */
-static bool standard_fds_open(void)
+/* ---- signals ---- */
+
+static void on_term(evutil_socket_t signal, short what, void *ctx)
 {
-    for (int fd = 0; fd <= 2; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
-            return false;
-    }
-    return true;
+    struct fittings *fittings = ctx;
+
+    (void)what;
+    fittings->told_to_end = true;
+    fittings->end_all = signal == SIGINT;
+    event_base_loopexit(fittings->ebbd->base, NULL);
 }
 
-/* Each VM takes some 20 descriptors, and one for each region of its memory. */
-static void raise_limits(void)
+static void on_child(evutil_socket_t signal, short what, void *ctx)
 {
-    struct rlimit limit;
+    struct fittings *fittings = ctx;
+    int status;
+    pid_t pid;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
-static void on_library_message(int severity, const char *text)
-{
-    if (severity >= EVENT_LOG_WARN)
-        log_line("libevent: %s", text);
-}
-
-static struct event_base *new_base(void)
-{
-    struct event_config *config = event_config_new();
-    struct event_base *base = NULL;
-
-    event_set_log_callback(on_library_message);
-    if (config && event_config_set_flag(config, EVENT_BASE_FLAG_IGNORE_ENV) == 0 &&
-        event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0)
-        base = event_base_new_with_config(config);
-    if (config)
-        event_config_free(config);
-    return base;
-}
-
-static void on_signal(evutil_socket_t signal, short what, void *ctx)
-{
     (void)signal;
     (void)what;
-    event_base_loopexit(ctx, NULL);
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        vm_child_ended(fittings->ebbd, pid, status);
 }
 
-void ebbd_end_if_idle(struct ebbd *daemon)
+static bool set_signals(struct fittings *fittings)
 {
-    if (daemon->n_vms == 0 && !daemon->in_dir)
-        event_base_loopexit(daemon->base, NULL);
+    struct event_base *base = fittings->ebbd->base;
+
+    fittings->sigterm = evsignal_new(base, SIGTERM, on_term, fittings);
+    fittings->sigint = evsignal_new(base, SIGINT, on_term, fittings);
+    fittings->sigchld = evsignal_new(base, SIGCHLD, on_child, fittings);
+    return fittings->sigterm && fittings->sigint && fittings->sigchld &&
+           event_add(fittings->sigterm, NULL) == 0 && event_add(fittings->sigint, NULL) == 0 &&
+           event_add(fittings->sigchld, NULL) == 0;
 }
 
-/* As they must be, whatever a parent blocked or ignored. Those that are handled are set later. */
-static void reset_signals(void)
-{
-    sigset_t none;
+/* ---- the state directory ---- */
 
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_IGN);
-    signal(SIGXFSZ, SIG_IGN); /* a log that may not grow is no reason to end */
-    signal(SIGHUP, SIG_IGN);  /* there is nothing to read anew */
+/* To be freed; NULL: explained. */
+static char *make_state_dir(struct ebbd *ebbd)
+{
+    char temporary[] = "/tmp/ebbd-XXXXXX", *made = NULL, *path = NULL;
+    const struct options *options = &ebbd->options;
+
+    if (!options->state && !options->control) {
+        made = mkdtemp(temporary);
+        ebbd->own_state_dir = true;
+        return made ? strdup(made) : NULL;
+    }
+    if (options->state)
+        made = strdup(options->state);
+    else if (asprintf(&made, "%s.d", options->control) < 0)
+        made = NULL;
+    if (made && (mkdir(made, 0700) == 0 || errno == EEXIST))
+        path = realpath(made, NULL);
+    if (!path)
+        log_line("--state: %s: %s", made ? made : "", strerror(errno));
+    free(made);
+    return path;
 }
 
-static bool set_signals(struct ebbd *daemon, struct fittings *fittings)
+/* Two ebbds would take each other's back ends. It is for the user that we become. */
+static int lock_state_dir(const struct ebbd *ebbd)
 {
-    fittings->sigterm = evsignal_new(daemon->base, SIGTERM, on_signal, daemon->base);
-    fittings->sigint = evsignal_new(daemon->base, SIGINT, on_signal, daemon->base);
-    return fittings->sigterm && fittings->sigint && event_add(fittings->sigterm, NULL) == 0 &&
-           event_add(fittings->sigint, NULL) == 0 && connection_guard() == 0;
+    const char *user = ebbd->options.user;
+    const struct passwd *entry = user && geteuid() == 0 ? getpwnam(user) : NULL;
+    int fd = open(ebbd->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
+        (!entry || fchown(fd, entry->pw_uid, entry->pw_gid) == 0))
+        return fd;
+    if (errno == EWOULDBLOCK)
+        log_line("--state: another ebbd has the back ends in %s; give another directory",
+                 ebbd->state_dir);
+    else
+        log_line("--state: %s: %s", ebbd->state_dir, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    return -1;
 }
 
-static bool add_servers(struct ebbd *daemon, const struct listen *operators,
-                        struct fittings *fittings)
+/* ---- the way in ---- */
+
+void ebbd_look(struct ebbd *ebbd)
 {
-    fittings->control_config = control_config(daemon);
-    fittings->metrics_config = metrics_config(daemon);
+    if (ebbd->told_ready)
+        return;
+    for (unsigned i = 0; i < ebbd->n_vms && !ebbd->failed; i++) {
+        if (!vm_is_up(ebbd->vms[i]))
+            return;
+    }
+    event_base_loopbreak(ebbd->base);
+}
+
+static bool add_servers(struct fittings *fittings, const struct listen *operators)
+{
+    struct ebbd *ebbd = fittings->ebbd;
+
+    fittings->commands = ebbd_commands(ebbd);
+    fittings->control_config = control_config(&fittings->commands);
+    fittings->metrics_config = metrics_config(ebbd);
     if (operators->control >= 0)
-        fittings->control = server_new(daemon->base, operators->control, &fittings->control_config);
+        fittings->control = server_new(ebbd->base, operators->control, &fittings->control_config);
     if (operators->metrics >= 0)
-        fittings->metrics = server_new(daemon->base, operators->metrics, &fittings->metrics_config);
+        fittings->metrics = server_new(ebbd->base, operators->metrics, &fittings->metrics_config);
     return (operators->control < 0 || fittings->control) &&
            (operators->metrics < 0 || fittings->metrics);
 }
 
-/* What libraries do when they are used for the first time may need files. */
-static void touch_libraries(void)
-{
-    struct json_object *object = json_object_new_object();
-
-    json_object_object_add(object, "seed", json_object_new_int(1)); /* /dev/urandom */
-    json_object_put(object);
-    (void)strerror(EPERM);
-}
-
-/* Give up what is not needed any more. The pool's threads are made in between: they inherit what
- * was given up, and cannot be made afterwards. */
-static int enter_sandbox(struct ebbd *daemon)
-{
-    const struct options *options = &daemon->options;
-
-    daemon->events = ebb_vhost_user_events_new();
-    if (!daemon->events) {
-        log_line("cannot interrupt guests: %s%s", strerror(errno),
-                 errno == EAGAIN ? " (raise the limit: sysctl fs.aio-max-nr)" : "");
-        return EXIT_RUN_HOST;
-    }
-    touch_libraries();
-    if (!options->no_sandbox && !sandbox_files(daemon->in_dir))
-        return EXIT_RUN_HOST;
-    daemon->pool = ebb_discard_pool_new(options->threads);
-    daemon->closer = closer_start();
-    daemon->reaper = reaper_new(daemon->base, connection_end_retired, connection_ended);
-    if (!daemon->pool || daemon->closer < 0 || !daemon->reaper) {
-        log_line("cannot start threads: %s", strerror(errno));
-        return EXIT_RUN_HOST;
-    }
-    return options->no_sandbox || sandbox_calls(daemon->in_dir) ? 0 : EXIT_RUN_HOST;
-}
-
 /* The exit code; 0: ready. */
-static int prepare(struct ebbd *daemon, struct fittings *fittings)
+static int prepare(struct ebbd *ebbd, struct fittings *fittings)
 {
-    const struct options *options = &daemon->options;
+    const struct options *options = &ebbd->options;
     struct listen operators;
     int error;
 
-    daemon->base = new_base();
-    if (!daemon->base || !set_signals(daemon, fittings)) {
+    ebbd->base = process_event_base();
+    if (!ebbd->base || !set_signals(fittings)) {
         log_line("cannot make an event loop: %s", strerror(errno));
         return EXIT_RUN_HOST;
     }
-    error = listen_all(daemon, &operators);
+    ebbd->program = launch_find_program();
+    ebbd->state_dir = ebbd->program ? make_state_dir(ebbd) : NULL;
+    fittings->lock_fd = ebbd->state_dir ? lock_state_dir(ebbd) : -1;
+    umask(0117); /* sockets are for owner and group */
+    if (fittings->lock_fd < 0)
+        return EXIT_RUN_HOST;
+    error = listen_all(ebbd, &operators);
     if (error)
         return error;
-    if (!add_servers(daemon, &operators, fittings))
+    if (!add_servers(fittings, &operators))
         return EXIT_RUN_HOST;
-    if ((options->user || !options->no_sandbox) && !sandbox_user(options->user))
+    if ((options->user || !options->vm.no_sandbox) && !process_user(options->user))
         return EXIT_RUN_HOST;
-    error = listen_dir(daemon);
+    error = listen_dir(ebbd);
     if (error)
         return error;
+    vm_release_others(ebbd);
     fittings->notify_fd = notify_open();
-    error = enter_sandbox(daemon);
-    return error ? error : listen_fds(daemon);
+    if (ebbd->n_vms) /* until all are up, or one has failed */
+        event_base_dispatch(ebbd->base);
+    ebbd->told_ready = true;
+    return ebbd->failed;
 }
 
-/* Guests get back what is done; nothing else is promised. */
-static void finish(struct ebbd *daemon, struct fittings *fittings)
+/* ---- the way out ---- */
+
+static void finish(struct ebbd *ebbd, struct fittings *fittings)
 {
+    struct event *events[] = {fittings->sigterm, fittings->sigint, fittings->sigchld};
+
     server_free(fittings->control);
     server_free(fittings->metrics);
-    while (daemon->n_vms) {
-        vm_finish(daemon->vms[daemon->n_vms - 1]);
-        vm_free(daemon->vms[daemon->n_vms - 1]);
+    while (ebbd->n_vms)
+        vm_free(ebbd->vms[ebbd->n_vms - 1],
+                fittings->end_all || ebbd->own_state_dir ? VM_REMOVE : VM_LEAVE);
+    free(ebbd->vms);
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        if (events[i])
+            event_free(events[i]);
     }
-    free(daemon->vms);
-    reaper_free(daemon->reaper);
-    if (daemon->pool)
-        ebb_discard_pool_free(daemon->pool);
-    ebb_vhost_user_events_free(daemon->events);
-    if (daemon->closer >= 0)
-        close(daemon->closer);
-    if (fittings->sigterm)
-        event_free(fittings->sigterm);
-    if (fittings->sigint)
-        event_free(fittings->sigint);
-    if (daemon->base)
-        event_base_free(daemon->base);
+    if (ebbd->base)
+        event_base_free(ebbd->base);
     if (fittings->notify_fd >= 0)
         close(fittings->notify_fd);
+    if (fittings->lock_fd >= 0)
+        close(fittings->lock_fd);
     libevent_global_shutdown();
-    options_free(&daemon->options);
+    if (ebbd->own_state_dir && ebbd->state_dir)
+        rmdir(ebbd->state_dir);
+    free(ebbd->state_dir);
+    free(ebbd->program);
+    options_free(&ebbd->options);
 }
 
 int main(int argc, char **argv)
 {
-    struct fittings fittings = {.notify_fd = -1};
-    struct ebbd daemon = {.started_ns = log_now_ns(), .closer = -1};
+    struct ebbd ebbd = {.started_ns = log_now_ns()};
+    struct fittings fittings = {.ebbd = &ebbd, .lock_fd = -1, .notify_fd = -1};
     int error;
 
-    reset_signals();
-    if (!standard_fds_open())
+    if (!process_begin("ebbd"))
         return EXIT_RUN_HOST;
-    options_parse(argc, argv, &daemon.options);
-    daemon.inhibit = daemon.options.inhibit;
-    daemon.rate = daemon.options.rate;
-    umask(0117); /* sockets are for owner and group */
-    raise_limits();
-    error = prepare(&daemon, &fittings);
+    options_parse(argc, argv, &ebbd.options);
+    ebbd.inhibit = ebbd.options.vm.inhibit;
+    ebbd.rate = ebbd.options.vm.rate;
+    error = prepare(&ebbd, &fittings);
     if (!error) {
-        log_line("ready, %u VM%s", daemon.n_vms, daemon.n_vms == 1 ? "" : "s");
+        log_line("ready, %u VM%s", ebbd.n_vms, ebbd.n_vms == 1 ? "" : "s");
         notify_send(fittings.notify_fd, "READY=1\n");
-        event_base_dispatch(daemon.base);
+        if (!fittings.told_to_end)
+            event_base_dispatch(ebbd.base);
         log_line("ends");
         notify_send(fittings.notify_fd, "STOPPING=1\n");
+    } else {
+        fittings.end_all = true;
     }
-    finish(&daemon, &fittings);
+    finish(&ebbd, &fittings);
     return error;
 }

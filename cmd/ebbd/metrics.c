@@ -1,76 +1,112 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "metrics.h"
-#include "status.h"
-#include "vm.h"
+#include "commands.h"
 
+#include <ebb/types.h>
+
+#include <event2/buffer.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
-enum unit { NONE, BYTES, PAGES /* of 4 KiB, told in bytes */, NANOSECONDS /* told in seconds */ };
+enum unit { NONE, BYTES, NANOSECONDS /* told in seconds */ };
 
-/* A family with one sample for each VM, taken from a field of its view. */
+/* A family with one sample for each VM, taken from a member of its state. */
 static const struct family {
     const char *name; /* less "ebb_" and "_total", with its unit */
     const char *help;
     bool counter;
     enum unit unit;
-    size_t offset; /* of a uint64_t in struct vm_view */
+    const char *group; /* a member of the state; NULL: the state itself */
+    const char *member;
 } families[] = {
-#define COUNTER(name, unit, field, help)                        \
-    {                                                           \
-        name, help, true, unit, offsetof(struct vm_view, field) \
+#define COUNTER(name, unit, group, member, help) \
+    {                                            \
+        name, help, true, unit, group, #member   \
     }
-#define GAUGE(name, unit, field, help)                           \
-    {                                                            \
-        name, help, false, unit, offsetof(struct vm_view, field) \
+#define GAUGE(name, unit, group, member, help)  \
+    {                                           \
+        name, help, false, unit, group, #member \
     }
-    GAUGE("assigned_bytes", BYTES, assigned, "Guest memory that the front-end shares."),
-    GAUGE("resident_bytes", BYTES, resident, "What the files behind guest memory take."),
-    GAUGE("balloon_target_bytes", BYTES, target, "What the balloon shall take."),
-    GAUGE("balloon_actual_bytes", BYTES, actual, "What the guest says that it has."),
-    GAUGE("rate_limit_bytes", BYTES, rate, "Bytes a second that are discarded at most. 0: any."),
-    GAUGE("gathered_bytes", BYTES, discard.gathered_bytes,
+    GAUGE("assigned_bytes", BYTES, "memory", assigned_bytes,
+          "Guest memory that the front-end shares."),
+    GAUGE("resident_bytes", BYTES, "memory", resident_bytes,
+          "What the files behind guest memory take."),
+    GAUGE("balloon_target_bytes", BYTES, "balloon", target_bytes, "What the balloon shall take."),
+    GAUGE("balloon_actual_bytes", BYTES, "balloon", actual_bytes,
+          "What the guest says that it has."),
+    GAUGE("rate_limit_bytes", BYTES, NULL, rate,
+          "Bytes a second that are discarded at most. 0: any."),
+    GAUGE("gathered_bytes", BYTES, "discard", gathered_bytes,
           "Memory of the balloon that waits for the rest of its backing pages."),
-    COUNTER("connections", NONE, front_ends.connections, "Front-ends that were served."),
-    COUNTER("connections_ended", NONE, front_ends.protocol_errors,
+    COUNTER("connections", NONE, "front_ends", connections, "Front-ends that were served."),
+    COUNTER("connections_ended", NONE, "front_ends", ended,
             "Front-ends that were disconnected for what they did."),
-    COUNTER("connections_turned_away", NONE, front_ends.turned_away,
+    COUNTER("connections_turned_away", NONE, "front_ends", turned_away,
             "Front-ends that were not served."),
-    COUNTER("kicks", NONE, device.kicks, "Notifications by the guest."),
-    COUNTER("reported_bytes", BYTES, device.reported_bytes, "Free pages that the guest reported."),
-    COUNTER("hinted_bytes", BYTES, device.hinted_bytes, "Free pages that the guest hinted."),
-    COUNTER("inflated_bytes", PAGES, device.inflated_pages, "Pages put into the balloon."),
-    COUNTER("deflated_bytes", PAGES, device.deflated_pages, "Pages taken from the balloon."),
-    COUNTER("poison_skipped_bytes", BYTES, device.poison_skipped_bytes,
+    COUNTER("kicks", NONE, NULL, kicks, "Notifications by the guest."),
+    COUNTER("reported_bytes", BYTES, NULL, reported_bytes, "Free pages that the guest reported."),
+    COUNTER("hinted_bytes", BYTES, NULL, hinted_bytes, "Free pages that the guest hinted."),
+    COUNTER("inflated_bytes", BYTES, NULL, inflated_bytes, "Pages put into the balloon."),
+    COUNTER("deflated_bytes", BYTES, NULL, deflated_bytes, "Pages taken from the balloon."),
+    COUNTER("poison_skipped_bytes", BYTES, NULL, poison_skipped_bytes,
             "Reported, and left since the guest wants its poison kept."),
-    COUNTER("discard_batches", NONE, discard.batches, "Batches done."),
-    COUNTER("discard_ranges", NONE, discard.ranges, "Ranges in these."),
-    COUNTER("discard_calls", NONE, discard.calls, "System calls that discard."),
-    COUNTER("discard_asked_bytes", BYTES, discard.asked_bytes, "Memory that was to be discarded."),
-    COUNTER("discarded_bytes", BYTES, discard.discarded_bytes, "Memory that was."),
-    COUNTER("discard_checked_bytes", BYTES, discard.checked_bytes,
+    COUNTER("discard_batches", NONE, "discard", batches, "Batches done."),
+    COUNTER("discard_ranges", NONE, "discard", ranges, "Ranges in these."),
+    COUNTER("discard_calls", NONE, "discard", calls, "System calls that discard."),
+    COUNTER("discard_asked_bytes", BYTES, "discard", asked_bytes,
+            "Memory that was to be discarded."),
+    COUNTER("discarded_bytes", BYTES, "discard", discarded_bytes, "Memory that was."),
+    COUNTER("discard_checked_bytes", BYTES, "discard", checked_bytes,
             "Discarded memory that was looked at afterwards."),
-    COUNTER("discard_held_seconds", NANOSECONDS, discard.held_ns,
+    COUNTER("discard_held_seconds", NANOSECONDS, "discard", held_ns,
             "Time that batches waited for the rate limit."),
-    COUNTER("discard_wait_seconds", NANOSECONDS, discard.wait_ns,
+    COUNTER("discard_wait_seconds", NANOSECONDS, "discard", wait_ns,
             "Time that batches waited for a thread."),
-    COUNTER("discard_busy_seconds", NANOSECONDS, discard.busy_ns, "Time that threads discarded."),
+    COUNTER("discard_busy_seconds", NANOSECONDS, "discard", busy_ns,
+            "Time that threads discarded."),
 };
 
-/* The VMs' views at one moment. */
+/* OpenMetrics 1.0, and the text format 0.0.4 of Prometheus, which it came from. */
+enum metrics_format { METRICS_OPENMETRICS, METRICS_PROMETHEUS, METRICS_FORMATS };
+
+/* The VMs' states at one moment. */
 struct scrape {
-    const struct ebbd *daemon;
-    struct vm_view *views;
+    struct json_object *states;
     unsigned n;
     enum metrics_format format;
     struct evbuffer *to;
 };
 
+static struct json_object *state_of(const struct scrape *scrape, unsigned i)
+{
+    return json_object_array_get_idx(scrape->states, i);
+}
+
 static const char *name_of(const struct scrape *scrape, unsigned i)
 {
-    return vm_name(scrape->daemon->vms[i]);
+    return json_object_get_string(json_object_object_get(state_of(scrape, i), "name"));
+}
+
+/* Of a back end's answer, of which nothing is taken for granted: NULL, if it is no object. */
+static struct json_object *part_of(struct json_object *object, const char *member)
+{
+    struct json_object *part = json_object_object_get(object, member);
+
+    return json_object_is_type(part, json_type_object) ? part : NULL;
+}
+
+/* Can it be the value of a label? */
+static bool is_plain(const char *name)
+{
+    return name[strspn(name, "abcdefghijklmnopqrstuvwxyz_")] == '\0';
+}
+
+/* 0 where there is none. */
+static uint64_t number(struct json_object *object, const char *member)
+{
+    return json_object_get_uint64(json_object_object_get(object, member));
 }
 
 /* In Prometheus' text a counter is called with its suffix, and there is no info. */
@@ -100,45 +136,65 @@ static void seconds(struct scrape *scrape, uint64_t ns)
 static void add_family(struct scrape *scrape, const struct family *family)
 {
     static const char *const units[] = {
-        [NONE] = NULL, [BYTES] = "bytes", [PAGES] = "bytes", [NANOSECONDS] = "seconds"};
-    uint64_t value;
+        [NONE] = NULL, [BYTES] = "bytes", [NANOSECONDS] = "seconds"};
 
     head(scrape, family->name, family->counter ? "counter" : "gauge", units[family->unit],
          family->help);
     for (unsigned i = 0; i < scrape->n; i++) {
-        memcpy(&value, (const char *)&scrape->views[i] + family->offset, sizeof(value));
+        struct json_object *state = state_of(scrape, i);
+        const uint64_t value =
+            number(family->group ? part_of(state, family->group) : state, family->member);
+
         evbuffer_add_printf(scrape->to, "ebb_%s%s{vm=\"%s\"}", family->name,
                             family->counter ? "_total" : "", name_of(scrape, i));
         if (family->unit == NANOSECONDS)
             seconds(scrape, value);
         else
-            evbuffer_add_printf(scrape->to, " %" PRIu64 "\n",
-                                family->unit == PAGES ? value * EBB_FRAME_SIZE : value);
+            evbuffer_add_printf(scrape->to, " %" PRIu64 "\n", value);
     }
 }
 
 static void add_flag(struct scrape *scrape, const char *name, const char *help,
-                     bool (*flag)(const struct vm_view *view))
+                     bool (*flag)(struct json_object *state))
 {
     head(scrape, name, "gauge", NULL, help);
     for (unsigned i = 0; i < scrape->n; i++)
         evbuffer_add_printf(scrape->to, "ebb_%s{vm=\"%s\"} %d\n", name, name_of(scrape, i),
-                            flag(&scrape->views[i]));
+                            flag(state_of(scrape, i)));
 }
 
-static bool is_connected(const struct vm_view *view)
+static bool flag_of(struct json_object *object, const char *member)
 {
-    return view->connected_ns != 0;
+    return json_object_get_boolean(json_object_object_get(object, member));
 }
 
-static bool is_inhibited(const struct vm_view *view)
+static bool is_connected(struct json_object *state)
 {
-    return view->inhibited;
+    return flag_of(state, "connected");
 }
 
-static bool needs_reset(const struct vm_view *view)
+static bool is_inhibited(struct json_object *state)
 {
-    return view->needs_reset;
+    return flag_of(state, "inhibited");
+}
+
+static bool needs_reset(struct json_object *state)
+{
+    return flag_of(json_object_object_get(state, "balloon"), "needs_reset");
+}
+
+static bool answers(struct json_object *state)
+{
+    return flag_of(json_object_object_get(state, "back_end"), "answers");
+}
+
+static void add_replaced(struct scrape *scrape)
+{
+    head(scrape, "back_ends_replaced", "counter", NULL, "Back ends that died, or were killed.");
+    for (unsigned i = 0; i < scrape->n; i++)
+        evbuffer_add_printf(
+            scrape->to, "ebb_back_ends_replaced_total{vm=\"%s\"} %" PRIu64 "\n", name_of(scrape, i),
+            number(json_object_object_get(state_of(scrape, i), "back_end"), "replaced"));
 }
 
 /* By cause. */
@@ -147,19 +203,23 @@ static void add_causes(struct scrape *scrape)
     head(scrape, "not_discarded_bytes", "counter", "bytes",
          "Memory that was to be discarded and was not, or is still there.");
     for (unsigned i = 0; i < scrape->n; i++) {
-        for (unsigned c = 0; c < EBB_DISCARD_CAUSES; c++)
-            evbuffer_add_printf(
-                scrape->to, "ebb_not_discarded_bytes_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
-                name_of(scrape, i), ebb_discard_cause_name((enum ebb_discard_cause)c),
-                scrape->views[i].discard.not_bytes[c]);
+        struct json_object *causes = part_of(part_of(state_of(scrape, i), "discard"), "not");
+
+        if (!causes)
+            continue;
+        json_object_object_foreach(causes, cause, not ) evbuffer_add_printf(
+            scrape->to, "ebb_not_discarded_bytes_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
+            name_of(scrape, i), cause, number(not, "bytes"));
     }
     head(scrape, "guest_faults", "counter", NULL, "What the guest did that it must not.");
     for (unsigned i = 0; i < scrape->n; i++) {
-        for (unsigned c = 0; c < EBB_FAULTS; c++)
-            evbuffer_add_printf(
-                scrape->to, "ebb_guest_faults_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
-                name_of(scrape, i), ebb_balloon_fault_name((enum ebb_balloon_fault)c),
-                scrape->views[i].device.faults[c]);
+        struct json_object *faults = part_of(state_of(scrape, i), "faults");
+
+        if (!faults)
+            continue;
+        json_object_object_foreach(faults, cause, count) evbuffer_add_printf(
+            scrape->to, "ebb_guest_faults_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
+            name_of(scrape, i), cause, json_object_get_uint64(count));
     }
 }
 
@@ -168,35 +228,43 @@ static void add_guests(struct scrape *scrape)
 {
     head(scrape, "guest_statistic", "gauge", NULL, "What the guest said last.");
     for (unsigned i = 0; i < scrape->n; i++) {
-        const struct ebb_balloon_guest_stats *guest = &scrape->views[i].guest;
+        struct json_object *guest = part_of(state_of(scrape, i), "guest");
 
-        for (unsigned tag = 0; guest->at_ns && tag < EBB_BALLOON_DEVICE_TAGS; tag++) {
-            if (guest->known & (1u << tag))
-                evbuffer_add_printf(
-                    scrape->to, "ebb_guest_statistic{vm=\"%s\",name=\"%s\"} %" PRIu64 "\n",
-                    name_of(scrape, i), status_guest_names[tag], guest->values[tag]);
+        if (!guest)
+            continue;
+        json_object_object_foreach(guest, name, value)
+        {
+            if (strcmp(name, "age_ns") != 0 && is_plain(name))
+                evbuffer_add_printf(scrape->to,
+                                    "ebb_guest_statistic{vm=\"%s\",name=\"%s\"} %" PRIu64 "\n",
+                                    name_of(scrape, i), name, json_object_get_uint64(value));
         }
     }
     head(scrape, "guest_statistic_age_seconds", "gauge", "seconds", "How long ago that was.");
     for (unsigned i = 0; i < scrape->n; i++) {
-        if (!scrape->views[i].guest.at_ns)
+        struct json_object *guest = part_of(state_of(scrape, i), "guest");
+
+        if (!guest)
             continue;
         evbuffer_add_printf(scrape->to, "ebb_guest_statistic_age_seconds{vm=\"%s\"}",
                             name_of(scrape, i));
-        seconds(scrape, scrape->views[i].guest_age_ns);
+        seconds(scrape, number(guest, "age_ns"));
     }
 }
 
 /* The last bucket has no upper bound. */
-static void add_buckets(struct scrape *scrape, const char *vm,
-                        const struct ebb_discard_stats *stats)
+static void add_buckets(struct scrape *scrape, unsigned i)
 {
-    const char *name = "ebb_discard_latency_seconds";
+    const char *name = "ebb_discard_latency_seconds", *vm = name_of(scrape, i);
+    struct json_object *discard = part_of(state_of(scrape, i), "discard");
+    struct json_object *latency = json_object_object_get(discard, "latency");
+    const size_t n =
+        json_object_is_type(latency, json_type_array) ? json_object_array_length(latency) : 0;
     uint64_t sum = 0;
 
-    for (unsigned b = 0; b < EBB_DISCARD_BUCKETS; b++) {
-        sum += stats->latency[b];
-        if (b + 1 < EBB_DISCARD_BUCKETS)
+    for (size_t b = 0; b < n; b++) {
+        sum += json_object_get_uint64(json_object_array_get_idx(latency, b));
+        if (b + 1 < n && b < 32)
             evbuffer_add_printf(scrape->to, "%s_bucket{vm=\"%s\",le=\"%.6f\"} %" PRIu64 "\n", name,
                                 vm, (double)(1u << b) / 1e6, sum);
     }
@@ -204,7 +272,8 @@ static void add_buckets(struct scrape *scrape, const char *vm,
                         sum);
     evbuffer_add_printf(scrape->to, "%s_count{vm=\"%s\"} %" PRIu64 "\n", name, vm, sum);
     evbuffer_add_printf(scrape->to, "%s_sum{vm=\"%s\"}", name, vm);
-    seconds(scrape, stats->held_ns + stats->wait_ns + stats->busy_ns);
+    seconds(scrape,
+            number(discard, "held_ns") + number(discard, "wait_ns") + number(discard, "busy_ns"));
 }
 
 static void add_process(struct scrape *scrape)
@@ -220,20 +289,19 @@ static void add_process(struct scrape *scrape)
         return;
     us = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
          (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
-    head(scrape, "cpu_seconds", "counter", "seconds", "CPU time of ebbd, user and system.");
+    head(scrape, "cpu_seconds", "counter", "seconds", "CPU time of ebbd itself, user and system.");
     evbuffer_add_printf(scrape->to, "ebb_cpu_seconds_total");
     seconds(scrape, us * 1000);
 }
 
-int metrics_text(const struct ebbd *daemon, enum metrics_format format, struct evbuffer *to)
+static int write_metrics(struct json_object *states, enum metrics_format format,
+                         struct evbuffer *to)
 {
-    struct scrape scrape = {.daemon = daemon, .n = daemon->n_vms, .format = format, .to = to};
+    struct scrape scrape = {.states = states,
+                            .n = (unsigned)json_object_array_length(states),
+                            .format = format,
+                            .to = to};
 
-    scrape.views = calloc(scrape.n + 1u, sizeof(*scrape.views));
-    if (!scrape.views)
-        return -1;
-    for (unsigned i = 0; i < scrape.n; i++)
-        vm_look(daemon->vms[i], &scrape.views[i]);
     add_process(&scrape);
     add_flag(&scrape, "connected", "A front-end is connected.", is_connected);
     add_flag(&scrape, "inhibited", "Discarding is inhibited.", is_inhibited);
@@ -241,6 +309,9 @@ int metrics_text(const struct ebbd *daemon, enum metrics_format format, struct e
              "The guest broke the protocol and is not served until it "
              "resets its device.",
              needs_reset);
+    add_flag(&scrape, "answers", "The back end answers. If not, this is what it said last.",
+             answers);
+    add_replaced(&scrape);
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
         add_family(&scrape, &families[i]);
     add_causes(&scrape);
@@ -248,8 +319,7 @@ int metrics_text(const struct ebbd *daemon, enum metrics_format format, struct e
     head(&scrape, "discard_latency_seconds", "histogram", "seconds",
          "Batches by the time from being handed over to being done.");
     for (unsigned i = 0; i < scrape.n; i++)
-        add_buckets(&scrape, name_of(&scrape, i), &scrape.views[i].discard);
-    free(scrape.views);
+        add_buckets(&scrape, i);
     return format == METRICS_OPENMETRICS && evbuffer_add_printf(to, "# EOF\n") < 0 ? -1 : 0;
 }
 
@@ -258,8 +328,9 @@ int metrics_text(const struct ebbd *daemon, enum metrics_format format, struct e
 #define HEADERS_LIMIT 100u
 
 struct request {
-    const struct ebbd *daemon;
+    struct ebbd *ebbd;
     struct client *client;
+    struct job *job; /* the back ends are asked */
     unsigned lines;
     enum { NONE_YET, BAD, GET, HEAD, ELSEWHERE, METHOD } what;
     struct {
@@ -284,7 +355,7 @@ static void reply(struct request *request, const char *status, const char *type,
     client_close(request->client);
 }
 
-static void answer(struct request *request)
+static void answer_with(struct request *request)
 {
     static const char plain[] = "text/plain; charset=utf-8";
     static const char *const types[METRICS_FORMATS] = {
@@ -296,6 +367,7 @@ static void answer(struct request *request)
             ? METRICS_PROMETHEUS
             : METRICS_OPENMETRICS;
     struct evbuffer *body = evbuffer_new();
+    struct json_object *states = request->job ? commands_states(request->ebbd, request->job) : NULL;
 
     if (!body) {
         client_close(request->client);
@@ -310,12 +382,29 @@ static void answer(struct request *request)
     } else if (request->what == ELSEWHERE) {
         evbuffer_add_printf(body, "The metrics are at /metrics.\n");
         reply(request, "404 Not Found", plain, body);
-    } else if (metrics_text(request->daemon, format, body) == 0) {
+    } else if (states && write_metrics(states, format, body) == 0) {
         reply(request, "200 OK", types[format], body);
     } else {
         reply(request, "503 Service Unavailable", plain, body);
     }
     evbuffer_free(body);
+    json_object_put(states);
+}
+
+static void on_states(void *ctx, struct job *job)
+{
+    (void)job;
+    answer_with(ctx);
+}
+
+static void answer(struct request *request)
+{
+    if (request->what == GET || request->what == HEAD)
+        request->job = commands_status_job(request->ebbd, NULL, on_states, request);
+    if (request->job)
+        client_pause(request->client, true);
+    else
+        answer_with(request);
 }
 
 /* The path of a request's target, which may be "http://HOST/PATH" (RFC 9112, 3.2.2). */
@@ -425,8 +514,16 @@ static void *come(struct client *client, void *ctx)
     struct request *request = calloc(1, sizeof(*request));
 
     if (request)
-        *request = (struct request){.daemon = ctx, .client = client};
+        *request = (struct request){.ebbd = ctx, .client = client};
     return request;
+}
+
+static void gone(void *state)
+{
+    struct request *request = state;
+
+    job_free(request->job);
+    free(request);
 }
 
 static void too_long(void *state)
@@ -437,7 +534,7 @@ static void too_long(void *state)
     answer(request);
 }
 
-struct server_config metrics_config(struct ebbd *daemon)
+struct server_config metrics_config(struct ebbd *ebbd)
 {
     return (struct server_config){
         .line_limit = 8192,
@@ -445,10 +542,10 @@ struct server_config metrics_config(struct ebbd *daemon)
         .request_s = 10,
         .answer_s = 60,
         .full = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n",
-        .ctx = daemon,
+        .ctx = ebbd,
         .come = come,
         .line = line,
         .too_long = too_long,
-        .gone = free,
+        .gone = gone,
     };
 }

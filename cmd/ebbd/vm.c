@@ -1,233 +1,385 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "vm.h"
-#include "connection.h"
-#include "log.h"
-#include "sockets.h"
+#include "../common/log.h"
+#include "../common/sockets.h"
+#include "link.h"
 
+#include "launch.h"
+#include <ebb/types.h>
+
+#include <dirent.h>
 #include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/queue.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-struct vm {
-    struct ebbd *daemon;
-    char *name, *path;
-    bool removable, inhibited;
-    uint64_t rate;
-    struct acceptor *acceptor;
-    struct connection *connection; /* NULL: none */
-    struct connection *retired;    /* the last one, as long as something of it is left */
-    int waiting;                   /* a front-end that came meanwhile; -1: none */
-    struct log_limit limits[CAUSES];
-    struct vm_front_ends front_ends;
-    const char *last_error;
-    /* Of former connections. */
-    struct ebb_balloon_device_stats device_before;
-    struct ebb_discard_stats discard_before;
+#define CONTROL_SUFFIX ".vm"
+/* How soon to look again for a back end that starts. */
+#define NAP_MS 5u
+/* How long one that hung up may take to end. */
+#define ENDING_MS 2000u
+/* Between two starts: doubled by each back end that did not live for so long. */
+#define BACKOFF_FIRST_MS 200u
+#define BACKOFF_LAST_MS  30000u
+
+/* What is asked while the back end starts. */
+struct early {
+    struct json_object *request;
+    bool slow;
+    void (*answer)(void *ctx, struct json_object *answer);
+    void *ctx;
+    STAILQ_ENTRY(early) next;
 };
 
-/* ---- counters ---- */
+struct vm {
+    struct ebbd *ebbd;
+    char *name, *path;
+    char *control; /* its back end's socket */
+    bool removable, inhibited;
+    uint64_t rate;
+    int listening; /* -1: the back end's alone */
+    enum vm_state {
+        VM_STARTING, /* it runs, and is not connected yet */
+        VM_UP,
+        VM_ENDING, /* it hung up */
+        VM_DOWN,   /* there is none, until the timer starts one */
+    } state;
+    pid_t pid;
+    bool child;
+    struct link *link;
+    struct event *timer;
+    unsigned backoff_ms;
+    uint64_t since_ns; /* of this back end */
+    unsigned replaced; /* back ends, so far */
+    struct json_object *seen;
+    STAILQ_HEAD(, early) early;
+};
 
-/* Sums up. They have nothing but counters of 64 bits, save those after which is asked. */
-static void add_counters(void *to, const void *from, size_t size)
+static void begin(struct vm *vm);
+
+/* It is up, or has ended before. */
+static void ask_early(struct vm *vm)
 {
-    uint64_t *sum = to;
-    const uint64_t *more = from;
+    while (!STAILQ_EMPTY(&vm->early)) {
+        struct early *early = STAILQ_FIRST(&vm->early);
 
-    for (size_t i = 0; i < size / sizeof(*sum); i++)
-        sum[i] += more[i];
-}
-_Static_assert(sizeof(struct ebb_balloon_device_stats) % sizeof(uint64_t) == 0, "counters");
-_Static_assert(offsetof(struct ebb_discard_stats, last_error) % sizeof(uint64_t) == 0, "counters");
-
-static void add_discard(struct ebb_discard_stats *sum, const struct ebb_discard_stats *more)
-{
-    uint64_t gathered = more->gathered_bytes;
-
-    add_counters(sum, more, offsetof(struct ebb_discard_stats, last_error));
-    sum->gathered_bytes = gathered;
-    if (more->last_error)
-        sum->last_error = more->last_error;
-}
-
-/* ---- coming and going ---- */
-
-/* Its counters are kept. */
-static void remember(struct vm *vm)
-{
-    struct ebb_vhost_user *session = connection_session(vm->connection);
-    struct ebb_vhost_user_stats stats;
-    struct ebb_discard_stats discard;
-
-    ebb_vhost_user_get_stats(session, &stats);
-    ebb_discard_get_stats(ebb_vhost_user_discard(session), &discard);
-    vm->front_ends.messages += stats.messages;
-    vm->front_ends.refused += stats.refused;
-    add_counters(&vm->device_before, ebb_balloon_device_get_stats(ebb_vhost_user_device(session)),
-                 sizeof(vm->device_before));
-    add_discard(&vm->discard_before, &discard);
-    vm->discard_before.gathered_bytes = 0;
-}
-
-/* The next front-end has to wait until all of the last one is gone, so that those that come and go
- * cannot pile up what they leave. */
-static void retire(struct vm *vm)
-{
-    if (vm->acceptor)
-        acceptor_pause(vm->acceptor, true);
-    vm->retired = vm->connection;
-    vm->connection = NULL;
-    connection_retire(vm->retired);
-}
-
-void vm_buried(struct vm *vm)
-{
-    int next = vm->waiting;
-
-    vm->retired = NULL;
-    vm->waiting = -1;
-    if (vm->acceptor)
-        acceptor_pause(vm->acceptor, false);
-    if (next >= 0)
-        vm_connect(vm, next);
-}
-
-void vm_ended(struct vm *vm, const char *reason, int error)
-{
-    struct ebbd *daemon = vm->daemon;
-
-    if (reason) {
-        vm->last_error = reason;
-        vm->front_ends.protocol_errors++;
-        log_limited(&vm->limits[CAUSE_ENDED], "%s: disconnected its front-end: %s%s%s", vm->name,
-                    reason, error ? ": " : "", error ? strerror(error) : "");
-    } else {
-        vm->front_ends.hangups++;
-        log_limited(&vm->limits[CAUSE_HANGUP], "%s: its front-end hung up", vm->name);
+        STAILQ_REMOVE_HEAD(&vm->early, next);
+        if (vm->state == VM_UP)
+            vm_ask(vm, early->request, early->slow, early->answer, early->ctx);
+        else
+            early->answer(early->ctx, NULL);
+        json_object_put(early->request);
+        free(early);
     }
-    remember(vm);
-    if (vm->acceptor) {
-        retire(vm);
-        return;
-    }
-    vm_free(vm);
-    ebbd_end_if_idle(daemon);
 }
 
-void vm_connect(struct vm *vm, int fd)
+static void time_out(struct vm *vm, unsigned ms)
 {
-    vm->connection = connection_new(vm->daemon, vm, fd, vm->rate);
-    if (!vm->connection) {
-        vm->front_ends.turned_away++;
-        log_limited(&vm->limits[CAUSE_TURNED_AWAY], "%s: cannot serve its front-end: %s", vm->name,
-                    strerror(errno));
-        return;
-    }
-    vm->front_ends.connections++;
-    ebb_discard_inhibit(ebb_vhost_user_discard(connection_session(vm->connection)), vm->inhibited);
-    log_limited(&vm->limits[CAUSE_CONNECT], "%s: a front-end connected", vm->name);
+    const struct timeval in = {(time_t)(ms / 1000), (suseconds_t)(ms % 1000 * 1000)};
+
+    event_add(vm->timer, &in);
 }
 
-static void on_accepted(void *ctx, int fd)
+/* ---- a back end goes ---- */
+
+static void forget_back_end(struct vm *vm)
+{
+    struct link *link = vm->link;
+
+    vm->link = NULL;
+    vm->pid = 0;
+    vm->state = VM_DOWN;
+    event_del(vm->timer);
+    link_free(link);
+    ask_early(vm);
+}
+
+/* It is gone: another one is started, sooner or later. */
+static void replace(struct vm *vm, const char *why)
+{
+    const uint64_t lived_ms = (log_now_ns() - vm->since_ns) / 1000000;
+
+    log_line("%s: its back end %s; the next one is started", vm->name, why);
+    forget_back_end(vm);
+    if (lived_ms > BACKOFF_LAST_MS)
+        vm->backoff_ms = 0;
+    else
+        vm->backoff_ms = vm->backoff_ms ? vm->backoff_ms * 2 : BACKOFF_FIRST_MS;
+    if (vm->backoff_ms > BACKOFF_LAST_MS)
+        vm->backoff_ms = BACKOFF_LAST_MS;
+    vm->replaced++;
+    time_out(vm, vm->backoff_ms);
+}
+
+static void kill_back_end(struct vm *vm, const char *why)
+{
+    if (vm->pid > 0)
+        kill(vm->pid, SIGKILL);
+    replace(vm, why);
+}
+
+static void on_moved(void *ctx, unsigned waiting, bool answered)
 {
     struct vm *vm = ctx;
 
-    if (vm->connection && connection_is_gone(vm->connection))
-        vm_ended(vm, NULL, 0);
-    if (vm->retired && vm->waiting < 0) {
-        vm->waiting = fd;
+    if (vm->state != VM_UP)
+        return;
+    if (!waiting)
+        event_del(vm->timer);
+    else if (answered || waiting == 1) /* the oldest has all of the time, and no more */
+        time_out(vm, VM_PATIENCE_S * 1000);
+}
+
+static void on_gone(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct link *link = vm->link;
+
+    if (!vm->child) {
+        replace(vm, "ended");
         return;
     }
-    if (!vm->connection && !vm->retired) {
-        vm_connect(vm, fd);
-        return;
-    }
-    vm->front_ends.turned_away++;
-    log_limited(&vm->limits[CAUSE_TURNED_AWAY],
-                "%s: turned a second front-end away, one is connected", vm->name);
-    close(fd);
+    vm->link = NULL;
+    vm->state = VM_ENDING;
+    time_out(vm, ENDING_MS);
+    link_free(link);
 }
 
-static int register_vm(struct vm *vm)
+static const struct link_ops link_ops = {.moved = on_moved, .gone = on_gone};
+
+void vm_child_ended(struct ebbd *ebbd, int pid, int wait_status)
 {
-    struct ebbd *daemon = vm->daemon;
-    struct vm **more = reallocarray(daemon->vms, daemon->n_vms + 1, sizeof(struct vm *));
+    char why[64];
 
-    if (!more)
-        return -1;
-    daemon->vms = more;
-    daemon->vms[daemon->n_vms++] = vm;
-    return 0;
-}
+    for (unsigned i = 0; i < ebbd->n_vms; i++) {
+        struct vm *vm = ebbd->vms[i];
 
-struct vm *vm_new(struct ebbd *daemon, const char *name, int listening, const char *path,
-                  bool removable)
-{
-    struct vm *vm = vm_find(daemon, name) ? NULL : calloc(1, sizeof(*vm));
-    int error = vm_find(daemon, name) ? EEXIST : ENOMEM;
-
-    if (vm) {
-        *vm = (struct vm){
-            .daemon = daemon, .name = strdup(name), .removable = removable, .waiting = -1};
-        vm->inhibited = daemon->inhibit;
-        vm->rate = daemon->rate;
-        vm->path = path ? strdup(path) : NULL;
-        if (listening >= 0)
-            vm->acceptor = acceptor_new(daemon->base, listening, on_accepted, vm);
-        if (vm->name && (!path || vm->path) && (listening < 0 || vm->acceptor) &&
-            register_vm(vm) == 0)
-            return vm;
-        listening = vm->acceptor ? -1 : listening;
-        vm_free(vm);
-    }
-    if (listening >= 0)
-        close(listening);
-    errno = error;
-    return NULL;
-}
-
-void vm_free(struct vm *vm)
-{
-    struct ebbd *daemon = vm->daemon;
-
-    if (vm->connection)
-        retire(vm);
-    if (vm->retired)
-        connection_forget_vm(vm->retired);
-    if (vm->waiting >= 0)
-        close(vm->waiting);
-    acceptor_free(vm->acceptor);
-    for (unsigned i = 0; i < daemon->n_vms; i++) {
-        if (daemon->vms[i] != vm)
+        if (vm->pid != pid || !vm->child)
             continue;
-        memmove(&daemon->vms[i], &daemon->vms[i + 1],
-                (daemon->n_vms - i - 1) * sizeof(struct vm *));
-        daemon->n_vms--;
+        if (WIFSIGNALED(wait_status))
+            snprintf(why, sizeof(why), "was ended by signal %d", WTERMSIG(wait_status));
+        else
+            snprintf(why, sizeof(why), "ended with exit code %d", WEXITSTATUS(wait_status));
+        if (vm->state == VM_STARTING && !ebbd->told_ready)
+            ebbd->failed = WIFEXITED(wait_status) && WEXITSTATUS(wait_status)
+                               ? WEXITSTATUS(wait_status)
+                               : EXIT_RUN_HOST;
+        replace(vm, why);
+        ebbd_look(ebbd);
+        return;
+    }
+}
+
+/* ---- one comes ---- */
+
+static void ask_short(struct vm *vm, const char *text,
+                      void (*answer)(void *ctx, struct json_object *answer))
+{
+    struct json_object *request = json_tokener_parse(text);
+
+    link_ask(vm->link, request, answer, vm);
+    json_object_put(request);
+}
+
+static void on_ignored(void *ctx, struct json_object *answer)
+{
+    (void)ctx;
+    (void)answer;
+}
+
+static void on_version(void *ctx, struct json_object *answer)
+{
+    const char *version =
+        json_object_get_string(json_object_object_get(answer, "version")); /* NULL: none */
+    struct vm *vm = ctx;
+
+    if (!answer || (version && strcmp(version, EBB_VERSION) == 0))
+        return;
+    log_line("%s: its back end is of version %s and is replaced when its front-end leaves",
+             vm->name, version ? version : "(unknown)");
+    ask_short(vm, "{\"command\":\"end\",\"when\":\"idle\"}", on_ignored);
+}
+
+static void on_supervised(void *ctx, struct json_object *answer)
+{
+    struct vm *vm = ctx;
+
+    if (answer)
+        ebbd_look(vm->ebbd);
+}
+
+/* False: errno is set. */
+static bool connect_to(struct vm *vm)
+{
+    vm->link = link_new(vm->ebbd->base, vm->control, &link_ops, vm);
+    if (!vm->link)
+        return false;
+    vm->pid = link_pid(vm->link);
+    vm->state = VM_UP;
+    event_del(vm->timer);
+    ask_short(vm, "{\"command\":\"supervise\"}", on_supervised);
+    ask_early(vm);
+    return true;
+}
+
+static void start_back_end(struct vm *vm)
+{
+    if (vm->listening < 0)
+        vm->listening = sockets_listen_unix(vm->path);
+    if (vm->listening < 0)
+        sockets_explain("socket", vm->path);
+    vm->pid = vm->listening < 0 ? -1
+                                : launch_back_end(vm->ebbd, vm->name, vm->control, vm->listening,
+                                                  vm->rate, vm->inhibited);
+    vm->child = true;
+    vm->since_ns = log_now_ns();
+    vm->state = VM_STARTING;
+    if (vm->pid < 0) {
+        replace(vm, strerror(errno));
+        return;
+    }
+    time_out(vm, NAP_MS);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *ctx)
+{
+    struct vm *vm = ctx;
+
+    (void)fd;
+    (void)what;
+    switch (vm->state) {
+    case VM_STARTING:
+        if (!connect_to(vm))
+            time_out(vm, NAP_MS);
+        break;
+    case VM_UP:
+        kill_back_end(vm, "does not answer, and was killed");
+        break;
+    case VM_ENDING:
+        kill_back_end(vm, "hung up and did not end, and was killed");
+        break;
+    case VM_DOWN:
+        begin(vm);
         break;
     }
+}
+
+static void begin(struct vm *vm)
+{
+    if (connect_to(vm)) { /* somebody started it meanwhile */
+        vm->child = false;
+        return;
+    }
+    start_back_end(vm);
+}
+
+/* ---- VMs ---- */
+
+static void free_parts(struct vm *vm)
+{
+    if (vm->timer)
+        event_free(vm->timer);
+    json_object_put(vm->seen);
     free(vm->name);
     free(vm->path);
+    free(vm->control);
     free(vm);
 }
 
-void vm_finish(struct vm *vm)
+static struct vm *new_vm(struct ebbd *ebbd, const char *name, const char *path, bool removable)
 {
-    if (!vm->connection)
-        return;
-    ebb_balloon_device_quiesce(vm_begin(vm));
-    vm_end(vm);
-    connection_free(vm->connection);
-    vm->connection = NULL;
+    struct vm **more = reallocarray(ebbd->vms, ebbd->n_vms + 1, sizeof(struct vm *));
+    struct vm *vm = more ? calloc(1, sizeof(*vm)) : NULL;
+
+    if (more)
+        ebbd->vms = more;
+    if (!vm)
+        return NULL;
+    *vm = (struct vm){.ebbd = ebbd,
+                      .name = strdup(name),
+                      .path = strdup(path),
+                      .removable = removable,
+                      .inhibited = ebbd->inhibit,
+                      .rate = ebbd->rate,
+                      .listening = -1,
+                      .state = VM_DOWN,
+                      .since_ns = log_now_ns()};
+    STAILQ_INIT(&vm->early);
+    vm->timer = evtimer_new(ebbd->base, on_timer, vm);
+    if (asprintf(&vm->control, "%s/%s" CONTROL_SUFFIX, ebbd->state_dir, name) < 0)
+        vm->control = NULL;
+    if (vm->name && vm->path && vm->timer && vm->control)
+        return vm;
+    free_parts(vm);
+    errno = ENOMEM;
+    return NULL;
 }
 
-/* ---- for operators ---- */
-
-struct vm *vm_find(const struct ebbd *daemon, const char *name)
+bool vm_adopt(struct ebbd *ebbd, const char *name, const char *path, bool removable)
 {
-    for (unsigned i = 0; i < daemon->n_vms; i++) {
-        if (strcmp(daemon->vms[i]->name, name) == 0)
-            return daemon->vms[i];
+    struct vm *vm = vm_find(ebbd, name) ? NULL : new_vm(ebbd, name, path, removable);
+
+    if (!vm)
+        return false;
+    if (!connect_to(vm)) {
+        free_parts(vm);
+        return false;
+    }
+    ebbd->vms[ebbd->n_vms++] = vm;
+    log_line("%s: adopted its back end, process %d", name, (int)vm->pid);
+    ask_short(vm, "{\"command\":\"version\"}", on_version);
+    return true;
+}
+
+bool vm_new(struct ebbd *ebbd, const char *name, int listening, const char *path, bool removable)
+{
+    struct vm *vm = vm_find(ebbd, name) ? NULL : new_vm(ebbd, name, path, removable);
+
+    if (!vm) {
+        errno = vm_find(ebbd, name) ? EEXIST : ENOMEM;
+        close(listening);
+        return false;
+    }
+    vm->listening = listening;
+    ebbd->vms[ebbd->n_vms++] = vm;
+    time_out(vm, 0); /* from the loop: as the user that we become */
+    return true;
+}
+
+void vm_free(struct vm *vm, enum vm_end how)
+{
+    struct ebbd *ebbd = vm->ebbd;
+
+    for (unsigned i = 0; i < ebbd->n_vms; i++) {
+        if (ebbd->vms[i] != vm)
+            continue;
+        memmove(&ebbd->vms[i], &ebbd->vms[i + 1], (ebbd->n_vms - i - 1) * sizeof(struct vm *));
+        ebbd->n_vms--;
+        break;
+    }
+    /* First: what a front-end left in its queue is closed by whoever closes it last. */
+    if (vm->listening >= 0)
+        close(vm->listening);
+    if (how == VM_REMOVE && vm->pid > 0) {
+        kill(vm->pid, SIGTERM);
+        unlink(vm->control);
+    }
+    forget_back_end(vm);
+    free_parts(vm);
+}
+
+/* ---- what others want ---- */
+
+struct vm *vm_find(const struct ebbd *ebbd, const char *name)
+{
+    for (unsigned i = 0; i < ebbd->n_vms; i++) {
+        if (strcmp(ebbd->vms[i]->name, name) == 0)
+            return ebbd->vms[i];
     }
     return NULL;
 }
@@ -247,156 +399,165 @@ bool vm_removable(const struct vm *vm)
     return vm->removable;
 }
 
-bool vm_listens(const struct vm *vm)
+bool vm_is_up(const struct vm *vm)
 {
-    return vm->acceptor != NULL;
+    return vm->state == VM_UP;
 }
 
-bool vm_connected(const struct vm *vm)
+void vm_describe(const struct vm *vm, struct json_object *to)
 {
-    return vm->connection != NULL;
+    static const char *const states[] = {
+        [VM_STARTING] = "starting", [VM_UP] = "up", [VM_ENDING] = "ending", [VM_DOWN] = "down"};
+    struct json_object *back_end = json_object_new_object();
+
+    json_object_object_add(to, "name", json_object_new_string(vm->name));
+    json_object_object_add(to, "socket", json_object_new_string(vm->path));
+    json_object_object_add(back_end, "state", json_object_new_string(states[vm->state]));
+    json_object_object_add(back_end, "pid", vm->pid > 0 ? json_object_new_int(vm->pid) : NULL);
+    json_object_object_add(back_end, "replaced", json_object_new_int64(vm->replaced));
+    json_object_object_add(to, "back_end", back_end);
 }
 
-struct ebb_balloon_device *vm_begin(const struct vm *vm)
+struct json_object *vm_seen(const struct vm *vm)
 {
-    return vm->connection ? ebb_vhost_user_device(connection_begin(vm->connection)) : NULL;
+    return vm->seen;
 }
 
-void vm_end(const struct vm *vm)
+void vm_set_seen(struct vm *vm, struct json_object *status)
 {
-    if (vm->connection)
-        connection_end(vm->connection);
-}
-
-bool vm_inhibit(struct vm *vm, bool on)
-{
-    struct ebb_discard *discard = NULL;
-
-    vm->inhibited = on;
-    if (vm->connection)
-        discard = ebb_vhost_user_discard(connection_session(vm->connection));
-    if (discard && on)
-        return ebb_discard_try_inhibit(discard);
-    if (discard)
-        ebb_discard_inhibit(discard, false);
-    return true;
-}
-
-bool vm_inhibited(const struct vm *vm)
-{
-    return vm->inhibited;
+    json_object_put(vm->seen);
+    vm->seen = json_object_get(status);
 }
 
 void vm_set_rate(struct vm *vm, uint64_t rate)
 {
     vm->rate = rate;
-    if (vm->connection)
-        ebb_discard_set_rate(ebb_vhost_user_discard(connection_session(vm->connection)), rate);
 }
 
-struct log_limit *vm_limit(struct vm *vm, enum cause cause)
+void vm_set_inhibit(struct vm *vm, bool on)
 {
-    return &vm->limits[cause];
+    vm->inhibited = on;
 }
 
-/* ---- sight ---- */
+/* ---- asking ---- */
 
-static void count_regions(const struct ebb_memory *memory, struct vm_view *view)
-{
-    for (unsigned i = 0; i < memory->n; i++) {
-        const struct ebb_region *region = &memory->regions[i];
-        unsigned k = 0;
-
-        while (k < view->kinds && (view->regions[k].backing != region->backing ||
-                                   view->regions[k].page != region->page))
-            k++;
-        if (k == VM_KINDS)
-            k--;
-        else if (k == view->kinds)
-            view->regions[view->kinds++] =
-                (struct vm_regions){.backing = region->backing, .page = region->page};
-        view->regions[k].n++;
-        view->regions[k].bytes += region->size;
-        view->assigned += region->size;
-    }
-}
-
-static void look_at_device(const struct ebb_balloon_device *device, uint64_t now,
-                           struct vm_view *view)
-{
-    view->needs_reset = (ebb_balloon_device_status(device) & EBB_STATUS_NEEDS_RESET) != 0;
-    view->target = (uint64_t)ebb_balloon_device_target(device) * EBB_FRAME_SIZE;
-    view->actual = (uint64_t)ebb_balloon_device_actual(device) * EBB_FRAME_SIZE;
-    view->guest = *ebb_balloon_device_guest_stats(device);
-    view->guest_age_ns = now > view->guest.at_ns ? now - view->guest.at_ns : 0;
-    add_counters(&view->device, ebb_balloon_device_get_stats(device), sizeof(view->device));
-}
-
-static void look_at_session(struct ebb_vhost_user *session, uint64_t now, struct vm_view *view)
-{
-    struct ebb_vhost_user_stats stats;
-    struct ebb_discard_stats discard;
-
-    ebb_vhost_user_get_stats(session, &stats);
-    ebb_discard_get_stats(ebb_vhost_user_discard(session), &discard);
-    view->front_ends.messages += stats.messages;
-    view->front_ends.refused += stats.refused;
-    view->features = stats.features;
-    view->notes = stats.memory_notes;
-    add_discard(&view->discard, &discard);
-    look_at_device(ebb_vhost_user_device(session), now, view);
-    count_regions(ebb_vhost_user_memory(session), view);
-    view->resident = vm_resident(ebb_vhost_user_memory(session));
-}
-
-void vm_look(const struct vm *vm, struct vm_view *view)
-{
-    uint64_t now = log_now_ns(), since;
-
-    *view = (struct vm_view){.front_ends = vm->front_ends,
-                             .last_error = vm->last_error,
-                             .inhibited = vm->inhibited,
-                             .rate = vm->rate,
-                             .device = vm->device_before,
-                             .discard = vm->discard_before};
-    if (!vm->connection)
-        return;
-    since = connection_since(vm->connection);
-    view->connected_ns = now > since ? now - since : 1;
-    look_at_session(connection_session(vm->connection), now, view);
-}
-
-struct file_key {
-    dev_t device;
-    ino_t inode;
-    uint64_t bytes;
+/* One question, on a connection of its own. */
+struct errand {
+    struct link *link;
+    struct event *end; /* from the loop: a link is not freed by its own callback */
+    void (*answer)(void *ctx, struct json_object *answer);
+    void *ctx;
 };
 
-static int by_file(const void *a, const void *b)
+static void on_errand_end(evutil_socket_t fd, short what, void *ctx)
 {
-    const struct file_key *x = a, *y = b;
+    struct errand *errand = ctx;
 
-    if (x->device != y->device)
-        return x->device < y->device ? -1 : 1;
-    return x->inode < y->inode ? -1 : x->inode > y->inode;
+    (void)fd;
+    (void)what;
+    link_free(errand->link);
+    event_free(errand->end);
+    free(errand);
 }
 
-uint64_t vm_resident(const struct ebb_memory *memory)
+static void on_errand_gone(void *ctx)
 {
-    struct file_key files[EBB_MEMORY_REGIONS];
-    uint64_t bytes = 0;
-    struct stat file;
-    unsigned n = 0;
+    struct errand *errand = ctx;
 
-    for (unsigned i = 0; i < memory->n; i++) {
-        if (memory->regions[i].fd >= 0 && fstat(memory->regions[i].fd, &file) == 0)
-            files[n++] =
-                (struct file_key){file.st_dev, file.st_ino, (uint64_t)file.st_blocks * 512};
+    event_active(errand->end, EV_TIMEOUT, 0);
+}
+
+static void on_errand_moved(void *ctx, unsigned waiting, bool answered)
+{
+    (void)waiting;
+    if (answered)
+        on_errand_gone(ctx);
+}
+
+static void on_errand_answer(void *ctx, struct json_object *answer)
+{
+    struct errand *errand = ctx;
+
+    errand->answer(errand->ctx, answer);
+}
+
+static void run_errand(struct vm *vm, struct json_object *request,
+                       void (*answer)(void *ctx, struct json_object *answer), void *ctx)
+{
+    static const struct link_ops ops = {.moved = on_errand_moved, .gone = on_errand_gone};
+    struct errand *errand = calloc(1, sizeof(*errand));
+
+    if (errand) {
+        *errand = (struct errand){.answer = answer, .ctx = ctx};
+        errand->end = evtimer_new(vm->ebbd->base, on_errand_end, errand);
+        if (errand->end)
+            errand->link = link_new(vm->ebbd->base, vm->control, &ops, errand);
+        if (errand->link) {
+            link_ask(errand->link, request, on_errand_answer, errand);
+            return;
+        }
+        if (errand->end)
+            event_free(errand->end);
+        free(errand);
     }
-    qsort(files, n, sizeof(files[0]), by_file);
-    for (unsigned i = 0; i < n; i++) {
-        if (i == 0 || by_file(&files[i - 1], &files[i]) != 0)
-            bytes += files[i].bytes;
+    answer(ctx, NULL);
+}
+
+void vm_ask(struct vm *vm, struct json_object *request, bool slow,
+            void (*answer)(void *ctx, struct json_object *answer), void *ctx)
+{
+    const bool starts = vm->state == VM_STARTING || (vm->state == VM_DOWN && !vm->replaced);
+    struct early *early = starts ? calloc(1, sizeof(*early)) : NULL;
+
+    if (early) {
+        *early = (struct early){
+            .request = json_object_get(request), .slow = slow, .answer = answer, .ctx = ctx};
+        STAILQ_INSERT_TAIL(&vm->early, early, next);
+    } else if (vm->state != VM_UP) {
+        answer(ctx, NULL);
+    } else if (slow) {
+        run_errand(vm, request, answer, ctx);
+    } else {
+        link_ask(vm->link, request, answer, ctx);
     }
-    return bytes;
+}
+
+/* ---- those of nobody ---- */
+
+static void release(struct ebbd *ebbd, const char *name)
+{
+    struct vm *vm = new_vm(ebbd, name, "", false);
+
+    if (!vm)
+        return;
+    if (connect_to(vm)) {
+        log_line("%s: it is no VM of ours any more; its back end, process %d, ends with its guest",
+                 name, (int)vm->pid);
+        run_errand(vm, json_tokener_parse("{\"command\":\"end\",\"when\":\"idle\"}"), on_ignored,
+                   NULL);
+    }
+    forget_back_end(vm);
+    free_parts(vm);
+}
+
+void vm_release_others(struct ebbd *ebbd)
+{
+    const size_t suffix = strlen(CONTROL_SUFFIX);
+    const struct dirent *entry;
+    DIR *dir = opendir(ebbd->state_dir);
+    char name[VM_NAME_MAX + 1];
+
+    while (dir && (entry = readdir(dir))) {
+        size_t len = strlen(entry->d_name);
+
+        if (len <= suffix || len - suffix > VM_NAME_MAX ||
+            strcmp(entry->d_name + len - suffix, CONTROL_SUFFIX) != 0)
+            continue;
+        memcpy(name, entry->d_name, len - suffix);
+        name[len - suffix] = '\0';
+        if (!vm_find(ebbd, name))
+            release(ebbd, name);
+    }
+    if (dir)
+        closedir(dir);
 }

@@ -1,116 +1,58 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A VM: a socket on which its front-end comes, goes and comes again, and what is served there.
- * Limits, the inhibit switch and counters are the VM's and outlast a front-end; the balloon's
- * target does not.
+ * A VM as the supervisor sees it: a socket, and the back end that serves it. One that dies is
+ * replaced, one that does not answer is killed and replaced.
  */
 #ifndef EBBD_VM_H
 #define EBBD_VM_H
 
 #include "ebbd.h"
 
-#include <ebb/vhost/vhost_user.h>
+#include <json.h>
 
-struct vm;
+/* Adopt the back end of this name, if one runs. */
+bool vm_adopt(struct ebbd *ebbd, const char *name, const char *path, bool removable);
 
-/* Make one. `listening`: its socket, at `path`, which is the VM's from now on, also if this fails;
- * -1 and NULL: none, see vm_connect(). `removable`: by an operator. NULL: errno is set (EEXIST:
- * there is one of this name). */
-struct vm *vm_new(struct ebbd *daemon, const char *name, int listening, const char *path,
-                  bool removable);
-/* Disconnects it. */
-void vm_free(struct vm *vm);
+/* Start one. `listening`: its socket, at `path`, which is the VM's from now on, also if this
+ * fails. `removable`: by an operator. False: errno is set (EEXIST: there is one of this name). */
+bool vm_new(struct ebbd *ebbd, const char *name, int listening, const char *path, bool removable);
 
-struct vm *vm_find(const struct ebbd *daemon, const char *name);
+enum vm_end {
+    VM_REMOVE, /* the back end ends, and hangs up */
+    VM_LEAVE,  /* it stays, and ends with its VM */
+};
+void vm_free(struct vm *vm, enum vm_end how);
 
-/* Serve the front-end at the other end of fd, which is the VM's from now on. */
-void vm_connect(struct vm *vm, int fd);
-
-/* Give back what is done and hang up, in the end. */
-void vm_finish(struct vm *vm);
-
+struct vm *vm_find(const struct ebbd *ebbd, const char *name);
 const char *vm_name(const struct vm *vm);
 const char *vm_path(const struct vm *vm);
 bool vm_removable(const struct vm *vm);
-bool vm_listens(const struct vm *vm);
-bool vm_connected(const struct vm *vm);
+bool vm_is_up(const struct vm *vm);
 
-/* ---- what an operator does; NULL: it is not connected ---- */
+/* What is said of it by itself: its name, socket, and how its back end is. To be put. */
+void vm_describe(const struct vm *vm, struct json_object *to);
 
-/* Its device, and the end of what was done to it: guest memory may be touched in between only. */
-struct ebb_balloon_device *vm_begin(const struct vm *vm);
-void vm_end(const struct vm *vm);
+/* The last answer to `status`, NULL: none; the VM's. */
+struct json_object *vm_seen(const struct vm *vm);
+void vm_set_seen(struct vm *vm, struct json_object *status);
 
-/* False: a discard that began before still goes on; ask again. */
-bool vm_inhibit(struct vm *vm, bool on);
-bool vm_inhibited(const struct vm *vm);
+/* The limits that a replacement begins with. */
 void vm_set_rate(struct vm *vm, uint64_t rate);
+void vm_set_inhibit(struct vm *vm, bool on);
 
-/* ---- sight ---- */
+/*
+ * Ask its back end. `answer` is called once: with what is put afterwards, or NULL, if there is no
+ * back end or it ends before. `slow`: it may take the time that the request allows, and nobody
+ * else waits behind it; otherwise a back end that does not answer within VM_PATIENCE_S is replaced.
+ */
+#define VM_PATIENCE_S 5
+void vm_ask(struct vm *vm, struct json_object *request, bool slow,
+            void (*answer)(void *ctx, struct json_object *answer), void *ctx);
 
-/* Guest memory of one kind. */
-struct vm_regions {
-    enum ebb_backing backing;
-    uint64_t page;
-    unsigned n;
-    uint64_t bytes;
-};
-#define VM_KINDS 16u /* of regions; what is beyond is counted with the last */
+/* A child of ours ended. */
+void vm_child_ended(struct ebbd *ebbd, int pid, int wait_status);
 
-/* How front-ends came and went. */
-struct vm_front_ends {
-    uint64_t connections;
-    uint64_t hangups;         /* between two messages */
-    uint64_t protocol_errors; /* sessions that ebbd ended */
-    uint64_t turned_away;     /* came while another was served, or could not be */
-    uint64_t messages;
-    uint64_t refused; /* requests */
-};
-
-/* All that can be told of a VM; counters are of all front-ends together. */
-struct vm_view {
-    uint64_t connected_ns; /* for how long; 0: not connected */
-    struct vm_front_ends front_ends;
-    const char *last_error; /* why ebbd ended a session; NULL: it never did */
-    const char *notes;      /* why some of the memory is not given back; NULL: all is */
-    bool needs_reset, inhibited;
-    uint64_t rate;
-    uint64_t features;
-    uint64_t assigned, resident;
-    unsigned kinds;
-    struct vm_regions regions[VM_KINDS];
-    uint64_t target, actual;                /* bytes */
-    uint64_t guest_age_ns;                  /* of the statistics below */
-    struct ebb_balloon_guest_stats guest;   /* at_ns 0: none */
-    struct ebb_balloon_device_stats device; /* counters */
-    struct ebb_discard_stats discard;       /* counters, but for gathered_bytes and last_error */
-};
-void vm_look(const struct vm *vm, struct vm_view *view);
-
-/* Bytes that the files behind these regions take, each file once. */
-uint64_t vm_resident(const struct ebb_memory *memory);
-
-/* ---- for its connection ---- */
-
-/* What a log line is about. */
-enum cause {
-    CAUSE_CONNECT,
-    CAUSE_HANGUP,
-    CAUSE_ENDED,
-    CAUSE_TURNED_AWAY,
-    CAUSE_FAULT,
-    CAUSE_DISCARD,
-    CAUSE_MEMORY,
-    CAUSE_OPERATOR,
-    CAUSES
-};
-struct log_limit *vm_limit(struct vm *vm, enum cause cause);
-
-/* Its front-end hung up (`reason` NULL), or its session has ended for a reason, with an errno or 0.
- * The connection is gone afterwards, and maybe the VM. */
-void vm_ended(struct vm *vm, const char *reason, int error);
-
-/* Nothing is left of its last connection. */
-void vm_buried(struct vm *vm);
+/* Back ends in the state directory that belong to no VM are told to end with their guests. */
+void vm_release_others(struct ebbd *ebbd);
 
 #endif

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ebbd's control protocol, from lines to answers: cmd/ebbd/control.c, control_commands.c and
- * status.c. What is around them is replaced here: the event loop by one timer that fires when the
- * input says so, sockets by nothing, and VMs (vm.h) by a table of some. One of these has a real
- * device that is connected to a guest that gives statistics. (What front-ends send is
- * fuzz_vhost_user.c's matter.)
+ * The control protocol of a back end, from lines to answers: cmd/common/control.c, and commands.c
+ * and status.c of cmd/ebbd-vm. What is around them is replaced here: the event loop by one timer
+ * that fires when the input says so, sockets by nothing, and the VM (vm.h) by one that has a real
+ * device, connected to a guest that gives statistics. (What front-ends send is fuzz_vhost_user.c's
+ * matter.)
  *
  * An input is lines. Those that begin with '!' are not a client's:
  *   !t time passes, and the timer fires   !s the guest of `a` sends statistics
- *   !c the front-end of `a` leaves, or is back   !e sockets can be made no more, or again
+ *   !c the front-end of `a` leaves, or is back
  *   !b the client does not read, or reads again   !n the client goes, and another comes
  */
 #include "fuzz.h"
 #include "sync_pool.h"
 
-#include "../../cmd/ebbd/control.h"
-#include "../../cmd/ebbd/log.h"
-#include "../../cmd/ebbd/sockets.h"
-#include "../../cmd/ebbd/vm.h"
+#include "../../cmd/common/control.h"
+#include "../../cmd/common/log.h"
+#include "../../cmd/ebbd-vm/commands.h"
+#include "../../cmd/ebbd-vm/vm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +25,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define VMS      6u
 #define LINES    128u
 #define RAM      0x4000u
 #define ASSIGNED ((uint64_t)64 << 20)
@@ -41,10 +40,7 @@ struct event {
 };
 
 struct vm {
-    struct ebbd *daemon;
-    char name[VM_NAME_MAX + 1];
-    bool exists, removable, connected;
-    bool inhibited;
+    bool connected, inhibited;
     uint64_t rate;
     struct ebb_discard *discard; /* with the device, once that is asked for */
     struct ebb_balloon_device *device;
@@ -52,13 +48,13 @@ struct vm {
 };
 
 struct run {
-    struct ebbd daemon;
-    struct vm vms[VMS];
-    struct vm *table[VMS];
-    struct ebb_memory memory; /* of `a` */
+    struct backend backend;
+    struct control_commands commands;
+    struct vm vm;
+    struct ebb_memory memory;
     struct event *timer;
     struct control *control;
-    bool closed, paused, watched, behind, no_sockets, text_sent;
+    bool closed, paused, watched, behind, text_sent;
     uint64_t now;
 };
 
@@ -100,7 +96,20 @@ void event_free(struct event *event)
     free(event);
 }
 
-/* ---- log, sockets ---- */
+/* It ends, which is nothing to this program. */
+int event_base_loopexit(struct event_base *base, const struct timeval *in)
+{
+    (void)base;
+    (void)in;
+    return 0;
+}
+
+void backend_end_if_idle(struct backend *backend)
+{
+    FUZZ_CHECK(backend == &run.backend);
+}
+
+/* ---- log ---- */
 
 void log_line(const char *format, ...)
 {
@@ -121,19 +130,6 @@ void log_limited(struct log_limit *limit, const char *format, ...)
 uint64_t log_now_ns(void)
 {
     return run.now;
-}
-
-int sockets_listen_unix(const char *path)
-{
-    FUZZ_CHECK(!strchr(path, '/') && path[0] != '.');
-    errno = EADDRINUSE;
-    return run.no_sockets ? -1 : open("/dev/null", O_RDWR | O_CLOEXEC);
-}
-
-int sockets_remove(const char *path)
-{
-    FUZZ_CHECK(!strchr(path, '/') && path[0] != '.');
-    return 0;
 }
 
 /* A client of the socket: not here. */
@@ -224,7 +220,7 @@ static void make_device(struct vm *vm)
 {
     static const struct ebb_balloon_device_ops ops = {
         .call = on_call, .wake = on_wake, .now = on_now};
-    const struct ebb_discard_config discard = {.pool = run.daemon.pool, .memory = &run.memory};
+    const struct ebb_discard_config discard = {.pool = run.backend.pool, .memory = &run.memory};
     struct ebb_balloon_device_config device = {.memory = &run.memory, .ops = &ops};
 
     vm->discard = ebb_discard_new(&discard);
@@ -249,73 +245,16 @@ static void end_device(struct vm *vm)
 
 /* ---- vm.h ---- */
 
-static void register_vm(struct vm *vm)
-{
-    vm->exists = true;
-    run.table[run.daemon.n_vms++] = vm;
-}
-
-struct vm *vm_new(struct ebbd *daemon, const char *name, int listening, const char *path,
-                  bool removable)
-{
-    struct vm *vm = run.vms;
-
-    FUZZ_CHECK(options_vm_name(name) && !vm_find(daemon, name) && path);
-    if (listening >= 0)
-        close(listening);
-    while (vm < run.vms + VMS && vm->exists)
-        vm++;
-    if (vm == run.vms + VMS) {
-        errno = ENOMEM;
-        return NULL;
-    }
-    *vm = (struct vm){.daemon = daemon, .removable = removable, .rate = daemon->rate};
-    snprintf(vm->name, sizeof(vm->name), "%s", name);
-    vm->inhibited = daemon->inhibit;
-    register_vm(vm);
-    return vm;
-}
-
-void vm_free(struct vm *vm)
-{
-    unsigned i = 0;
-
-    FUZZ_CHECK(vm->exists && vm->removable);
-    end_device(vm);
-    vm->exists = false;
-    while (run.table[i] != vm)
-        i++;
-    run.daemon.n_vms--;
-    memmove(&run.table[i], &run.table[i + 1], (run.daemon.n_vms - i) * sizeof(run.table[0]));
-}
-
-struct vm *vm_find(const struct ebbd *daemon, const char *name)
-{
-    for (unsigned i = 0; i < daemon->n_vms; i++)
-        if (strcmp(daemon->vms[i]->name, name) == 0)
-            return daemon->vms[i];
-    return NULL;
-}
-
 const char *vm_name(const struct vm *vm)
 {
-    FUZZ_CHECK(vm->exists);
-    return vm->name;
+    FUZZ_CHECK(vm == &run.vm);
+    return run.backend.options.name;
 }
 
 const char *vm_path(const struct vm *vm)
 {
-    return vm->removable ? "/run/ebbd/\"\\\n" : NULL;
-}
-
-bool vm_removable(const struct vm *vm)
-{
-    return vm->removable;
-}
-
-bool vm_listens(const struct vm *vm)
-{
-    return vm->removable;
+    (void)vm;
+    return "/run/ebbd/\"\\\n";
 }
 
 bool vm_connected(const struct vm *vm)
@@ -325,17 +264,15 @@ bool vm_connected(const struct vm *vm)
 
 struct ebb_balloon_device *vm_begin(const struct vm *vm)
 {
-    struct vm *mine = run.vms + (vm - run.vms);
-
-    FUZZ_CHECK(vm->exists);
+    FUZZ_CHECK(vm == &run.vm);
     if (vm->connected && !vm->device)
-        make_device(mine);
+        make_device(&run.vm);
     return vm->connected ? vm->device : NULL;
 }
 
 void vm_end(const struct vm *vm)
 {
-    FUZZ_CHECK(vm->exists);
+    FUZZ_CHECK(vm == &run.vm);
 }
 
 bool vm_inhibit(struct vm *vm, bool on)
@@ -440,7 +377,7 @@ static void come(void)
                                            .close = on_close};
 
     run.closed = run.paused = run.watched = false;
-    run.control = control_new(&run.daemon, &ops, NULL, "by uid 0, pid 1");
+    run.control = control_new(&run.commands, &ops, NULL, "by uid 0, pid 1");
     if (!run.control)
         abort();
 }
@@ -492,7 +429,7 @@ static void client_line(const uint8_t *bytes, size_t len)
 
 static void directive(uint8_t what)
 {
-    struct vm *a = &run.vms[0];
+    struct vm *a = &run.vm;
 
     if (what == 't') {
         fire();
@@ -501,8 +438,6 @@ static void directive(uint8_t what)
     } else if (what == 'c') {
         a->connected = !a->connected;
         end_device(a);
-    } else if (what == 'e') {
-        run.no_sockets = !run.no_sockets;
     } else if (what == 'b') {
         run.behind = !run.behind;
     } else if (what == 'n') {
@@ -511,22 +446,17 @@ static void directive(uint8_t what)
     }
 }
 
-static void make_vms(void)
+static void make_vm(void)
 {
     const struct ebb_region region = {
         .size = RAM, .host = ram, .fd = -1, .page = 4096, .backing = EBB_BACKING_NONE};
-    const char *const names[] = {"a", "b"};
 
     ebb_memory_init(&run.memory);
     (void)!ebb_memory_add(&run.memory, &region);
-    for (unsigned i = 0; i < 2; i++) {
-        run.vms[i] = (struct vm){.daemon = &run.daemon, .connected = i == 0};
-        snprintf(run.vms[i].name, sizeof(run.vms[i].name), "%s", names[i]);
-        register_vm(&run.vms[i]);
-    }
+    run.vm.connected = true;
 }
 
-static void set_up(bool in_dir)
+static void set_up(void)
 {
     static struct ebb_discard_pool *pool;
 
@@ -538,30 +468,29 @@ static void set_up(bool in_dir)
         abort();
     memset(&run, 0, sizeof(run));
     run.now = 1000000000;
-    run.daemon.pool = pool;
-    run.daemon.vms = run.table;
-    run.daemon.in_dir = in_dir;
-    run.daemon.options.socket_dir = in_dir ? "/run/ebbd" : NULL;
-    make_vms();
+    run.backend.pool = pool;
+    run.backend.vm = &run.vm;
+    run.backend.options.name = "a";
+    run.commands = backend_commands(&run.backend);
+    make_vm();
     come();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    set_up(size == 0 || data[0] != '#'); /* a first line that begins with # : without a folder */
+    set_up();
     for (unsigned i = 0; i < LINES && size > 0; i++) {
         const uint8_t *end = memchr(data, '\n', size);
         const size_t len = end ? (size_t)(end - data) : size;
 
         if (len == 2 && data[0] == '!')
             directive(data[1]);
-        else if (len < CONTROL_LINE && data[0] != '#')
+        else if (len < CONTROL_LINE)
             client_line(data, len);
         data += end ? len + 1 : len;
         size -= end ? len + 1 : len;
     }
     go();
-    for (unsigned i = 0; i < VMS; i++)
-        end_device(&run.vms[i]);
+    end_device(&run.vm);
     return 0;
 }

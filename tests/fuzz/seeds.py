@@ -236,8 +236,8 @@ CONTROL = {
                 ask("hint", "a", action="status"), ask("hint", "a", action="done")],
     "wait": [ask("stats", "a"), "!s", "!t", ask("stats", "a", timeout_ms=10), ask("flush", id=1), ask("flush", "a", timeout_ms=1), "!t"],
     "watch": [ask("watch", interval_ms=100), "!t", "!b", "!t", "!b", "!t", ask("watch", "b"), "!n", ask("list")],
-    "come-and-go": [ask("add", "new"), ask("add", "new"), ask("list"), ask("remove", "new"), ask("remove", "a"), "!e", ask("add", "c"),
-                    "!c", ask("resize", "a", balloon_bytes=4096), "!c", ask("stats", "a")],
+    "come-and-go": [ask("supervise"), ask("list"), "!n", ask("end", when="idle"), ask("end", when="x"), "!c",
+                    ask("resize", "a", balloon_bytes=4096), "!c", ask("stats", "a"), ask("end", "a", when="now")],
 }
 
 

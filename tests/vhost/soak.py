@@ -20,7 +20,7 @@ import time
 import traceback
 
 import frontend
-from daemon import Control, descriptors, guest_maps, own_memory, sanitized, wait_for
+from daemon import Control, descriptors, own_memory, sanitized, wait_for
 from frontend import FrontEnd, Gone, MIB, PAGE, REPORTING, STATS, WRITE
 
 VMS = 24  # at a time
@@ -204,14 +204,18 @@ class Soak:
             raise AssertionError(self.failure)
 
     def state(self):
-        return (f"{len(descriptors(self.daemon.pid))} descriptors, {guest_maps(self.daemon.pid)} mappings, "
+        return (f"{len(descriptors(self.daemon.pid))} descriptors, {len(self.back_ends())} back ends, "
                 f"{own_memory(self.daemon.pid) >> 10} KiB")
+
+    def back_ends(self):
+        with open(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children") as f:
+            return f.read().split()
 
     def quiet(self, control):
         """Descriptors and memory, when no VM is there."""
         if control.ask("list") != {"vms": []}:
             raise AssertionError("VMs are left")
-        wait_for("all mappings are gone", lambda: guest_maps(self.daemon.pid) == 0)
+        wait_for("all back ends are gone", lambda: not self.back_ends())
         return own_memory(self.daemon.pid)
 
     def all(self):
@@ -232,7 +236,7 @@ class Soak:
         if not self.sanitized and end > begin + GROWTH:
             raise AssertionError(f"ebbd grew by {(end - begin) >> 10} KiB")
         control.close()
-        self.daemon.send_signal(signal.SIGTERM)
+        self.daemon.send_signal(signal.SIGINT)
         if self.daemon.wait(600) != 0:
             raise AssertionError(f"ebbd ended with {self.daemon.returncode}")
 

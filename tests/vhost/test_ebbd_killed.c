@@ -2,7 +2,7 @@
 /*
  * ebbd is killed at random, again and again, under a VM that reports without pause. The next ebbd
  * finds by the inflight region where the last one was: every chain comes back once, what was
- * reported goes, and nothing else does. Called with the path of ebbd.
+ * reported goes, and nothing else does. Called with the path of ebbd-vm.
  */
 #include "../loop/rng.h"
 #include "front.h"
@@ -54,7 +54,7 @@ static void start_ebbd(void)
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
         dup2(null, STDOUT_FILENO);
         dup2(null, STDERR_FILENO);
-        execl(program, program, "--socket", path, "--no-sandbox", (char *)NULL);
+        execl(program, program, "--socket-path", path, "--no-sandbox", (char *)NULL);
         _exit(127);
     }
 }

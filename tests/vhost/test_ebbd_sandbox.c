@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What cannot be done any more in ebbd's sandbox, and what can. Each test is a process. */
-#include "../../cmd/ebbd/sandbox.h"
+/* What cannot be done any more in ebbd-vm's sandbox, and what can. Each test is a process. */
+#include "../../cmd/common/process.h"
+#include "../../cmd/ebbd-vm/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/landlock.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -17,17 +17,10 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
-
-static bool landlock(void)
-{
-    return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) >= 1;
-}
 
 /* In a child, as a failed assertion could not leave the sandbox. The child ends with the line of
  * what went wrong. */
@@ -52,20 +45,12 @@ static void in_child(int (*what)(void))
     } while (0)
 #define FAILS(call) CHECK((call) < 0 && (errno == EPERM || errno == EACCES))
 
-static int bind_at(int fd, const char *path)
-{
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-
-    strcpy(at.sun_path, path);
-    return bind(fd, (const struct sockaddr *)&at, sizeof(at));
-}
-
 static int calls_are_gone(void)
 {
     char *argv[] = {(char *)"true", NULL};
     void *page;
 
-    CHECK(sandbox_user(NULL) && sandbox_files(false) && sandbox_calls(false));
+    CHECK(process_user(NULL) && sandbox_files() && sandbox_calls());
     FAILS(open("/dev/null", O_RDONLY));
     FAILS(open("/etc/passwd", O_PATH));
     FAILS(openat(AT_FDCWD, ".", O_RDONLY));
@@ -95,7 +80,7 @@ static int what_serving_takes_is_left(void)
 
     CHECK(fd >= 0 && ftruncate(fd, 8192) == 0);
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
-    CHECK(sandbox_user(NULL) && sandbox_files(false) && sandbox_calls(false));
+    CHECK(process_user(NULL) && sandbox_files() && sandbox_calls());
     memory = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     CHECK(memory != MAP_FAILED);
     memory[0] = 'x';
@@ -107,31 +92,9 @@ static int what_serving_takes_is_left(void)
     return 0;
 }
 
-/* The current directory has d/ and other/file; only the first is to be in reach. */
-static int sockets_in_one_directory(void)
-{
-    int fd;
-
-    CHECK(chdir("d") == 0);
-    CHECK(sandbox_user(NULL) && sandbox_files(true) && sandbox_calls(true));
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    CHECK(fd >= 0);
-    FAILS(bind_at(fd, "../x.sock"));
-    FAILS(bind_at(fd, "../other/x.sock"));
-    FAILS(bind_at(fd, P_tmpdir "/ebb-test-x.sock"));
-    FAILS(unlink("../other/file"));
-    FAILS(open("x.sock", O_CREAT | O_WRONLY, 0600));
-    FAILS(connect(fd, (const struct sockaddr *)&(struct sockaddr_un){.sun_family = AF_UNIX}, 3));
-    CHECK(bind_at(fd, "x.sock") == 0 && listen(fd, 1) == 0);
-    CHECK(unlink("x.sock") == 0);
-    FAILS(socket(AF_INET, SOCK_STREAM, 0));
-    FAILS(socket(AF_NETLINK, SOCK_RAW, 0));
-    return 0;
-}
-
 static int nobody_unknown(void)
 {
-    CHECK(!sandbox_user("ebb-no-such-user"));
+    CHECK(!process_user("ebb-no-such-user"));
     return 0;
 }
 
@@ -140,29 +103,6 @@ static void test_calls(void **state)
     (void)state;
     in_child(calls_are_gone);
     in_child(what_serving_takes_is_left);
-}
-
-static void test_sockets(void **state)
-{
-    char dir[] = P_tmpdir "/ebb-test-XXXXXX";
-
-    (void)state;
-    if (!landlock()) {
-        fprintf(stderr, "SKIP: no Landlock in this kernel: --socket-dir's fence was NOT tested\n");
-        skip();
-    }
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(chdir(dir), 0);
-    assert_int_equal(mkdir("d", 0700), 0);
-    assert_int_equal(mkdir("other", 0700), 0);
-    assert_int_equal(close(open("other/file", O_CREAT | O_WRONLY, 0600)), 0);
-    in_child(sockets_in_one_directory);
-    /* They fail if anything more, or less, was left there. */
-    assert_int_equal(unlink("other/file"), 0);
-    assert_int_equal(rmdir("other"), 0);
-    assert_int_equal(rmdir("d"), 0);
-    assert_int_equal(chdir("/"), 0);
-    assert_int_equal(rmdir(dir), 0);
 }
 
 static void test_user(void **state)
@@ -175,7 +115,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls),
-        cmocka_unit_test(test_sockets),
         cmocka_unit_test(test_user),
     };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* How long ebbd's operators may be silent (cmd/ebbd/server.c), with times of our own. */
-#include "../../cmd/ebbd/server.h"
+/* How long ebbd's operators may be silent (cmd/common/server.c), with times of our own. */
+#include "../../cmd/common/server.h"
 
 #include <errno.h>
 #include <poll.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Files of sockets (cmd/ebbd/sockets.c), while somebody else is at work in the same directory. */
-#include "../../cmd/ebbd/sockets.h"
+/* Files of sockets (cmd/common/sockets.c), while somebody else is at work in the same directory. */
+#include "../../cmd/common/sockets.h"
 
 #include <errno.h>
 #include <fcntl.h>

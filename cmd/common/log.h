@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Messages: one line each on stderr, "ebbd: ...", in ASCII. A line that stderr has no room for is
- * lost rather than waited for; the next one that goes through says how many were. Of one thread.
+ * Messages: one line each on stderr, "PROGRAM: ...", in ASCII. A line that stderr has no room for
+ * is lost rather than waited for; the next one that goes through says how many were. Of one thread.
  */
-#ifndef EBBD_LOG_H
-#define EBBD_LOG_H
+#ifndef COMMON_LOG_H
+#define COMMON_LOG_H
 
 #include <stdint.h>
+
+/* What lines begin with, static storage; "ebbd" before. */
+void log_begin(const char *program);
 
 /* One line. */
 void log_line(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "sandbox.h"
-#include "log.h"
+#include "../common/log.h"
 
-#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
-#include <pwd.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -15,34 +13,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-bool sandbox_user(const char *user)
-{
-    const struct passwd *entry = user ? getpwnam(user) : NULL;
-    bool root = geteuid() == 0;
-    int error;
-
-    if (user && !entry) {
-        log_line("there is no user %s", user);
-        return false;
-    }
-    capng_clear(CAPNG_SELECT_ALL);
-    if (user && entry->pw_uid != geteuid())
-        error = capng_change_id((int)entry->pw_uid, (int)entry->pw_gid,
-                                (capng_flags_t)(CAPNG_INIT_SUPP_GRP | CAPNG_CLEAR_BOUNDING));
-    else /* without root's there is no way to change the bounding set, and nothing in it to use */
-        error = capng_apply(root ? CAPNG_SELECT_BOTH : CAPNG_SELECT_CAPS);
-    if (error) {
-        log_line("cannot %s%s (error %d of libcap-ng)%s",
-                 user ? "become the user " : "give up capabilities", user ? user : "", error,
-                 root ? "" : "; ebbd was not started as root");
-        return false;
-    }
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
-        return true;
-    log_line("cannot set no_new_privs: %s", strerror(errno));
-    return false;
-}
 
 /* ---- files ---- */
 
@@ -62,40 +32,18 @@ static __u64 all_rights(long abi)
     return rights;
 }
 
-static bool allow_here(int ruleset)
-{
-    /* Sockets, and the files that are locked meanwhile. */
-    struct landlock_path_beneath_attr rule = {
-        .allowed_access = LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-                          LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_READ_FILE};
-    long error;
-
-    rule.parent_fd = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (rule.parent_fd < 0)
-        return false;
-    error = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-    close(rule.parent_fd);
-    return error == 0;
-}
-
-bool sandbox_files(bool sockets)
+bool sandbox_files(void)
 {
     struct landlock_ruleset_attr attr = {0};
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     bool done;
     int ruleset;
 
-    if (abi < 1 && !sockets) /* seccomp alone will do: no call is left that takes a path */
+    if (abi < 1) /* seccomp alone will do: no call is left that takes a path */
         return true;
-    if (abi < 1) {
-        log_line("--socket-dir needs a kernel with Landlock (5.13 or later, `lsm=landlock,...`), "
-                 "to keep all other directories out of reach; use --socket, or --no-sandbox");
-        return false;
-    }
     attr.handled_access_fs = all_rights(abi);
     ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
-    done = ruleset >= 0 && (!sockets || allow_here(ruleset)) &&
-           syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
+    done = ruleset >= 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) == 0;
     if (!done)
         log_line("cannot give up files by Landlock: %s", strerror(errno));
     if (ruleset >= 0)
@@ -169,6 +117,7 @@ static const int calls[] = {
     SCMP_SYS(restart_syscall),
     SCMP_SYS(clock_nanosleep),
     SCMP_SYS(nanosleep),
+    SCMP_SYS(timer_settime),
     SCMP_SYS(set_robust_list),
     SCMP_SYS(rseq),
     SCMP_SYS(membarrier),
@@ -201,12 +150,6 @@ static const struct conditional {
     {SCMP_SYS(newfstatat), 3, AT_EMPTY_PATH, AT_EMPTY_PATH},
 };
 
-/* Landlock holds these to the current directory. */
-static const int socket_calls[] = {SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(unlink),
-                                   SCMP_SYS(unlinkat), SCMP_SYS(flock)};
-static const struct conditional lock_file = {
-    SCMP_SYS(openat), 2, ALL, O_RDONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC};
-
 static int allow_if(scmp_filter_ctx filter, const struct conditional *conditional)
 {
     const struct scmp_arg_cmp condition = {.arg = conditional->arg,
@@ -228,29 +171,21 @@ static int allow_calls(scmp_filter_ctx filter, const int *list, size_t n)
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
-static int fill_filter(scmp_filter_ctx filter, bool sockets)
+static int fill_filter(scmp_filter_ctx filter)
 {
-    const struct conditional unix_sockets = {SCMP_SYS(socket), 0, ALL, AF_UNIX};
     /* abort(), so that a defect is seen as one. */
     const struct conditional ourselves = {SCMP_SYS(tgkill), 0, ALL, (uint32_t)getpid()};
     int error = allow_calls(filter, calls, N(calls));
 
     for (size_t i = 0; !error && i < N(conditionals); i++)
         error = allow_if(filter, &conditionals[i]);
-    if (!error)
-        error = allow_if(filter, &ourselves);
-    if (error || !sockets)
-        return error;
-    error = allow_if(filter, &unix_sockets);
-    if (!error)
-        error = allow_if(filter, &lock_file);
-    return error ? error : allow_calls(filter, socket_calls, N(socket_calls));
+    return error ? error : allow_if(filter, &ourselves);
 }
 
-bool sandbox_calls(bool sockets)
+bool sandbox_calls(void)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-    int error = filter ? fill_filter(filter, sockets) : -ENOMEM;
+    int error = filter ? fill_filter(filter) : -ENOMEM;
 
     if (!error)
         error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);

@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "control.h"
-#include "control_commands.h"
 #include "log.h"
 
-#include <errno.h>
-#include <json.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,19 +9,21 @@
 #include <sys/socket.h>
 
 /* How often what a client waits for is looked at. */
-#define NAP_US 10000
+#define NAP_US 5000
 /* A request is an object of texts, numbers and booleans: none in it has members. */
 #define DEPTH 2
 
 struct control {
-    struct ebbd *daemon;
+    const struct control_commands *commands;
     const struct control_ops *ops;
     void *ctx;
     struct json_tokener *tokener;
     struct event *timer;
-    enum { IDLE, WAITING, WATCHING } state;
-    struct json_object *request; /* the one that is waited or watched for */
-    struct control_wait wait;
+    struct json_object *request; /* the one that is waited for, or asked again */
+    void *wait;                  /* NULL: for nothing */
+    uint64_t again_us;           /* 0: it is not asked again */
+    bool paused;
+    bool stays, watches; /* it may be silent: for ever, for now */
     char who[64];
 };
 
@@ -65,18 +64,27 @@ static void answer_with(struct control *control, struct json_object *request,
     json_object_put(answer);
 }
 
-/* Nothing is waited or watched for any more. */
-static void settle(struct control *control)
+static void watch_client(struct control *control, bool on)
 {
-    if (control->state == WATCHING)
-        control->ops->watch(control->ctx, false);
-    event_del(control->timer);
-    json_object_put(control->request);
-    control->request = NULL;
-    control->state = IDLE;
+    if (control->watches != on)
+        control->ops->watch(control->ctx, on);
+    control->watches = on;
 }
 
-static void again_in(struct control *control, uint64_t us)
+/* Nothing is waited for or asked again any more. */
+static void settle(struct control *control)
+{
+    watch_client(control, control->stays);
+    event_del(control->timer);
+    if (control->wait)
+        control->commands->forget(control->wait);
+    json_object_put(control->request);
+    control->request = NULL;
+    control->wait = NULL;
+    control->again_us = 0;
+}
+
+static void look_in(struct control *control, uint64_t us)
 {
     struct timeval in = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
 
@@ -84,33 +92,63 @@ static void again_in(struct control *control, uint64_t us)
         control->ops->close(control->ctx);
 }
 
-static void watch(struct control *control)
+static void pause_client(struct control *control, bool on)
 {
-    /* One that is not read is not followed by another. */
-    if (!control->ops->is_behind(control->ctx))
-        answer_with(control, control->request, control_status(control->daemon, control->request));
-    again_in(control, control->wait.interval_ns / 1000);
+    if (control->paused != on)
+        control->ops->pause(control->ctx, on);
+    control->paused = on;
+}
+
+/* The request at hand has its answer, or takes time: NULL. */
+static void go_on(struct control *control, struct json_object *answer)
+{
+    if (!answer) {
+        look_in(control, NAP_US); /* not at once: kicks sent before are looked at first */
+        return;
+    }
+    if (control->wait)
+        control->commands->forget(control->wait);
+    control->wait = NULL;
+    answer_with(control, control->request, answer);
+    if (control->again_us) {
+        look_in(control, control->again_us);
+        return;
+    }
+    settle(control);
+    pause_client(control, false);
+}
+
+static void ask(struct control *control)
+{
+    const struct control_commands *commands = control->commands;
+    struct control_call call = {.client = control, .who = control->who};
+    struct json_object *answer;
+
+    log_by(control->who);
+    answer = commands->execute(commands->ctx, control->request, &call);
+    log_by(NULL);
+    control->wait = call.wait;
+    control->again_us = call.again_us;
+    control->stays = control->stays || call.stays;
+    watch_client(control, control->again_us || control->stays);
+    if (!answer && !control->again_us)
+        pause_client(control, true);
+    go_on(control, answer);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *ctx)
 {
     struct control *control = ctx;
-    struct json_object *answer;
+    const struct control_commands *commands = control->commands;
 
     (void)fd;
     (void)what;
-    if (control->state == WATCHING) {
-        watch(control);
-        return;
-    }
-    answer = control_waited(control->daemon, &control->wait);
-    if (!answer) {
-        again_in(control, NAP_US);
-        return;
-    }
-    answer_with(control, control->request, answer);
-    settle(control);
-    control->ops->pause(control->ctx, false);
+    if (control->wait)
+        go_on(control, commands->waited(commands->ctx, control->wait));
+    else if (control->ops->is_behind(control->ctx)) /* one that is not read is not followed */
+        look_in(control, control->again_us);
+    else
+        ask(control);
 }
 
 /* The parser takes NaN and Infinity as well, which are no JSON. */
@@ -154,63 +192,50 @@ static struct json_object *parse(struct control *control, const char *line, size
     return NULL;
 }
 
-static void execute(struct control *control, struct json_object *request)
-{
-    struct json_object *answer;
-
-    log_by(control->who);
-    answer = control_execute(control->daemon, request, &control->wait);
-    log_by(NULL);
-    if (answer) {
-        answer_with(control, request, answer);
-        return;
-    }
-    control->request = json_object_get(request);
-    if (control->wait.kind == CONTROL_WATCH) {
-        control->state = WATCHING;
-        control->ops->watch(control->ctx, true);
-        watch(control);
-        return;
-    }
-    control->state = WAITING;
-    control->ops->pause(control->ctx, true);
-    again_in(control, NAP_US); /* not at once: kicks sent before are looked at first */
-}
-
 void control_line(struct control *control, const char *line, size_t len)
 {
-    struct json_object *request;
-
-    if (control->state == WATCHING)
+    if (control->again_us)
         settle(control);
-    if (control->state == WAITING || len == 0)
+    if (control->request || len == 0)
         return;
-    request = parse(control, line, len);
-    if (!request) {
-        answer_with(control, NULL,
-                    control_error("not a JSON object; a request is one line, such as "
-                                  "{\"command\": \"list\"}"));
-        control->ops->close(control->ctx);
+    control->request = parse(control, line, len);
+    if (control->request && has_large_number(control->request)) {
+        answer_with(control, NULL, control_error("a whole number has at most 64 bits"));
+        settle(control);
         return;
     }
-    if (has_large_number(request))
-        answer_with(control, NULL, control_error("a whole number has at most 64 bits"));
-    else
-        execute(control, request);
-    json_object_put(request);
+    if (control->request) {
+        ask(control);
+        return;
+    }
+    answer_with(control, NULL,
+                control_error("not a JSON object; a request is one line, such as "
+                              "{\"command\": \"list\"}"));
+    control->ops->close(control->ctx);
 }
 
-struct control *control_new(struct ebbd *daemon, const struct control_ops *ops, void *ctx,
-                            const char *who)
+const char *control_text(struct json_object *request, const char *name)
+{
+    struct json_object *member = json_object_object_get(request, name);
+    const char *text;
+
+    if (!json_object_is_type(member, json_type_string))
+        return NULL;
+    text = json_object_get_string(member);
+    return strlen(text) == (size_t)json_object_get_string_len(member) ? text : NULL;
+}
+
+struct control *control_new(const struct control_commands *commands, const struct control_ops *ops,
+                            void *ctx, const char *who)
 {
     struct control *control = calloc(1, sizeof(*control));
 
     if (!control)
         return NULL;
-    *control = (struct control){.daemon = daemon, .ops = ops, .ctx = ctx};
+    *control = (struct control){.commands = commands, .ops = ops, .ctx = ctx};
     snprintf(control->who, sizeof(control->who), "%s", who);
     control->tokener = json_tokener_new_ex(DEPTH);
-    control->timer = evtimer_new(daemon->base, on_timer, control);
+    control->timer = evtimer_new(commands->base, on_timer, control);
     if (control->tokener && control->timer) {
         json_tokener_set_flags(control->tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
         return control;
@@ -221,11 +246,14 @@ struct control *control_new(struct ebbd *daemon, const struct control_ops *ops, 
 
 void control_free(struct control *control)
 {
+    if (control->timer) {
+        settle(control);
+        event_free(control->timer);
+        if (control->commands->gone)
+            control->commands->gone(control->commands->ctx, control);
+    }
     if (control->tokener)
         json_tokener_free(control->tokener);
-    if (control->timer)
-        event_free(control->timer);
-    json_object_put(control->request);
     free(control);
 }
 
@@ -241,12 +269,12 @@ static bool is_client_behind(void *ctx)
     return client_is_behind(ctx);
 }
 
-static void pause_client(void *ctx, bool on)
+static void pause_lines(void *ctx, bool on)
 {
     client_pause(ctx, on);
 }
 
-static void watch_client(void *ctx, bool on)
+static void watch_lines(void *ctx, bool on)
 {
     client_watches(ctx, on);
 }
@@ -260,8 +288,8 @@ static void *come(struct client *client, void *ctx)
 {
     static const struct control_ops ops = {.send = send_to_client,
                                            .is_behind = is_client_behind,
-                                           .pause = pause_client,
-                                           .watch = watch_client,
+                                           .pause = pause_lines,
+                                           .watch = watch_lines,
                                            .close = close_client};
     struct ucred peer;
     socklen_t len = sizeof(peer);
@@ -290,7 +318,7 @@ static void gone(void *state)
     control_free(state);
 }
 
-struct server_config control_config(struct ebbd *daemon)
+struct server_config control_config(const struct control_commands *commands)
 {
     return (struct server_config){
         .line_limit = CONTROL_LINE,
@@ -299,7 +327,7 @@ struct server_config control_config(struct ebbd *daemon)
         .request_s = 10,
         .answer_s = 60,
         .full = "{\"error\":\"64 clients are at work; try again when one has gone\"}\n",
-        .ctx = daemon,
+        .ctx = (void *)commands,
         .come = come,
         .line = line,
         .too_long = too_long,

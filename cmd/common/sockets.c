@@ -244,6 +244,17 @@ int sockets_listen_unix(const char *path)
     return fd;
 }
 
+void sockets_explain(const char *option, const char *path)
+{
+    if (errno == EADDRINUSE)
+        log_line("--%s: %s exists and is no socket, or another process listens there", option,
+                 path);
+    else if (errno == ENAMETOOLONG)
+        log_line("--%s: %s: the path of a socket has at most 107 bytes", option, path);
+    else
+        log_line("--%s: cannot listen at %s: %s", option, path, strerror(errno));
+}
+
 int sockets_listen_loopback(const char *address)
 {
     const char *port = strrchr(address, ':') + 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Listening. */
-#ifndef EBBD_SOCKETS_H
-#define EBBD_SOCKETS_H
+#ifndef COMMON_SOCKETS_H
+#define COMMON_SOCKETS_H
 
 #include <event2/event.h>
 #include <stdbool.h>
@@ -17,6 +17,9 @@
  * file PATH.lock, for that moment.
  */
 int sockets_listen_unix(const char *path);
+
+/* Say on stderr why that failed, by errno. */
+void sockets_explain(const char *option, const char *path);
 
 /* What sockets_listen_unix() made at path, and nothing that is there instead: give it to a user, or
  * remove it. -1: errno is set; ESTALE: it is something else. */

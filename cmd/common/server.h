@@ -4,8 +4,8 @@
  * client can make us keep is bounded: a line, and one answer; the next line is taken when that has
  * been read.
  */
-#ifndef EBBD_SERVER_H
-#define EBBD_SERVER_H
+#ifndef COMMON_SERVER_H
+#define COMMON_SERVER_H
 
 #include <event2/event.h>
 #include <stdbool.h>

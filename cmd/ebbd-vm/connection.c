@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "connection.h"
-#include "closer.h"
-#include "log.h"
-#include "reaper.h"
 #include "vm.h"
+#include "watchdog.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -21,7 +19,7 @@
 #define READS_AT_ONCE 16u
 
 struct connection {
-    struct ebbd *daemon;
+    struct backend *backend;
     struct vm *vm;
     int fd, wake_fd;
     struct ebb_vhost_user *session;
@@ -46,13 +44,13 @@ static struct ebb_vhost_user *volatile at_work;
 /* The way out that cannot fail. Who does not read stderr does not keep us from it. */
 static void end_process(void)
 {
-    static const char why[] =
-        "ebbd: a front-end cut its memory, and nothing can take its place: no memory, or a limit\n";
+    static const char why[] = "ebbd-vm: a front-end cut its memory, and nothing can take its "
+                              "place: no memory, or a limit\n";
     struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
 
     if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT))
         (void)!write(STDERR_FILENO, why, sizeof(why) - 1);
-    _exit(CONNECTION_LOST);
+    _exit(EXIT_FRONT_END);
 }
 
 static void on_sigbus(int signal, siginfo_t *info, void *context)
@@ -67,15 +65,11 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
         sigaction(signal, &usual, NULL);
 }
 
-/* Whoever started us may have blocked it: a fault would kill at once then. */
 int connection_guard(void)
 {
     struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
-    sigset_t set;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGBUS);
-    return sigaction(SIGBUS, &action, NULL) == 0 ? sigprocmask(SIG_UNBLOCK, &set, NULL) : -1;
+    return sigaction(SIGBUS, &action, NULL);
 }
 
 /* ---- working on the session ---- */
@@ -173,13 +167,26 @@ static void plan(struct connection *connection, bool at_once)
     event_add(connection->due, &in);
 }
 
+static struct ebb_vhost_user *work_on(struct connection *connection)
+{
+    watchdog_begin();
+    at_work = connection->session;
+    return connection->session;
+}
+
+static void rest(void)
+{
+    at_work = NULL;
+    watchdog_end();
+}
+
 /* A function on the session returned this; the connection may be gone afterwards. */
 static void serve(struct connection *connection, int result)
 {
     const char *reason;
     int error = 0;
 
-    at_work = NULL;
+    rest();
     if (result >= 0) {
         tell_faults(connection);
         plan(connection, result > 0);
@@ -188,12 +195,6 @@ static void serve(struct connection *connection, int result)
     }
     reason = ebb_vhost_user_reason(connection->session, &error);
     vm_ended(connection->vm, reason ? reason : "it cannot be served", error);
-}
-
-static struct ebb_vhost_user *work_on(struct connection *connection)
-{
-    at_work = connection->session;
-    return connection->session;
 }
 
 static void on_kick(evutil_socket_t fd, short what, void *ctx)
@@ -232,7 +233,7 @@ static void on_woken(evutil_socket_t fd, short what, void *ctx)
 
 static void poll_later(struct connection *connection)
 {
-    struct timeval in = {(time_t)connection->daemon->options.stats_s, 0};
+    struct timeval in = {(time_t)connection->backend->options.vm.stats_s, 0};
 
     if (in.tv_sec)
         event_add(connection->poll, &in);
@@ -325,7 +326,7 @@ static int on_watch(void *ctx, unsigned queue, int fd)
 {
     struct connection *connection = ctx;
     struct event *event =
-        event_new(connection->daemon->base, fd, EV_READ | EV_PERSIST, on_kick, connection);
+        event_new(connection->backend->base, fd, EV_READ | EV_PERSIST, on_kick, connection);
 
     if (!event)
         return -EBB_ENOMEM;
@@ -354,13 +355,6 @@ static void on_wake(void *ctx)
     uint64_t once = 1;
 
     (void)!write(connection->wake_fd, &once, sizeof(once));
-}
-
-static void on_drop(void *ctx, int fd)
-{
-    const struct connection *connection = ctx;
-
-    closer_close(connection->daemon->closer, fd);
 }
 
 /* ---- reading ---- */
@@ -472,45 +466,17 @@ static void leave_loop(struct connection *connection)
     connection->out_fd = connection->fd = -1;
 }
 
-void connection_end_retired(void *item)
-{
-    struct connection *connection = item;
-
-    if (connection->session)
-        ebb_vhost_user_free(connection->session);
-    connection->session = NULL;
-    if (connection->wake_fd >= 0)
-        close(connection->wake_fd);
-}
-
-void connection_ended(void *item)
-{
-    struct connection *connection = item;
-
-    if (connection->vm)
-        vm_buried(connection->vm);
-    free(connection);
-}
-
 void connection_free(struct connection *connection)
 {
     leave_loop(connection);
-    connection_end_retired(connection);
+    if (connection->session) {
+        work_on(connection);
+        ebb_vhost_user_free(connection->session);
+        rest();
+    }
+    if (connection->wake_fd >= 0)
+        close(connection->wake_fd);
     free(connection);
-}
-
-void connection_retire(struct connection *connection)
-{
-    leave_loop(connection);
-    if (reaper_take(connection->daemon->reaper, connection))
-        return;
-    connection_end_retired(connection);
-    connection_ended(connection);
-}
-
-void connection_forget_vm(struct connection *connection)
-{
-    connection->vm = NULL;
 }
 
 static struct ebb_vhost_user *new_session(struct connection *connection, uint64_t rate)
@@ -519,13 +485,12 @@ static struct ebb_vhost_user *new_session(struct connection *connection, uint64_
                                                   .send_backend = on_send_backend,
                                                   .watch = on_watch,
                                                   .unwatch = on_unwatch,
-                                                  .wake = on_wake,
-                                                  .drop = on_drop};
-    const struct options *options = &connection->daemon->options;
+                                                  .wake = on_wake};
+    const struct vm_options *options = &connection->backend->options.vm;
     struct ebb_vhost_user_config config = {
         .ops = &ops,
         .ctx = connection,
-        .events = connection->daemon->events,
+        .events = connection->backend->events,
         .any_file = options->any_file,
         .sealed_only = options->sealed_only,
         .device = {.offer_too = options->offer,
@@ -534,7 +499,7 @@ static struct ebb_vhost_user *new_session(struct connection *connection, uint64_
                        options->fixed_queues ? EBB_BALLOON_DEVICE_FIXED : EBB_BALLOON_DEVICE_DENSE,
                    .gather_us = options->gather_us,
                    .discard_hints = options->discard_hints},
-        .discard = {.pool = connection->daemon->pool,
+        .discard = {.pool = connection->backend->pool,
                     .rate = rate,
                     .check_every = options->check_every},
     };
@@ -544,7 +509,7 @@ static struct ebb_vhost_user *new_session(struct connection *connection, uint64_
 
 static bool make_events(struct connection *c)
 {
-    struct event_base *base = c->daemon->base;
+    struct event_base *base = c->backend->base;
 
     c->readable = event_new(base, c->fd, EV_READ | EV_PERSIST, on_readable, c);
     c->writable = event_new(base, c->fd, EV_WRITE, on_writable, c);
@@ -555,7 +520,7 @@ static bool make_events(struct connection *c)
            event_add(c->readable, NULL) == 0 && event_add(c->woken, NULL) == 0;
 }
 
-struct connection *connection_new(struct ebbd *daemon, struct vm *vm, int fd, uint64_t rate)
+struct connection *connection_new(struct backend *backend, struct vm *vm, int fd, uint64_t rate)
 {
     struct connection *connection = calloc(1, sizeof(*connection));
     int error;
@@ -566,7 +531,7 @@ struct connection *connection_new(struct ebbd *daemon, struct vm *vm, int fd, ui
         return NULL;
     }
     *connection = (struct connection){
-        .daemon = daemon, .vm = vm, .fd = fd, .out_fd = -1, .since_ns = log_now_ns()};
+        .backend = backend, .vm = vm, .fd = fd, .out_fd = -1, .since_ns = log_now_ns()};
     connection->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (connection->wake_fd >= 0)
         connection->session = new_session(connection, rate);
@@ -589,7 +554,7 @@ struct ebb_vhost_user *connection_begin(struct connection *connection)
 
 void connection_end(struct connection *connection)
 {
-    at_work = NULL;
+    rest();
     plan(connection, true);
 }
 

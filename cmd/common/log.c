@@ -16,6 +16,7 @@
 #define END_LIMIT   192u /* of that, for what is said behind the text */
 #define INTERVAL_NS ((uint64_t)5000000000)
 
+static const char *log_program = "ebbd";
 static uint64_t lost;     /* lines since the last one that went through */
 static char operator[64]; /* see log_by() */
 
@@ -37,11 +38,18 @@ static bool put(const char *line, size_t len)
     return n == (ssize_t)len;
 }
 
+void log_begin(const char *program)
+{
+    log_program = program;
+}
+
 /* In one write, so that lines of others do not come in between; and without what a terminal
  * could act on, since names and texts of other programs are in it. */
 static void write_line(const char *format, va_list args, uint64_t left_out)
 {
-    char line[LINE_LIMIT] = "ebbd: ", *end = line + sizeof(line) - 1, *at = line + strlen(line);
+    char line[LINE_LIMIT], *end = line + sizeof(line) - 1, *at = line;
+
+    at += snprintf(line, sizeof(line), "%s: ", log_program);
 
     vsnprintf(at, (size_t)(end - at) - END_LIMIT, format, args);
     at += strlen(at);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* ebbd-vm: from options to a sandbox, to the loop, to the end. */
+#include "../common/log.h"
+#include "../common/process.h"
+#include "../common/sockets.h"
+#include "backend.h"
+#include "commands.h"
+#include "connection.h"
+#include "sandbox.h"
+#include "vm.h"
+#include "watchdog.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What the VM is served on, and operators. */
+struct ends {
+    int listening, connected, control; /* -1: none */
+    char *path;                        /* of `listening` */
+    struct event *sigterm, *sigint;
+};
+
+static void on_signal(evutil_socket_t signal, short what, void *ctx)
+{
+    (void)signal;
+    (void)what;
+    event_base_loopexit(ctx, NULL);
+}
+
+void backend_end_if_idle(struct backend *backend)
+{
+    const bool orphan = backend->was_supervised && !backend->supervisor;
+
+    if (backend->vm && vm_connected(backend->vm))
+        return;
+    if (backend->ending || orphan || !backend->options.wait)
+        event_base_loopexit(backend->base, NULL);
+}
+
+static bool set_signals(struct backend *backend, struct ends *ends)
+{
+    ends->sigterm = evsignal_new(backend->base, SIGTERM, on_signal, backend->base);
+    ends->sigint = evsignal_new(backend->base, SIGINT, on_signal, backend->base);
+    return ends->sigterm && ends->sigint && event_add(ends->sigterm, NULL) == 0 &&
+           event_add(ends->sigint, NULL) == 0 && connection_guard() == 0 &&
+           watchdog_start(backend->options.name);
+}
+
+/* ---- sockets ---- */
+
+/* -1: explained. */
+static int listen_at(const char *option, const char *path)
+{
+    int fd = sockets_listen_unix(path);
+
+    if (fd < 0)
+        sockets_explain(option, path);
+    return fd;
+}
+
+static int take_fd(int fd, struct ends *ends)
+{
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+        log_line("--fd: descriptor %d was not handed over: %s", fd, strerror(errno));
+        return EXIT_RUN_USAGE;
+    }
+    ends->path = sockets_path(fd);
+    if (ends->path)
+        ends->listening = fd;
+    else if (sockets_connected(fd))
+        ends->connected = fd;
+    else
+        log_line("--fd: descriptor %d is no Unix stream socket that listens or is connected", fd);
+    return ends->listening >= 0 || ends->connected >= 0 ? 0 : EXIT_RUN_USAGE;
+}
+
+/* The exit code, explained; 0: all is well. */
+static int open_ends(const struct options *options, struct ends *ends)
+{
+    int error = 0;
+
+    if (options->fd >= 0) {
+        error = take_fd(options->fd, ends);
+    } else {
+        ends->listening = listen_at("socket-path", options->socket);
+        ends->path = strdup(options->socket);
+        error = ends->listening < 0 ? EXIT_RUN_HOST : 0;
+    }
+    if (!error && options->control) {
+        ends->control = listen_at("control", options->control);
+        error = ends->control < 0 ? EXIT_RUN_HOST : 0;
+    }
+    return error;
+}
+
+/* ---- the way in ---- */
+
+/* Give up what is not needed any more. The thread that discards is made in between: it inherits
+ * what was given up, and cannot be made afterwards. */
+static int enter_sandbox(struct backend *backend)
+{
+    const bool sandbox = !backend->options.vm.no_sandbox;
+
+    if ((backend->options.user || sandbox) && !process_user(backend->options.user))
+        return EXIT_RUN_HOST;
+    backend->events = ebb_vhost_user_events_new();
+    if (!backend->events) {
+        log_line("cannot interrupt guests: %s%s", strerror(errno),
+                 errno == EAGAIN ? " (raise the limit: sysctl fs.aio-max-nr)" : "");
+        return EXIT_RUN_HOST;
+    }
+    process_touch_libraries();
+    if (sandbox && !sandbox_files())
+        return EXIT_RUN_HOST;
+    backend->pool = ebb_discard_pool_new(1);
+    if (!backend->pool) {
+        log_line("cannot start a thread: %s", strerror(errno));
+        return EXIT_RUN_HOST;
+    }
+    return !sandbox || sandbox_calls() ? 0 : EXIT_RUN_HOST;
+}
+
+static int serve(struct backend *backend, struct ends *ends)
+{
+    backend->commands = backend_commands(backend);
+    backend->control_config = control_config(&backend->commands);
+    if (ends->control >= 0)
+        backend->control = server_new(backend->base, ends->control, &backend->control_config);
+    if (ends->control < 0 || backend->control)
+        backend->vm = vm_new(backend, ends->listening, ends->path, ends->connected);
+    if (!backend->vm) {
+        log_line("%s: cannot be served: %s", backend->options.name, strerror(errno));
+        return EXIT_RUN_HOST;
+    }
+    return 0;
+}
+
+/* The exit code; 0: ready. */
+static int prepare(struct backend *backend, struct ends *ends)
+{
+    int error;
+
+    backend->base = process_event_base();
+    if (!backend->base || !set_signals(backend, ends)) {
+        log_line("cannot make an event loop: %s", strerror(errno));
+        return EXIT_RUN_HOST;
+    }
+    error = open_ends(&backend->options, ends);
+    if (!error && chdir("/") != 0)
+        error = EXIT_RUN_HOST;
+    if (!error)
+        error = enter_sandbox(backend);
+    return error ? error : serve(backend, ends);
+}
+
+/* The guest gets back what is done; nothing else is promised. */
+static void finish(struct backend *backend, struct ends *ends)
+{
+    if (backend->vm)
+        vm_free(backend->vm);
+    backend->vm = NULL;
+    server_free(backend->control);
+    if (backend->pool)
+        ebb_discard_pool_free(backend->pool);
+    ebb_vhost_user_events_free(backend->events);
+    if (ends->sigterm)
+        event_free(ends->sigterm);
+    if (ends->sigint)
+        event_free(ends->sigint);
+    if (backend->base)
+        event_base_free(backend->base);
+    libevent_global_shutdown();
+    free(ends->path);
+    options_free(&backend->options);
+}
+
+int main(int argc, char **argv)
+{
+    struct ends ends = {.listening = -1, .connected = -1, .control = -1};
+    struct backend backend = {.started_ns = log_now_ns()};
+    int error;
+
+    if (!process_begin("ebbd-vm"))
+        return EXIT_RUN_HOST;
+    options_parse(argc, argv, &backend.options);
+    umask(0117); /* sockets are for owner and group */
+    error = prepare(&backend, &ends);
+    if (!error)
+        event_base_dispatch(backend.base);
+    finish(&backend, &ends);
+    return error;
+}
