@@ -69,6 +69,11 @@ static double sum_not(struct json_object *discard)
 
 static const char *state_of(struct json_object *vm)
 {
+    struct json_object *back_end = result_get(vm, "back_end");
+
+    /* Else what follows is what it said last. */
+    if (back_end && !result_flag(back_end, "answers"))
+        return "no answer";
     if (!result_flag(vm, "connected"))
         return "not connected";
     if (result_flag(result_get(vm, "balloon"), "needs_reset"))

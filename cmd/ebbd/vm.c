@@ -39,7 +39,8 @@ struct early {
 struct vm {
     struct ebbd *ebbd;
     char *name, *path;
-    char *control; /* its back end's socket */
+    char *listen_at; /* path, wherever we are then */
+    char *control;   /* its back end's socket */
     bool removable, inhibited;
     uint64_t rate;
     int listening; /* -1: the back end's alone */
@@ -230,9 +231,9 @@ static bool connect_to(struct vm *vm)
 static void start_back_end(struct vm *vm)
 {
     if (vm->listening < 0)
-        vm->listening = sockets_listen_unix(vm->path);
+        vm->listening = sockets_listen_unix(vm->listen_at);
     if (vm->listening < 0)
-        sockets_explain("socket", vm->path);
+        sockets_explain("socket", vm->listen_at);
     vm->pid = vm->listening < 0 ? -1
                                 : launch_back_end(vm->ebbd, vm->name, vm->control, vm->listening,
                                                   vm->rate, vm->inhibited);
@@ -287,8 +288,21 @@ static void free_parts(struct vm *vm)
     json_object_put(vm->seen);
     free(vm->name);
     free(vm->path);
+    free(vm->listen_at);
     free(vm->control);
     free(vm);
+}
+
+/* A path from the root; `in_dir`: of a file in the current directory. NULL: no memory. */
+static char *absolute(const char *path, bool in_dir)
+{
+    const char *file = in_dir && strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    char *here = *file == '/' ? strdup("") : getcwd(NULL, 0), *made = NULL;
+
+    if (here && asprintf(&made, "%s%s%s", here, *here ? "/" : "", file) < 0)
+        made = NULL;
+    free(here);
+    return made;
 }
 
 static struct vm *new_vm(struct ebbd *ebbd, const char *name, const char *path, bool removable)
@@ -303,6 +317,7 @@ static struct vm *new_vm(struct ebbd *ebbd, const char *name, const char *path, 
     *vm = (struct vm){.ebbd = ebbd,
                       .name = strdup(name),
                       .path = strdup(path),
+                      .listen_at = absolute(path, removable),
                       .removable = removable,
                       .inhibited = ebbd->inhibit,
                       .rate = ebbd->rate,
@@ -313,7 +328,7 @@ static struct vm *new_vm(struct ebbd *ebbd, const char *name, const char *path, 
     vm->timer = evtimer_new(ebbd->base, on_timer, vm);
     if (asprintf(&vm->control, "%s/%s" CONTROL_SUFFIX, ebbd->state_dir, name) < 0)
         vm->control = NULL;
-    if (vm->name && vm->path && vm->timer && vm->control)
+    if (vm->name && vm->path && vm->listen_at && vm->timer && vm->control)
         return vm;
     free_parts(vm);
     errno = ENOMEM;
@@ -526,16 +541,17 @@ void vm_ask(struct vm *vm, struct json_object *request, bool slow,
 
 static void release(struct ebbd *ebbd, const char *name)
 {
+    struct json_object *end = json_tokener_parse("{\"command\":\"end\",\"when\":\"idle\"}");
     struct vm *vm = new_vm(ebbd, name, "", false);
 
-    if (!vm)
-        return;
-    if (connect_to(vm)) {
+    if (vm && connect_to(vm)) {
         log_line("%s: it is no VM of ours any more; its back end, process %d, ends with its guest",
                  name, (int)vm->pid);
-        run_errand(vm, json_tokener_parse("{\"command\":\"end\",\"when\":\"idle\"}"), on_ignored,
-                   NULL);
+        run_errand(vm, end, on_ignored, NULL);
     }
+    json_object_put(end);
+    if (!vm)
+        return;
     forget_back_end(vm);
     free_parts(vm);
 }

@@ -289,6 +289,38 @@ class Supervisor(Case):
             self.assertEqual(vm["front_ends"]["connections"], 1)
         self.assertIn("adopted", self.said())
 
+    def test_an_adopted_one_that_dies_is_replaced(self):
+        """Its socket was its own: the next one listens at the same place, of the same directory."""
+        os.mkdir(self.path("d"))
+        args = ["--socket-dir", os.path.relpath(self.path("d")), "--socket", os.path.relpath(self.path("a.sock"))]
+        self.start(*args, vms=())
+        self.control.ask("add", vm="late")
+        fronts = [FrontEnd(self.path(name)).start() for name in ("a.sock", "d/late.sock")]
+        daemon, self.daemon = self.daemon, None
+        daemon.kill()
+        daemon.wait()
+        self.start(*args, vms=())
+        for vm, path, front in zip(("a", "late"), ("a.sock", "d/late.sock"), fronts):
+            os.kill(self.back_end(vm), signal.SIGKILL)
+            self.assertTrue(front.hung_up())
+            wait_for("it is replaced", lambda name=vm: self.replaced(name))
+            again = FrontEnd(self.path(path)).start()
+            self.report(again)
+            again.close()
+            front.close()
+
+    def test_those_of_no_vm_end_with_their_guests(self):
+        self.start()
+        front, pid = self.front().start(), self.back_end()
+        daemon, self.daemon = self.daemon, None
+        daemon.kill()
+        daemon.wait()
+        self.start(vms=("b",))
+        self.report(front)
+        self.assertIn("a: it is no VM of ours any more", self.said())
+        front.close()
+        wait_for("it ends", lambda: not alive(pid))
+
     def test_back_ends_end_with_their_guests(self):
         self.start()
         front = self.front().start()
