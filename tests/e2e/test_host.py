@@ -142,7 +142,7 @@ class Host(e2e.Case):
         end = time.monotonic() + e2e.PATIENCE
         while time.monotonic() < end:
             for pid, program in e2e.marked(run.mark).items():
-                if os.path.basename(program) == "ebbd":
+                if os.path.basename(program) == "ebbd-vm":
                     return pid
             time.sleep(0.01)
         return None
@@ -309,6 +309,23 @@ class Daemon(e2e.Case):
                     seen[name].add("gone")
         self.assertEqual(seen, {"a": {"held", "gone"}, "own": {"held", "gone"}},
                          f"{all_of}\n{self.control('status', 'a')}\n{self.told('a')[-1000:]}")
+
+    def test_ebbd_starts_again(self):
+        """Killed, and told to end: the guest and its back end go on meanwhile, and the next one knows them."""
+        daemon = self.daemon("a")
+        self.guest("a")
+        self.wait_for(lambda vms: vms["a"]["discard"]["discarded_bytes"] > 100 * self.MIB)
+        self.control("limits", "a", "10G")
+        pid = self.control("status", "a")["vms"][0]["back_end"]["pid"]
+        for how in (signal.SIGKILL, signal.SIGTERM):
+            before = self.control("status", "a")["vms"][0]["discard"]["discarded_bytes"]
+            daemon.send_signal(how)
+            daemon.wait()
+            daemon = self.daemon("a")
+            vm = self.wait_for(lambda vms, more=before: vms["a"]["discard"]["discarded_bytes"] > more + 200 * self.MIB)["a"]
+            self.assertEqual((vm["back_end"]["pid"], vm["back_end"]["replaced"], vm["rate"]), (pid, 0, 10 << 30))
+            self.assertEqual(vm["front_ends"]["connections"], 1)
+        self.assertNotIn("\nfault ", self.told("a"))
 
     def test_resize_and_statistics(self):
         """The guest hears of a new size by way of QEMU, and goes along; and it tells of its memory."""
