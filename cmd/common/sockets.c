@@ -58,7 +58,7 @@ static void forget(struct made *made)
     free(made);
 }
 
-static bool remember(const char *path)
+bool sockets_remember(const char *path)
 {
     struct made *made = calloc(1, sizeof(*made));
     struct stat file;
@@ -236,7 +236,7 @@ int sockets_listen_unix(const char *path)
     if (!take_lock(&lock, path))
         return -1;
     fd = listen_or_replace(&at);
-    if (fd >= 0 && !remember(path)) {
+    if (fd >= 0 && !sockets_remember(path)) {
         close(fd);
         fd = -1;
     }

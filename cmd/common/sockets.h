@@ -23,6 +23,7 @@ void sockets_explain(const char *option, const char *path);
 
 /* What sockets_listen_unix() made at path, and nothing that is there instead: give it to a user, or
  * remove it. -1: errno is set; ESTALE: it is something else. */
+bool sockets_remember(const char *path); /* as made, by a process before this one */
 int sockets_give(const char *path, uid_t user, gid_t group);
 int sockets_remove(const char *path);
 

@@ -267,8 +267,8 @@ static struct json_object *limits(struct request *request)
     uint64_t rate = 0;
 
     vm_look(request->vm, &view);
-    if (!number_member(request->members, "rate", 0, (uint64_t)1 << 50, &rate))
-        return number_error("rate", 0, (uint64_t)1 << 50);
+    if (!number_member(request->members, "rate", 0, (uint64_t)1 << 40, &rate))
+        return number_error("rate", 0, (uint64_t)1 << 40);
     if (!has(request->members, "rate"))
         return one("rate", json_object_new_uint64(view.rate));
     vm_set_rate(request->vm, rate);
@@ -317,12 +317,13 @@ static struct json_object *supervise(struct request *request)
 /* Now, or when its front-end leaves. */
 static struct json_object *end(struct request *request)
 {
+    static const struct timeval soon = {0, 10000};
     const char *when = control_text(request->members, "when");
 
     if (!when || (strcmp(when, "now") != 0 && strcmp(when, "idle") != 0))
         return control_error("end needs 'when': now or idle");
     if (strcmp(when, "now") == 0)
-        event_base_loopexit(request->backend->base, NULL);
+        event_base_loopexit(request->backend->base, &soon); /* the answer goes before */
     request->backend->ending = true;
     backend_end_if_idle(request->backend);
     return vms_done();

@@ -34,12 +34,13 @@ static void on_signal(evutil_socket_t signal, short what, void *ctx)
 
 void backend_end_if_idle(struct backend *backend)
 {
+    static const struct timeval soon = {0, 10000};
     const bool orphan = backend->was_supervised && !backend->supervisor;
 
     if (backend->vm && vm_connected(backend->vm))
         return;
     if (backend->ending || orphan || !backend->options.wait)
-        event_base_loopexit(backend->base, NULL);
+        event_base_loopexit(backend->base, &soon); /* an answer goes before */
 }
 
 static bool set_signals(struct backend *backend, struct ends *ends)

@@ -28,8 +28,8 @@ static const struct argp_option argp_options[] = {
     {"name", KEY_NAME, "NAME", 0,
      "What messages and answers call the VM (default: after the socket, web1.sock is web1's)", 1},
     {"wait", KEY_WAIT, NULL, 0,
-     "When the front-end leaves, wait for the next, as long as somebody is connected to the "
-     "control socket (default: end)",
+     "When the front-end leaves, wait for the next; if a client of the control socket "
+     "supervises, as long as it stays (default: end)",
      1},
     {NULL, 0, NULL, 0, "Operators:", 2},
     {"control", KEY_CONTROL, "PATH", 0, "Take commands (`ebb ctl`, `ebb top`) on this socket", 2},

@@ -2,6 +2,7 @@
 #include "watchdog.h"
 #include "backend.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,7 @@ static struct {
     bool ticking;
     volatile bool at_work;
     volatile unsigned begun, seen; /* how often work has begun, and that at the last tick */
+    volatile unsigned patience;    /* ticks that this work may take besides */
     char line[160];
 } dog;
 
@@ -28,8 +30,11 @@ static void set(time_t seconds)
 static void on_tick(int signal)
 {
     (void)signal;
-    if (dog.at_work && dog.seen == dog.begun) {
-        (void)!write(STDERR_FILENO, dog.line, strlen(dog.line));
+    if (dog.at_work && dog.seen == dog.begun && dog.patience-- == 0) {
+        struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+        if (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT))
+            (void)!write(STDERR_FILENO, dog.line, strlen(dog.line));
         _exit(EXIT_FRONT_END);
     }
     if (dog.seen == dog.begun)
@@ -52,9 +57,15 @@ bool watchdog_start(const char *name)
 void watchdog_begin(void)
 {
     dog.begun++;
+    dog.patience = 0;
     dog.at_work = true;
     if (!dog.ticking)
         set(WATCHDOG_S);
+}
+
+void watchdog_allow(unsigned seconds)
+{
+    dog.patience = (seconds + WATCHDOG_S - 1) / WATCHDOG_S;
 }
 
 void watchdog_end(void)

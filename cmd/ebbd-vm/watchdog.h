@@ -19,4 +19,7 @@ bool watchdog_start(const char *name);
 void watchdog_begin(void);
 void watchdog_end(void);
 
+/* After watchdog_begin(): this work may take so much longer. */
+void watchdog_allow(unsigned seconds);
+
 #endif

@@ -272,9 +272,14 @@ static struct json_object *list(struct request *request)
 static struct json_object *inhibit(struct request *request)
 {
     struct json_object *on = json_object_object_get(request->members, "on");
+    struct json_object *timeout = json_object_object_get(request->members, "timeout_ms");
+
+    const int64_t ms = timeout ? json_object_get_int64(timeout) : SLOW_MS;
 
     if (!json_object_is_type(on, json_type_boolean))
         return control_error("inhibit needs 'on': true or false");
+    if ((timeout && !json_object_is_type(timeout, json_type_int)) || ms < 1 || ms > 60000)
+        return control_error("'timeout_ms' is a whole number from 1 to 60000");
     if (!request->vm)
         request->ebbd->inhibit = json_object_get_boolean(on);
     for (unsigned i = 0; i < request->ebbd->n_vms; i++) {
@@ -301,8 +306,8 @@ static struct json_object *limits(struct request *request)
     struct ebbd *ebbd = request->ebbd;
 
     if (rate &&
-        (!json_object_is_type(rate, json_type_int) || value < 0 || value > (int64_t)1 << 50))
-        return control_error("'rate' is a whole number from 0 to %llu", 1ULL << 50);
+        (!json_object_is_type(rate, json_type_int) || value < 0 || value > (int64_t)1 << 40))
+        return control_error("'rate' is a whole number from 0 to %llu", 1ULL << 40);
     if (!rate && !request->vm)
         return one("rate", json_object_new_uint64(ebbd->rate));
     if (rate && !request->vm)
@@ -353,6 +358,7 @@ static struct json_object *remove_vm(struct request *request)
         log_line("%s is not removed: %s", file,
                  errno == ESTALE ? "another is in its place" : strerror(errno));
     vm_free(request->vm, VM_REMOVE);
+    ebbd_look(request->ebbd);
     return vms_done(1);
 }
 

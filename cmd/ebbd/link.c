@@ -13,6 +13,8 @@
 
 /* Longer than any answer. */
 #define LINE_LIMIT 65536u
+/* Questions that wait for their answers; beyond, there will be none. */
+#define QUESTIONS 256u
 
 struct question {
     void (*answer)(void *ctx, struct json_object *answer);
@@ -60,16 +62,17 @@ static void on_bytes(struct bufferevent *stream, void *ctx)
 {
     struct evbuffer *input = bufferevent_get_input(stream);
     struct link *link = ctx;
-    bool sound = true;
+    bool sound = true, answered = false;
     char *line;
 
     while (sound && (line = evbuffer_readln(input, NULL, EVBUFFER_EOL_LF))) {
         sound = take_line(link, line);
+        answered = true;
         free(line);
     }
     if (!sound || evbuffer_get_length(input) >= LINE_LIMIT)
         link->ops->gone(link->ctx);
-    else
+    else if (answered)
         link->ops->moved(link->ctx, link->waiting, true);
 }
 
@@ -146,7 +149,8 @@ void link_ask(struct link *link, struct json_object *request,
     struct question *question = calloc(1, sizeof(*question));
     const char *text = json_object_to_json_string_ext(request, JSON_C_TO_STRING_PLAIN);
 
-    if (!question || !text || bufferevent_write(link->stream, text, strlen(text)) != 0 ||
+    if (!question || !text || link->waiting >= QUESTIONS ||
+        bufferevent_write(link->stream, text, strlen(text)) != 0 ||
         bufferevent_write(link->stream, "\n", 1) != 0) {
         free(question);
         answer(ctx, NULL);

@@ -41,11 +41,11 @@ static int add_vm(struct ebbd *ebbd, int fd, const char *path, bool removable)
 }
 
 /* Its back end runs, and has the socket. */
-static bool adopt(struct ebbd *ebbd, const char *path, bool removable)
+static bool adopt(struct ebbd *ebbd, int fd, const char *path)
 {
     char name[VM_NAME_MAX + 1];
 
-    return vm_options_name_of(path, name) && vm_adopt(ebbd, name, path, removable);
+    return vm_options_name_of(path, name) && vm_adopt(ebbd, name, fd, path, false);
 }
 
 /* ---- by option ---- */
@@ -78,7 +78,7 @@ static int listen_options(struct ebbd *ebbd, struct listen *operators)
     int error = 0, fd;
 
     for (unsigned i = 0; i < options->n_sockets && !error; i++) {
-        if (adopt(ebbd, options->sockets[i], false))
+        if (adopt(ebbd, -1, options->sockets[i]))
             continue;
         fd = listen_at(ebbd, "socket", options->sockets[i]);
         error = fd < 0 ? EXIT_RUN_HOST : add_vm(ebbd, fd, options->sockets[i], false);
@@ -122,7 +122,7 @@ static int take_socket(struct ebbd *ebbd, int fd, const char *name, struct liste
         log_line("descriptor %d, '%s', is no Unix stream socket that listens at a path", fd, name);
         return EXIT_RUN_USAGE;
     }
-    error = adopt(ebbd, path, false) ? 0 : add_vm(ebbd, fd, path, false);
+    error = adopt(ebbd, fd, path) ? 0 : add_vm(ebbd, fd, path, false);
     free(path);
     return error;
 }
@@ -170,7 +170,7 @@ static int take_up(struct ebbd *ebbd, const char *file)
         return 0;
     if (asprintf(&path, "%s/%s", ebbd->options.socket_dir, file) < 0)
         return EXIT_RUN_HOST;
-    if (!vm_adopt(ebbd, name, path, true)) {
+    if (!vm_adopt(ebbd, name, -1, path, true)) {
         fd = sockets_listen_unix(file);
         if (fd >= 0)
             error = add_vm(ebbd, fd, path, true);

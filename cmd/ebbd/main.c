@@ -79,6 +79,8 @@ static char *make_state_dir(struct ebbd *ebbd)
     if (!options->state && !options->control) {
         made = mkdtemp(temporary);
         ebbd->own_state_dir = true;
+        if (!made)
+            log_line("%s: %s", temporary, strerror(errno));
         return made ? strdup(made) : NULL;
     }
     if (options->state)
@@ -93,15 +95,28 @@ static char *make_state_dir(struct ebbd *ebbd)
     return path;
 }
 
-/* Two ebbds would take each other's back ends. It is for the user that we become. */
+/* For the user that we become, and nobody else: who can connect there commands back ends. */
+static bool make_private(int fd, const struct passwd *user)
+{
+    const uid_t owner = user ? user->pw_uid : geteuid();
+    struct stat dir;
+
+    if (fstat(fd, &dir) != 0)
+        return false;
+    if (dir.st_uid == geteuid() && dir.st_uid != owner && (dir.st_mode & 0777) == 0700)
+        return fchown(fd, user->pw_uid, user->pw_gid) == 0; /* as it was made here */
+    errno = EPERM;
+    return dir.st_uid == owner && fchmod(fd, 0700) == 0;
+}
+
+/* Two ebbds would take each other's back ends. */
 static int lock_state_dir(const struct ebbd *ebbd)
 {
     const char *user = ebbd->options.user;
     const struct passwd *entry = user && geteuid() == 0 ? getpwnam(user) : NULL;
     int fd = open(ebbd->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
-        (!entry || fchown(fd, entry->pw_uid, entry->pw_gid) == 0))
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && make_private(fd, entry))
         return fd;
     if (errno == EWOULDBLOCK)
         log_line("--state: another ebbd has the back ends in %s; give another directory",
@@ -220,14 +235,13 @@ int main(int argc, char **argv)
     ebbd.rate = ebbd.options.vm.rate;
     error = prepare(&ebbd, &fittings);
     if (!error) {
-        log_line("ready, %u VM%s", ebbd.n_vms, ebbd.n_vms == 1 ? "" : "s");
-        notify_send(fittings.notify_fd, "READY=1\n");
-        if (!fittings.told_to_end)
+        if (!fittings.told_to_end) {
+            log_line("ready, %u VM%s", ebbd.n_vms, ebbd.n_vms == 1 ? "" : "s");
+            notify_send(fittings.notify_fd, "READY=1\n");
             event_base_dispatch(ebbd.base);
+        }
         log_line("ends");
         notify_send(fittings.notify_fd, "STOPPING=1\n");
-    } else {
-        fittings.end_all = true;
     }
     finish(&ebbd, &fittings);
     return error;

@@ -207,7 +207,7 @@ static void add_causes(struct scrape *scrape)
 
         if (!causes)
             continue;
-        json_object_object_foreach(causes, cause, not ) evbuffer_add_printf(
+        json_object_object_foreach(causes, cause, not ) if (is_plain(cause)) evbuffer_add_printf(
             scrape->to, "ebb_not_discarded_bytes_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
             name_of(scrape, i), cause, number(not, "bytes"));
     }
@@ -217,7 +217,7 @@ static void add_causes(struct scrape *scrape)
 
         if (!faults)
             continue;
-        json_object_object_foreach(faults, cause, count) evbuffer_add_printf(
+        json_object_object_foreach(faults, cause, count) if (is_plain(cause)) evbuffer_add_printf(
             scrape->to, "ebb_guest_faults_total{vm=\"%s\",cause=\"%s\"} %" PRIu64 "\n",
             name_of(scrape, i), cause, json_object_get_uint64(count));
     }

@@ -15,12 +15,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define CONTROL_SUFFIX ".vm"
 /* How soon to look again for a back end that starts. */
-#define NAP_MS 5u
+#define NAP_MS      5u
+#define STARTING_NS ((uint64_t)60000000000)
 /* How long one that hung up may take to end. */
 #define ENDING_MS 2000u
 /* Between two starts: doubled by each back end that did not live for so long. */
@@ -39,8 +41,9 @@ struct early {
 struct vm {
     struct ebbd *ebbd;
     char *name, *path;
-    char *listen_at; /* path, wherever we are then */
-    char *control;   /* its back end's socket */
+    char *
+        listen_at; /* path, wherever we are then; a removable one's is of the directory we are in */
+    char *control; /* its back end's socket */
     bool removable, inhibited;
     uint64_t rate;
     int listening; /* -1: the back end's alone */
@@ -51,9 +54,10 @@ struct vm {
         VM_DOWN,   /* there is none, until the timer starts one */
     } state;
     pid_t pid;
-    bool child;
+    bool child, supervised; /* supervised: it knows that somebody is there */
+    int pidfd;              /* of one that was adopted; -1: none */
     struct link *link;
-    struct event *timer;
+    struct event *timer, *exited; /* exited: of pidfd */
     unsigned backoff_ms;
     uint64_t since_ns; /* of this back end */
     unsigned replaced; /* back ends, so far */
@@ -94,8 +98,15 @@ static void forget_back_end(struct vm *vm)
 
     vm->link = NULL;
     vm->pid = 0;
+    vm->supervised = false;
     vm->state = VM_DOWN;
     event_del(vm->timer);
+    if (vm->exited)
+        event_free(vm->exited);
+    vm->exited = NULL;
+    if (vm->pidfd >= 0)
+        close(vm->pidfd);
+    vm->pidfd = -1;
     link_free(link);
     ask_early(vm);
 }
@@ -107,21 +118,58 @@ static void replace(struct vm *vm, const char *why)
 
     log_line("%s: its back end %s; the next one is started", vm->name, why);
     forget_back_end(vm);
-    if (lived_ms > BACKOFF_LAST_MS)
-        vm->backoff_ms = 0;
+    if (lived_ms > BACKOFF_LAST_MS || !vm->backoff_ms)
+        vm->backoff_ms = BACKOFF_FIRST_MS;
     else
-        vm->backoff_ms = vm->backoff_ms ? vm->backoff_ms * 2 : BACKOFF_FIRST_MS;
+        vm->backoff_ms *= 2;
     if (vm->backoff_ms > BACKOFF_LAST_MS)
         vm->backoff_ms = BACKOFF_LAST_MS;
     vm->replaced++;
     time_out(vm, vm->backoff_ms);
 }
 
+static void signal_back_end(const struct vm *vm, int signal)
+{
+    if (vm->child && vm->pid > 0)
+        kill(vm->pid, signal);
+    else if (vm->pidfd >= 0)
+        syscall(SYS_pidfd_send_signal, vm->pidfd, signal, NULL, 0);
+}
+
 static void kill_back_end(struct vm *vm, const char *why)
 {
-    if (vm->pid > 0)
-        kill(vm->pid, SIGKILL);
+    signal_back_end(vm, SIGKILL);
     replace(vm, why);
+}
+
+/* Of one that was adopted. */
+static void on_exited(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    replace(ctx, "ended");
+}
+
+/* The end of a back end that is no child of ours. Without pidfd_open() (before Linux 5.3) it is
+ * only known by its hanging up. */
+static void watch_exit(struct vm *vm)
+{
+    vm->pidfd = (int)syscall(SYS_pidfd_open, vm->pid, 0);
+    if (vm->pidfd < 0)
+        return;
+    vm->exited = event_new(vm->ebbd->base, vm->pidfd, EV_READ, on_exited, vm);
+    if (vm->exited)
+        event_add(vm->exited, NULL);
+}
+
+/* One whose front-end leaves may have to free the guest's memory. */
+static unsigned patience_ms(const struct vm *vm)
+{
+    struct json_object *memory = json_object_object_get(vm->seen, "memory");
+    const int64_t gib =
+        json_object_get_int64(json_object_object_get(memory, "assigned_bytes")) >> 30;
+
+    return VM_PATIENCE_S * 1000 + 500 * (unsigned)(gib < 0 ? 0 : gib > 600 ? 600 : gib);
 }
 
 static void on_moved(void *ctx, unsigned waiting, bool answered)
@@ -133,7 +181,7 @@ static void on_moved(void *ctx, unsigned waiting, bool answered)
     if (!waiting)
         event_del(vm->timer);
     else if (answered || waiting == 1) /* the oldest has all of the time, and no more */
-        time_out(vm, VM_PATIENCE_S * 1000);
+        time_out(vm, patience_ms(vm));
 }
 
 static void on_gone(void *ctx)
@@ -141,10 +189,6 @@ static void on_gone(void *ctx)
     struct vm *vm = ctx;
     struct link *link = vm->link;
 
-    if (!vm->child) {
-        replace(vm, "ended");
-        return;
-    }
     vm->link = NULL;
     vm->state = VM_ENDING;
     time_out(vm, ENDING_MS);
@@ -210,8 +254,26 @@ static void on_supervised(void *ctx, struct json_object *answer)
 {
     struct vm *vm = ctx;
 
-    if (answer)
-        ebbd_look(vm->ebbd);
+    if (!answer)
+        return;
+    vm->supervised = true;
+    ebbd_look(vm->ebbd);
+}
+
+/* What holds for it holds for its replacement. */
+static void on_adopted(void *ctx, struct json_object *answer)
+{
+    struct json_object *vms = json_object_object_get(answer, "vms"), *state, *rate;
+    struct vm *vm = ctx;
+
+    if (!json_object_is_type(vms, json_type_array) || json_object_array_length(vms) != 1)
+        return;
+    state = json_object_array_get_idx(vms, 0);
+    rate = json_object_object_get(state, "rate");
+    vm->inhibited = json_object_get_boolean(json_object_object_get(state, "inhibited"));
+    if (json_object_is_type(rate, json_type_int) && json_object_get_int64(rate) >= 0 &&
+        json_object_get_int64(rate) <= (int64_t)1 << 40)
+        vm->rate = (uint64_t)json_object_get_int64(rate);
 }
 
 /* False: errno is set. */
@@ -241,7 +303,10 @@ static void start_back_end(struct vm *vm)
     vm->since_ns = log_now_ns();
     vm->state = VM_STARTING;
     if (vm->pid < 0) {
+        if (!vm->ebbd->told_ready)
+            vm->ebbd->failed = EXIT_RUN_HOST;
         replace(vm, strerror(errno));
+        ebbd_look(vm->ebbd);
         return;
     }
     time_out(vm, NAP_MS);
@@ -255,7 +320,11 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
     (void)what;
     switch (vm->state) {
     case VM_STARTING:
-        if (!connect_to(vm))
+        if (connect_to(vm))
+            break;
+        if (log_now_ns() - vm->since_ns > STARTING_NS)
+            kill_back_end(vm, "did not start, and was killed");
+        else
             time_out(vm, NAP_MS);
         break;
     case VM_UP:
@@ -274,6 +343,8 @@ static void begin(struct vm *vm)
 {
     if (connect_to(vm)) { /* somebody started it meanwhile */
         vm->child = false;
+        vm->since_ns = log_now_ns();
+        watch_exit(vm);
         return;
     }
     start_back_end(vm);
@@ -293,13 +364,12 @@ static void free_parts(struct vm *vm)
     free(vm);
 }
 
-/* A path from the root; `in_dir`: of a file in the current directory. NULL: no memory. */
-static char *absolute(const char *path, bool in_dir)
+/* A path from the root. NULL: no memory. */
+static char *absolute(const char *path)
 {
-    const char *file = in_dir && strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-    char *here = *file == '/' ? strdup("") : getcwd(NULL, 0), *made = NULL;
+    char *here = *path == '/' ? strdup("") : getcwd(NULL, 0), *made = NULL;
 
-    if (here && asprintf(&made, "%s%s%s", here, *here ? "/" : "", file) < 0)
+    if (here && asprintf(&made, "%s%s%s", here, *here ? "/" : "", path) < 0)
         made = NULL;
     free(here);
     return made;
@@ -317,11 +387,12 @@ static struct vm *new_vm(struct ebbd *ebbd, const char *name, const char *path, 
     *vm = (struct vm){.ebbd = ebbd,
                       .name = strdup(name),
                       .path = strdup(path),
-                      .listen_at = absolute(path, removable),
+                      .listen_at = removable ? strdup(strrchr(path, '/') + 1) : absolute(path),
                       .removable = removable,
                       .inhibited = ebbd->inhibit,
                       .rate = ebbd->rate,
                       .listening = -1,
+                      .pidfd = -1,
                       .state = VM_DOWN,
                       .since_ns = log_now_ns()};
     STAILQ_INIT(&vm->early);
@@ -335,7 +406,7 @@ static struct vm *new_vm(struct ebbd *ebbd, const char *name, const char *path, 
     return NULL;
 }
 
-bool vm_adopt(struct ebbd *ebbd, const char *name, const char *path, bool removable)
+bool vm_adopt(struct ebbd *ebbd, const char *name, int listening, const char *path, bool removable)
 {
     struct vm *vm = vm_find(ebbd, name) ? NULL : new_vm(ebbd, name, path, removable);
 
@@ -345,9 +416,14 @@ bool vm_adopt(struct ebbd *ebbd, const char *name, const char *path, bool remova
         free_parts(vm);
         return false;
     }
+    watch_exit(vm);
+    vm->listening = listening;
+    if (listening < 0)
+        sockets_remember(vm->listen_at);
     ebbd->vms[ebbd->n_vms++] = vm;
     log_line("%s: adopted its back end, process %d", name, (int)vm->pid);
     ask_short(vm, "{\"command\":\"version\"}", on_version);
+    ask_short(vm, "{\"command\":\"status\"}", on_adopted);
     return true;
 }
 
@@ -380,10 +456,10 @@ void vm_free(struct vm *vm, enum vm_end how)
     /* First: what a front-end left in its queue is closed by whoever closes it last. */
     if (vm->listening >= 0)
         close(vm->listening);
-    if (how == VM_REMOVE && vm->pid > 0) {
-        kill(vm->pid, SIGTERM);
+    if (how == VM_REMOVE || (vm->child && !vm->supervised))
+        signal_back_end(vm, SIGTERM);
+    if (how == VM_REMOVE)
         unlink(vm->control);
-    }
     forget_back_end(vm);
     free_parts(vm);
 }
@@ -456,6 +532,9 @@ void vm_set_inhibit(struct vm *vm, bool on)
 
 /* ---- asking ---- */
 
+/* More than any request allows. */
+#define ERRAND_S 65
+
 /* One question, on a connection of its own. */
 struct errand {
     struct link *link;
@@ -500,6 +579,7 @@ static void run_errand(struct vm *vm, struct json_object *request,
                        void (*answer)(void *ctx, struct json_object *answer), void *ctx)
 {
     static const struct link_ops ops = {.moved = on_errand_moved, .gone = on_errand_gone};
+    static const struct timeval limit = {ERRAND_S, 0};
     struct errand *errand = calloc(1, sizeof(*errand));
 
     if (errand) {
@@ -508,6 +588,7 @@ static void run_errand(struct vm *vm, struct json_object *request,
         if (errand->end)
             errand->link = link_new(vm->ebbd->base, vm->control, &ops, errand);
         if (errand->link) {
+            event_add(errand->end, &limit);
             link_ask(errand->link, request, on_errand_answer, errand);
             return;
         }

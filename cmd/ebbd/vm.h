@@ -10,8 +10,9 @@
 
 #include <json.h>
 
-/* Adopt the back end of this name, if one runs. */
-bool vm_adopt(struct ebbd *ebbd, const char *name, const char *path, bool removable);
+/* Adopt the back end of this name, if one runs; `listening` as below, or -1, and the VM's only if
+ * this succeeds. */
+bool vm_adopt(struct ebbd *ebbd, const char *name, int listening, const char *path, bool removable);
 
 /* Start one. `listening`: its socket, at `path`, which is the VM's from now on, also if this
  * fails. `removable`: by an operator. False: errno is set (EEXIST: there is one of this name). */
@@ -19,7 +20,7 @@ bool vm_new(struct ebbd *ebbd, const char *name, int listening, const char *path
 
 enum vm_end {
     VM_REMOVE, /* the back end ends, and hangs up */
-    VM_LEAVE,  /* it stays, and ends with its VM */
+    VM_LEAVE,  /* it stays, and ends with its guest; but one that has no guest yet ends */
 };
 void vm_free(struct vm *vm, enum vm_end how);
 
@@ -43,7 +44,8 @@ void vm_set_inhibit(struct vm *vm, bool on);
 /*
  * Ask its back end. `answer` is called once: with what is put afterwards, or NULL, if there is no
  * back end or it ends before. `slow`: it may take the time that the request allows, and nobody
- * else waits behind it; otherwise a back end that does not answer within VM_PATIENCE_S is replaced.
+ * else waits behind it; otherwise a back end that does not answer within VM_PATIENCE_S, and half a
+ * second for each GiB of its guest, is replaced.
  */
 #define VM_PATIENCE_S 5
 void vm_ask(struct vm *vm, struct json_object *request, bool slow,

@@ -296,6 +296,8 @@ class Supervisor(Case):
         self.start(*args, vms=())
         self.control.ask("add", vm="late")
         fronts = [FrontEnd(self.path(name)).start() for name in ("a.sock", "d/late.sock")]
+        self.control.ask("inhibit", on=True)
+        self.control.ask("limits", rate=9 * MIB)
         daemon, self.daemon = self.daemon, None
         daemon.kill()
         daemon.wait()
@@ -303,11 +305,29 @@ class Supervisor(Case):
         for vm, path, front in zip(("a", "late"), ("a.sock", "d/late.sock"), fronts):
             os.kill(self.back_end(vm), signal.SIGKILL)
             self.assertTrue(front.hung_up())
-            wait_for("it is replaced", lambda name=vm: self.replaced(name))
+            state = wait_for("it is replaced", lambda name=vm: self.replaced(name))
+            self.assertEqual((state["inhibited"], state["rate"]), (True, 9 * MIB))
+            self.control.ask("inhibit", vm=vm, on=False)
             again = FrontEnd(self.path(path)).start()
             self.report(again)
             again.close()
             front.close()
+        self.assertIn("vms", self.control.ask("remove", vm="late"))
+        self.assertFalse(os.path.exists(self.path("d/late.sock")))
+
+    def test_a_start_that_fails_harms_no_guest(self):
+        self.start()
+        front, pid = self.front().start(), self.back_end()
+        daemon, self.daemon = self.daemon, None
+        daemon.kill()
+        daemon.wait()
+        daemon = self.start("--metrics", "unix:" + self.path("no/such"), wait=False)
+        self.assertEqual(daemon.wait(PATIENCE), 4)
+        self.daemon = None
+        self.assertTrue(alive(pid))
+        self.report(front)
+        self.start()
+        self.assertEqual(self.back_end(), pid)
 
     def test_those_of_no_vm_end_with_their_guests(self):
         self.start()
