@@ -82,7 +82,7 @@ bool qemu_has_vhost_user(const char *version)
  * What a Linux kernel is told besides: a console that is not in the way, an end
  * instead of a halt when it panics, and runs that are alike.
  */
-static const char linux_words[] = "console=ttyS0 quiet panic=-1 nokaslr ";
+static const char linux_words[] = "console=ttyS0 quiet panic=-1 nokaslr no_timer_check ";
 
 /* The guest's command line. */
 static char *guest_words(const struct run_options *options)

@@ -135,7 +135,7 @@ void ebbd_look(struct ebbd *ebbd)
     if (ebbd->told_ready)
         return;
     for (unsigned i = 0; i < ebbd->n_vms && !ebbd->failed; i++) {
-        if (!vm_is_up(ebbd->vms[i]))
+        if (!vm_is_up(ebbd->vms[i]) || !vm_seen(ebbd->vms[i]))
             return;
     }
     event_base_loopbreak(ebbd->base);

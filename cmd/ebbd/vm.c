@@ -254,14 +254,13 @@ static void on_supervised(void *ctx, struct json_object *answer)
 {
     struct vm *vm = ctx;
 
-    if (!answer)
-        return;
-    vm->supervised = true;
-    ebbd_look(vm->ebbd);
+    if (answer)
+        vm->supervised = true;
 }
 
-/* What holds for it holds for its replacement. */
-static void on_adopted(void *ctx, struct json_object *answer)
+/* From the start there is something to show; and what holds for one that was adopted holds for its
+ * replacement. */
+static void on_first_status(void *ctx, struct json_object *answer)
 {
     struct json_object *vms = json_object_object_get(answer, "vms"), *state, *rate;
     struct vm *vm = ctx;
@@ -269,6 +268,10 @@ static void on_adopted(void *ctx, struct json_object *answer)
     if (!json_object_is_type(vms, json_type_array) || json_object_array_length(vms) != 1)
         return;
     state = json_object_array_get_idx(vms, 0);
+    if (!json_object_is_type(state, json_type_object))
+        return;
+    vm_set_seen(vm, state);
+    ebbd_look(vm->ebbd);
     rate = json_object_object_get(state, "rate");
     vm->inhibited = json_object_get_boolean(json_object_object_get(state, "inhibited"));
     if (json_object_is_type(rate, json_type_int) && json_object_get_int64(rate) >= 0 &&
@@ -286,6 +289,7 @@ static bool connect_to(struct vm *vm)
     vm->state = VM_UP;
     event_del(vm->timer);
     ask_short(vm, "{\"command\":\"supervise\"}", on_supervised);
+    ask_short(vm, "{\"command\":\"status\"}", on_first_status);
     ask_early(vm);
     return true;
 }
@@ -423,7 +427,6 @@ bool vm_adopt(struct ebbd *ebbd, const char *name, int listening, const char *pa
     ebbd->vms[ebbd->n_vms++] = vm;
     log_line("%s: adopted its back end, process %d", name, (int)vm->pid);
     ask_short(vm, "{\"command\":\"version\"}", on_version);
-    ask_short(vm, "{\"command\":\"status\"}", on_adopted);
     return true;
 }
 
