@@ -32,10 +32,12 @@ struct backend {
     struct vm *vm;
     const struct control *supervisor; /* a client: see the command `supervise` */
     bool was_supervised, ending;      /* ending: it was told to */
+    struct event *end;                /* looks whether it still is to end */
     uint64_t started_ns;
 };
 
-/* End if it is to leave and has no front-end. */
+/* End, soon, if it is to leave and has no front-end; an orphan, a little later, if no other
+ * supervisor has come by then. */
 void backend_end_if_idle(struct backend *backend);
 
 #endif

@@ -32,15 +32,34 @@ static void on_signal(evutil_socket_t signal, short what, void *ctx)
     event_base_loopexit(ctx, NULL);
 }
 
+static bool is_orphan(const struct backend *backend)
+{
+    return backend->was_supervised && !backend->supervisor;
+}
+
+static bool is_to_end(const struct backend *backend)
+{
+    if (backend->vm && vm_connected(backend->vm))
+        return false;
+    return backend->ending || is_orphan(backend) || !backend->options.wait;
+}
+
+static void on_end(evutil_socket_t fd, short what, void *ctx)
+{
+    struct backend *backend = ctx;
+
+    (void)fd;
+    (void)what;
+    if (is_to_end(backend))
+        event_base_loopexit(backend->base, NULL);
+}
+
 void backend_end_if_idle(struct backend *backend)
 {
-    static const struct timeval soon = {0, 10000};
-    const bool orphan = backend->was_supervised && !backend->supervisor;
+    static const struct timeval soon = {0, 10000}, later = {1, 0}; /* soon: an answer goes before */
 
-    if (backend->vm && vm_connected(backend->vm))
-        return;
-    if (backend->ending || orphan || !backend->options.wait)
-        event_base_loopexit(backend->base, &soon); /* an answer goes before */
+    if (backend->end && is_to_end(backend))
+        event_add(backend->end, is_orphan(backend) ? &later : &soon);
 }
 
 static bool set_signals(struct backend *backend, struct ends *ends)
@@ -128,11 +147,12 @@ static int enter_sandbox(struct backend *backend)
 
 static int serve(struct backend *backend, struct ends *ends)
 {
+    backend->end = evtimer_new(backend->base, on_end, backend);
     backend->commands = backend_commands(backend);
     backend->control_config = control_config(&backend->commands);
     if (ends->control >= 0)
         backend->control = server_new(backend->base, ends->control, &backend->control_config);
-    if (ends->control < 0 || backend->control)
+    if (backend->end && (ends->control < 0 || backend->control))
         backend->vm = vm_new(backend, ends->listening, ends->path, ends->connected);
     if (!backend->vm) {
         log_line("%s: cannot be served: %s", backend->options.name, strerror(errno));
@@ -169,6 +189,9 @@ static void finish(struct backend *backend, struct ends *ends)
     if (backend->pool)
         ebb_discard_pool_free(backend->pool);
     ebb_vhost_user_events_free(backend->events);
+    if (backend->end)
+        event_free(backend->end);
+    backend->end = NULL;
     if (ends->sigterm)
         event_free(ends->sigterm);
     if (ends->sigint)

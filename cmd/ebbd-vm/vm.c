@@ -159,11 +159,6 @@ const char *vm_path(const struct vm *vm)
     return vm->path;
 }
 
-bool vm_listens(const struct vm *vm)
-{
-    return vm->acceptor != NULL;
-}
-
 bool vm_connected(const struct vm *vm)
 {
     return vm->connection != NULL;

@@ -21,7 +21,6 @@ void vm_free(struct vm *vm);
 const char *vm_name(const struct vm *vm);
 const char *vm_path(const struct vm *vm);
 bool vm_connected(const struct vm *vm);
-bool vm_listens(const struct vm *vm);
 
 /* ---- what an operator does; NULL: it is not connected ---- */
 

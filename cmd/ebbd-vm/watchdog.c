@@ -37,7 +37,7 @@ static void on_tick(int signal)
             (void)!write(STDERR_FILENO, dog.line, strlen(dog.line));
         _exit(EXIT_FRONT_END);
     }
-    if (dog.seen == dog.begun)
+    if (!dog.at_work && dog.seen == dog.begun)
         set(0);
     dog.seen = dog.begun;
 }

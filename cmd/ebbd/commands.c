@@ -19,8 +19,6 @@
 #define SLOW_MS 10000u
 #define WAY_MS  2000u
 
-struct request;
-
 /* What an answer waits for. */
 struct wait {
     struct job *job;
@@ -176,20 +174,9 @@ struct job *commands_status_job(struct ebbd *ebbd, struct vm *vm,
     return job;
 }
 
-/* A back end may have been taken over by its front-end: nothing that it says is taken for granted.
- */
-static struct json_object *only_vm(struct json_object *answer)
-{
-    struct json_object *vms = json_object_object_get(answer, "vms"), *state = NULL;
-
-    if (json_object_is_type(vms, json_type_array) && json_object_array_length(vms) == 1)
-        state = json_object_array_get_idx(vms, 0);
-    return json_object_is_type(state, json_type_object) ? state : NULL;
-}
-
 static struct json_object *state_of(struct ebbd *ebbd, const struct job *job, unsigned i)
 {
-    struct json_object *answer = job_answer(job, i), *state = only_vm(answer);
+    struct json_object *answer = job_answer(job, i), *state = vm_state_in(answer);
     struct vm *vm = vm_find(ebbd, job_name(job, i));
 
     if (!vm)
@@ -273,7 +260,6 @@ static struct json_object *inhibit(struct request *request)
 {
     struct json_object *on = json_object_object_get(request->members, "on");
     struct json_object *timeout = json_object_object_get(request->members, "timeout_ms");
-
     const int64_t ms = timeout ? json_object_get_int64(timeout) : SLOW_MS;
 
     if (!json_object_is_type(on, json_type_boolean))

@@ -73,7 +73,7 @@ static bool set_signals(struct fittings *fittings)
 /* To be freed; NULL: explained. */
 static char *make_state_dir(struct ebbd *ebbd)
 {
-    char temporary[] = "/tmp/ebbd-XXXXXX", *made = NULL, *path = NULL;
+    char temporary[] = P_tmpdir "/ebbd-XXXXXX", *made = NULL, *path = NULL;
     const struct options *options = &ebbd->options;
 
     if (!options->state && !options->control) {

@@ -2,9 +2,9 @@
 #include "vm.h"
 #include "../common/log.h"
 #include "../common/sockets.h"
+#include "launch.h"
 #include "link.h"
 
-#include "launch.h"
 #include <ebb/types.h>
 
 #include <dirent.h>
@@ -41,9 +41,8 @@ struct early {
 struct vm {
     struct ebbd *ebbd;
     char *name, *path;
-    char *
-        listen_at; /* path, wherever we are then; a removable one's is of the directory we are in */
-    char *control; /* its back end's socket */
+    char *listen_at; /* the same from the root; a removable one's from the current directory */
+    char *control;   /* its back end's socket */
     bool removable, inhibited;
     uint64_t rate;
     int listening; /* -1: the back end's alone */
@@ -262,18 +261,18 @@ static void on_supervised(void *ctx, struct json_object *answer)
  * replacement. */
 static void on_first_status(void *ctx, struct json_object *answer)
 {
-    struct json_object *vms = json_object_object_get(answer, "vms"), *state, *rate;
+    struct json_object *state = vm_state_in(answer), *rate;
     struct vm *vm = ctx;
 
-    if (!json_object_is_type(vms, json_type_array) || json_object_array_length(vms) != 1)
-        return;
-    state = json_object_array_get_idx(vms, 0);
-    if (!json_object_is_type(state, json_type_object))
+    if (!state)
         return;
     vm_set_seen(vm, state);
     ebbd_look(vm->ebbd);
+    if (vm->child)
+        return;
     rate = json_object_object_get(state, "rate");
-    vm->inhibited = json_object_get_boolean(json_object_object_get(state, "inhibited"));
+    /* An operator may have inhibited it since it was asked. */
+    vm->inhibited |= json_object_get_boolean(json_object_object_get(state, "inhibited"));
     if (json_object_is_type(rate, json_type_int) && json_object_get_int64(rate) >= 0 &&
         json_object_get_int64(rate) <= (int64_t)1 << 40)
         vm->rate = (uint64_t)json_object_get_int64(rate);
@@ -510,6 +509,15 @@ void vm_describe(const struct vm *vm, struct json_object *to)
     json_object_object_add(back_end, "pid", vm->pid > 0 ? json_object_new_int(vm->pid) : NULL);
     json_object_object_add(back_end, "replaced", json_object_new_int64(vm->replaced));
     json_object_object_add(to, "back_end", back_end);
+}
+
+struct json_object *vm_state_in(struct json_object *answer)
+{
+    struct json_object *vms = json_object_object_get(answer, "vms"), *state = NULL;
+
+    if (json_object_is_type(vms, json_type_array) && json_object_array_length(vms) == 1)
+        state = json_object_array_get_idx(vms, 0);
+    return json_object_is_type(state, json_type_object) ? state : NULL;
 }
 
 struct json_object *vm_seen(const struct vm *vm)

@@ -33,7 +33,11 @@ bool vm_is_up(const struct vm *vm);
 /* What is said of it by itself: its name, socket, and how its back end is. To be put. */
 void vm_describe(const struct vm *vm, struct json_object *to);
 
-/* The last answer to `status`, NULL: none; the VM's. */
+/* The state in an answer to `status`, the answer's; NULL: there is none. A back end may have been
+ * taken over by its front-end: nothing that it says is taken for granted. */
+struct json_object *vm_state_in(struct json_object *answer);
+
+/* The last state, NULL: none; the VM's. */
 struct json_object *vm_seen(const struct vm *vm);
 void vm_set_seen(struct vm *vm, struct json_object *status);
 

@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-static char dir[] = "/tmp/ebb-sockets-XXXXXX";
+static char dir[] = P_tmpdir "/ebb-sockets-XXXXXX";
 
 static int set_up(void **state)
 {
