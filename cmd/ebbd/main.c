@@ -177,8 +177,6 @@ static int prepare(struct ebbd *ebbd, struct fittings *fittings)
     error = listen_all(ebbd, &operators);
     if (error)
         return error;
-    if (!add_servers(fittings, &operators))
-        return EXIT_RUN_HOST;
     if ((options->user || !options->vm.no_sandbox) && !process_user(options->user))
         return EXIT_RUN_HOST;
     error = listen_dir(ebbd);
@@ -189,7 +187,10 @@ static int prepare(struct ebbd *ebbd, struct fittings *fittings)
     if (ebbd->n_vms) /* until all are up, or one has failed */
         event_base_dispatch(ebbd->base);
     ebbd->told_ready = true;
-    return ebbd->failed;
+    if (ebbd->failed)
+        return ebbd->failed;
+    /* Who asks before waits for an answer that has all VMs' state. */
+    return add_servers(fittings, &operators) ? 0 : EXIT_RUN_HOST;
 }
 
 /* ---- the way out ---- */

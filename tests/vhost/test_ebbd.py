@@ -11,6 +11,7 @@ import pwd
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -51,7 +52,8 @@ class Case(unittest.TestCase):
     def path(self, name):
         return os.path.join(self.dir, name)
 
-    def start(self, *args, sandbox=None, vms=("a", "b"), env=None, wait=True, **keywords):
+    def start(self, *args, sandbox=None, vms=("a", "b"), env=None, wait=True, program=None,
+              **keywords):
         """ebbd with a control socket and VMs; ends with the test, and must end well."""
         env = dict(os.environ if env is None else env)
         for vm in vms:
@@ -64,7 +66,7 @@ class Case(unittest.TestCase):
             env["ASAN_OPTIONS"] = "detect_leaks=0"
         with open(self.log, "w") as log:
             self.daemon = subprocess.Popen(
-                [EBBD, "--control", self.path("control"), "--stats=0", *args], stderr=log,
+                [program or EBBD, "--control", self.path("control"), "--stats=0", *args], stderr=log,
                 stdin=subprocess.DEVNULL, env=env, **keywords)
         self.addCleanup(self.stop)
         if wait:
@@ -288,6 +290,16 @@ class Supervisor(Case):
             self.assertEqual(vm["reported_bytes"], i * 4 * MIB)
             self.assertEqual(vm["front_ends"]["connections"], 1)
         self.assertIn("adopted", self.said())
+
+    def test_whoever_asks_first_sees_all(self):
+        """However long a back end takes to start."""
+        ebbd = shutil.copy(EBBD, self.path("ebbd"))
+        with open(self.path("ebbd-vm"), "w", opener=lambda path, flags: os.open(path, flags, 0o700)) as slow:
+            slow.write(f"#!/bin/sh\nsleep 0.5\nexec {shlex.quote(EBBD_VM)} \"$@\"\n")
+        self.start(wait=False, program=ebbd)
+        wait_for("it listens", lambda: listens(self.path("control")))
+        vms = self.client().ask("status")["vms"]
+        self.assertEqual([vm["name"] for vm in vms if "discard" in vm], ["a", "b"])
 
     def test_an_adopted_one_that_dies_is_replaced(self):
         """Its socket was its own: the next one listens at the same place, of the same directory."""

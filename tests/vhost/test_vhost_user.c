@@ -1198,6 +1198,14 @@ static bool no_mappings(void)
     return false;
 }
 
+/* The thread sanitizer's runtime needs what the tests below take away. */
+static void skip_under_tsan(void)
+{
+#ifdef __SANITIZE_THREAD__
+    skip();
+#endif
+}
+
 /* In a process of its own, forked without threads, that can have no more of something: the file is
  * cut under the rings. How it ends. */
 static int cut_with(bool (*limit)(void))
@@ -1231,9 +1239,7 @@ static int cut_with(bool (*limit)(void))
 static void test_file_cut_no_data(void **state)
 {
     (void)state;
-#ifdef __SANITIZE_THREAD__ /* it needs data of its own */
-    skip();
-#endif
+    skip_under_tsan();
     assert_int_equal(cut_with(no_data), 0);
 }
 
@@ -1243,9 +1249,7 @@ static void test_file_cut_no_mappings(void **state)
     int status;
 
     (void)state;
-#ifdef __SANITIZE_THREAD__
-    skip();
-#endif
+    skip_under_tsan();
     status = cut_with(no_mappings);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
         print_message("SKIP: vm.max_map_count is too large to be used up\n");
@@ -1260,6 +1264,7 @@ static void test_file_cut_no_memory(void **state)
     int status;
 
     (void)state;
+    skip_under_tsan();
     status = cut_with(no_address_space);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), BACK_LOST);
