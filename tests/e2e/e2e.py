@@ -25,6 +25,9 @@ import unittest
 import uuid
 
 EBB = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
+# Where it was built, or among the others in a build's bin/.
+EBBD = next(filter(os.path.isfile, (os.path.join(os.path.dirname(EBB), *path) for path in (
+    ("ebbd", "ebbd"), ("ebbd",)))), None) if EBB else None
 GUEST = os.path.abspath(sys.argv[2]) if len(sys.argv) > 2 else None
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = shutil.which("qemu-system-x86_64")

@@ -190,7 +190,7 @@ class Guest:
     def launch_host(self):
         self.close_host()
         self.host = subprocess.Popen(
-            [os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd"), "--socket", self.path("balloon.sock"),
+            [e2e.EBBD, "--socket", self.path("balloon.sock"),
              "--control", self.path("control"), *[BALLOON[word] for word in self.balloon]],
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for("ebbd listens", lambda: listens(self.path("control")))

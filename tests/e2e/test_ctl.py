@@ -1042,7 +1042,7 @@ class Real(e2e.Case):
         self.path = os.path.join(self.dir, "control")
         os.mkdir(os.path.join(self.dir, "vms"))
         self.daemon = subprocess.Popen(
-            [os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd"), "--control", self.path, "--socket",
+            [e2e.EBBD, "--control", self.path, "--socket",
              os.path.join(self.dir, "a.sock"), "--socket-dir", os.path.join(self.dir, "vms"), "--stats=0"],
             stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(self.daemon.wait)

@@ -24,7 +24,6 @@ sys.path.append(os.path.join(ROOT, "tests", "vhost"))
 from daemon import Control, listens  # noqa: E402
 from frontend import FrontEnd, MIB, REPORTING, STATS, WRITE  # noqa: E402
 
-EBBD = os.path.join(os.path.dirname(e2e.EBB), "ebbd", "ebbd")
 LOOPBACK = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
@@ -127,7 +126,7 @@ class Prometheus(e2e.Case):
 
     def begin(self):
         scraped, self.port = free_port(), free_port()
-        self.launch(EBBD, "--socket", self.path("a.sock"), "--socket", self.path("b.sock"), "--control",
+        self.launch(e2e.EBBD, "--socket", self.path("a.sock"), "--socket", self.path("b.sock"), "--control",
                     self.path("control"), "--metrics", f"127.0.0.1:{scraped}", "--stats=0")
         with open(self.path("prometheus.yml"), "w") as f:
             f.write("global: {scrape_interval: 1s, scrape_timeout: 1s}\n"

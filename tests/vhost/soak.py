@@ -5,8 +5,10 @@
     soak.py EBBD SECONDS
 
 Each VM is added over the control socket, lives one of the lives below, and is removed. What an honest
-one reports must go away, and nothing else of its memory. In the end, when no VM is left, ebbd must hold
-the descriptors, mappings and memory that it held after its first VMs. Exit status 0: so it was.
+one reports must go away, and nothing else of its memory. Each minute ebbd is killed or told to end, and
+started again; VMs go on meanwhile. In the end, when no VM is left, there must be no back end, no socket
+and no file of theirs, and ebbd must hold the descriptors and memory that it held after its first VMs.
+Exit status 0: so it was.
 """
 import os
 import random
@@ -29,6 +31,7 @@ GROWTH = 4 * MIB  # of ebbd in all of the time: what malloc keeps or gives back 
 SEED = int(os.environ.get("EBB_SEED", str(random.SystemRandom().randrange(1 << 32))))
 LOW, HIGH = 2 * MIB, 14 * MIB  # of guest memory that is reported
 GUEST = 16  # MiB
+RESTART = 60  # seconds from one start of ebbd to the next
 
 
 # ---- lives ----
@@ -110,10 +113,10 @@ def broken(front, rng):
 LIVES = [honest] * 6 + [ballooned, rebooted, vanished, garbled, truncated, cut, broken]
 
 
-def live(control, directory, name, rng):
+def live(ask, name, rng):
     """The name of the life that was lived."""
     one = rng.choice(LIVES)
-    path = control.ask("add", vm=name)["socket"]
+    path = ask("add", vm=name)["socket"]
     for _ in range(rng.randrange(1, 3)):  # a VM may be started again
         with FrontEnd(path) as front:
             try:
@@ -121,39 +124,89 @@ def live(control, directory, name, rng):
             except Gone:
                 if one in (honest, ballooned, rebooted):
                     raise
-            operate(control, name, rng)
-    answer = control.ask("remove", vm=name)
+            operate(ask, name, rng)
+    answer = ask("remove", vm=name)
     if answer != {"vms": 1}:
         raise AssertionError(answer)
     return one.__name__
 
 
-def operate(control, name, rng):
+def operate(ask, name, rng):
     """An operator at work."""
-    answer = rng.choice([
-        lambda: control.ask("status", vm=name), lambda: control.ask("flush", vm=name),
-        lambda: control.ask("inhibit", vm=name, on=True) and control.ask("inhibit", vm=name, on=False),
-        lambda: control.ask("limits", vm=name, rate=rng.randrange(1 << 32)),
-        lambda: control.ask("list")])()
+    command, members = rng.choice([
+        ("status", {"vm": name}), ("flush", {"vm": name}), ("inhibit", {"vm": name, "on": True}),
+        ("limits", {"vm": name, "rate": rng.randrange(1 << 32)}), ("list", {})])
+    answer = ask(command, **members)
+    if command == "inhibit":
+        answer = ask(command, vm=name, on=False)
     if "error" in answer:
         raise AssertionError(answer)
 
 
 # ---- all of them ----
 
+class Operators:
+    """Ask, each in its own thread; while ebbd starts again they wait."""
+
+    def __init__(self, path):
+        self.path, self.change, self.asking, self.held = path, threading.Condition(), 0, False
+        self.own = threading.local()
+        self.generation = 0
+
+    def ask(self, command, **members):
+        with self.change:
+            self.change.wait_for(lambda: not self.held)
+            self.asking += 1
+        try:
+            if getattr(self.own, "generation", None) != self.generation:
+                self.own.control, self.own.generation = Control(self.path), self.generation
+            return self.own.control.ask(command, **members)
+        finally:
+            with self.change:
+                self.asking -= 1
+                self.change.notify_all()
+
+    def hold(self):
+        with self.change:
+            self.held = True
+            self.change.wait_for(lambda: self.asking == 0)
+
+    def go_on(self):
+        with self.change:
+            self.held = False
+            self.generation += 1
+            self.change.notify_all()
+
+
 class Soak:
     def __init__(self, ebbd, seconds, directory):
         self.directory = directory
-        self.socket = os.path.join(directory, "control")
-        vms = os.path.join(directory, "vms")
-        os.mkdir(vms)
         self.sanitized = sanitized(ebbd)
         self.log = open(os.path.join(directory, "log"), "a+")
-        argv = [ebbd, "--control", self.socket, "--socket-dir", vms, "--stats=1"]
-        self.daemon = subprocess.Popen(argv + ["--no-sandbox"] * self.sanitized, stderr=self.log,
-                                       stdin=subprocess.DEVNULL)
+        self.argv = [ebbd, "--control", os.path.join(directory, "control"), "--socket-dir",
+                     os.path.join(directory, "vms"), "--stats=1"] + ["--no-sandbox"] * self.sanitized
+        os.mkdir(os.path.join(directory, "vms"))
+        self.operators = Operators(os.path.join(directory, "control"))
+        self.daemon, self.restarts = None, 0
         self.seconds, self.lock = seconds, threading.Lock()
         self.stop, self.failure, self.lived = False, None, {}
+
+    def start(self):
+        began = self.said().count("ready")
+        self.daemon = subprocess.Popen(self.argv, stderr=self.log, stdin=subprocess.DEVNULL)
+        wait_for("ebbd is ready", lambda: self.said().count("ready") > began or self.daemon.poll() is not None)
+        if self.daemon.poll() is not None:
+            raise AssertionError("ebbd does not start")
+
+    def restart(self):
+        """As a new version or a crash would. Guests report meanwhile."""
+        self.operators.hold()
+        self.daemon.send_signal(signal.SIGTERM if self.restarts % 2 else signal.SIGKILL)
+        if self.daemon.wait(600) not in (0, -signal.SIGKILL):
+            raise AssertionError(f"ebbd ended with {self.daemon.returncode}")
+        self.start()
+        self.restarts += 1
+        self.operators.go_on()
 
     def said(self):
         self.log.seek(0)
@@ -166,14 +219,12 @@ class Soak:
         """One VM after the other."""
         rng = random.Random(SEED * VMS + i)
         try:
-            control = Control(self.socket)
             n = 0
             while not self.stop:
-                kind = live(control, self.directory, f"vm{i}-{n}", rng)
+                kind = live(self.operators.ask, f"vm{i}-{n}", rng)
                 n += 1
                 with self.lock:
                     self.lived[kind] = self.lived.get(kind, 0) + 1
-            control.close()
         except Exception:  # of a thread: told by the main one
             with self.lock:
                 self.failure = self.failure or traceback.format_exc()
@@ -185,7 +236,7 @@ class Soak:
         threads = [threading.Thread(target=self.inhabit, args=(i,)) for i in range(VMS)]
         for thread in threads:
             thread.start()
-        began = shown = time.monotonic()
+        began = shown = started = time.monotonic()
         before = self.count()
         while not self.stop:
             time.sleep(0.1)
@@ -193,6 +244,9 @@ class Soak:
             if self.daemon.poll() is not None:
                 self.failure = f"ebbd has ended, with {self.daemon.returncode}"
                 self.stop = True
+            elif progress and now - started >= RESTART:
+                self.restart()
+                started = time.monotonic()
             if progress and now - shown >= max(1, self.seconds / 60):
                 shown = now
                 print(f"{now - began:6.0f} s: {self.count()} VMs, {self.state()}", flush=True)
@@ -205,37 +259,45 @@ class Soak:
 
     def state(self):
         return (f"{len(descriptors(self.daemon.pid))} descriptors, {len(self.back_ends())} back ends, "
-                f"{own_memory(self.daemon.pid) >> 10} KiB")
+                f"{own_memory(self.daemon.pid) >> 10} KiB, {self.restarts} restarts")
 
     def back_ends(self):
-        with open(f"/proc/{self.daemon.pid}/task/{self.daemon.pid}/children") as f:
-            return f.read().split()
+        """Whoever started them."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as f:
+                    if self.directory.encode() in f.read() and int(pid) not in (os.getpid(), self.daemon.pid):
+                        found.append(int(pid))
+            except OSError:  # it has ended
+                continue
+        return found
 
-    def quiet(self, control):
-        """Descriptors and memory, when no VM is there."""
-        if control.ask("list") != {"vms": []}:
+    def files(self):
+        return [name for _, _, names in os.walk(self.directory) for name in names if name not in ("log", "control")]
+
+    def quiet(self):
+        """Memory, when no VM is there, nor anything of one."""
+        if self.operators.ask("list") != {"vms": []}:
             raise AssertionError("VMs are left")
         wait_for("all back ends are gone", lambda: not self.back_ends())
+        wait_for("their files are gone", lambda: not self.files())
         return own_memory(self.daemon.pid)
 
     def all(self):
-        wait_for("ebbd is ready", lambda: "ready" in self.said() or self.daemon.poll() is not None)
-        if self.daemon.poll() is not None:
-            raise AssertionError("ebbd does not start")
-        control = Control(self.socket)
-        self.quiet(control)  # and so this connection is taken
+        self.start()
+        self.quiet()  # and so a connection is taken
         fds = descriptors(self.daemon.pid)
         self.run(0, WARM, False)
-        begin = self.quiet(control)
+        begin = self.quiet()
         self.run(self.seconds, VMS, True)
-        end = self.quiet(control)
+        end = self.quiet()
         wait_for(f"{len(fds)} descriptors are left", lambda: descriptors(self.daemon.pid) == fds)
         print(f"{self.count()} VMs: " + ", ".join(f"{n} {kind}" for kind, n in sorted(self.lived.items())))
-        print(f"{len(fds)} descriptors as in the beginning; own memory {begin >> 10} KiB after the first "
-              f"{WARM}, {end >> 10} KiB in the end")
+        print(f"{self.restarts} restarts; {len(fds)} descriptors as in the beginning, no back end and no file left; "
+              f"own memory {begin >> 10} KiB after the first {WARM}, {end >> 10} KiB in the end")
         if not self.sanitized and end > begin + GROWTH:
             raise AssertionError(f"ebbd grew by {(end - begin) >> 10} KiB")
-        control.close()
         self.daemon.send_signal(signal.SIGINT)
         if self.daemon.wait(600) != 0:
             raise AssertionError(f"ebbd ended with {self.daemon.returncode}")
@@ -254,7 +316,7 @@ def main():
         sys.exit(1)
     finally:
         soak.stop = True
-        if soak.daemon.poll() is None:
+        if soak.daemon and soak.daemon.poll() is None:
             soak.daemon.kill()
             soak.daemon.wait()
         shutil.rmtree(directory)
