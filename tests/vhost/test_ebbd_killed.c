@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ebbd is killed at random, again and again, under a VM that reports without pause. The next ebbd
- * finds by the inflight region where the last one was: every chain comes back once, what was
- * reported goes, and nothing else does. Called with the path of ebbd-vm.
+ * A back end is killed at random, again and again, under a VM that reports without pause. The next
+ * one finds by the inflight region where the last one was: every chain comes back once, what was
+ * reported goes, and nothing else does. Called with the path of ebbd-vm, which is started again
+ * here; and, for fewer kills, with that of ebbd, which replaces it by itself.
  */
 #include "../loop/rng.h"
 #include "front.h"
@@ -25,15 +26,17 @@
 #include <cmocka.h>
 
 #define KILLS    40u
+#define REPLACED 5u  /* ebbd waits longer each time */
 #define SLOTS    24u /* ranges, each of its own memory */
 #define RANGE    (128u << 10)
 #define STRIDE   (2u * RANGE) /* what lies between them stays */
 #define PATIENCE 600          /* seconds */
 
-static const char *program;
+static const char *program, *supervisor;
+static pid_t ebbd = -1; /* if there is a supervisor */
 static char directory[80], path[108];
 static struct rng rng;
-static pid_t ebbd;
+static pid_t back_end;
 static struct front front;
 static bool out[SLOTS]; /* given, not back */
 
@@ -44,28 +47,69 @@ static void pause_us(unsigned us)
     nanosleep(&t, NULL);
 }
 
-static void start_ebbd(void)
+static pid_t start(const char *name, const char *option, const char *value)
 {
-    ebbd = fork();
-    assert_true(ebbd >= 0);
-    if (ebbd == 0) {
+    const pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
         const int null = open("/dev/null", O_WRONLY);
 
         prctl(PR_SET_PDEATHSIG, SIGKILL); /* if the test fails */
         dup2(null, STDOUT_FILENO);
         dup2(null, STDERR_FILENO);
-        execl(program, program, "--socket-path", path, "--no-sandbox", (char *)NULL);
+        execl(name, name, option, value, "--no-sandbox", (char *)NULL);
         _exit(127);
+    }
+    return child;
+}
+
+/* The one that serves is the only child of ebbd's; 0: there is none. */
+static pid_t only_child(void)
+{
+    char name[64], text[64] = "";
+    FILE *file;
+
+    snprintf(name, sizeof(name), "/proc/%d/task/%d/children", (int)ebbd, (int)ebbd);
+    file = fopen(name, "r");
+    assert_non_null(file);
+    (void)!fgets(text, sizeof(text), file);
+    fclose(file);
+    return (pid_t)atoi(text);
+}
+
+static void start_back_end(void)
+{
+    if (!supervisor)
+        back_end = start(program, "--socket-path", path);
+    else if (ebbd < 0)
+        ebbd = start(supervisor, "--socket", path);
+}
+
+static void find_back_end(void)
+{
+    const time_t end = time(NULL) + PATIENCE;
+
+    while (supervisor && (back_end = only_child()) <= 0) {
+        assert_true(time(NULL) < end);
+        pause_us(1000);
     }
 }
 
-static void kill_ebbd(void)
+static void kill_back_end(void)
 {
+    const time_t end = time(NULL) + PATIENCE;
     int status;
 
-    assert_int_equal(waitpid(ebbd, &status, WNOHANG), 0); /* it never ends by itself */
-    kill(ebbd, SIGKILL);
-    assert_int_equal(waitpid(ebbd, &status, 0), ebbd);
+    if (!supervisor)
+        assert_int_equal(waitpid(back_end, &status, WNOHANG), 0); /* it never ends by itself */
+    kill(back_end, SIGKILL);
+    if (!supervisor)
+        assert_int_equal(waitpid(back_end, &status, 0), back_end);
+    while (supervisor && only_child() == back_end) {
+        assert_true(time(NULL) < end);
+        pause_us(1000);
+    }
     close(front.sock);
     front.sock = -1;
 }
@@ -91,8 +135,9 @@ static void connect_again(void)
         front.done = false;
         (void)(front_open(&front) == 0 && front_start(&front) == 0);
         front.mischief = FRONT_HONEST;
-        kill_ebbd();
-        start_ebbd();
+        find_back_end();
+        kill_back_end();
+        start_back_end();
         connect_to();
     }
     assert_int_equal(front_open(&front), 0);
@@ -181,28 +226,38 @@ static void test_killed(void **state)
     snprintf(directory, sizeof(directory), "%s/ebb-killed-XXXXXX", where ? where : P_tmpdir);
     assert_non_null(mkdtemp(directory));
     snprintf(path, sizeof(path), "%s/a.sock", directory);
-    start_ebbd();
+    start_back_end();
     front_init(&front, &config, -1);
     connect_to();
     assert_int_equal(front_open(&front), 0);
     assert_int_equal(front_start(&front), 0);
     memset(slot_at(0), 0x11, SLOTS * STRIDE);
-    for (unsigned i = 0; i < KILLS; i++) {
+    for (unsigned i = 0; i < (supervisor ? REPLACED : KILLS); i++) {
+        find_back_end();
         report_for((unsigned)(rng_next(&rng) % 20000));
-        kill_ebbd();
+        for (unsigned slot = 0; slot < SLOTS; slot++) {
+            if (!out[slot])
+                give(slot);
+        }
+        kill_back_end();
         while (take()) /* of which it told before */
             ;
         for (unsigned slot = 0; slot < SLOTS; slot++)
             under_way += out[slot];
         if (rng_next(&rng) % 2 == 0 && !out[0])
             give(0); /* the guest does not know */
-        start_ebbd();
+        start_back_end();
         connect_again();
         all_back();
     }
     assert_true(under_way > 0);
-    kill_ebbd();
     front_exit(&front);
+    if (supervisor)
+        kill(ebbd, SIGINT);
+    else
+        kill_back_end();
+    while (wait(NULL) > 0)
+        ;
 }
 
 static int tidy(void **state)
@@ -218,9 +273,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(test_killed, tidy)};
     const char *seed = getenv("EBB_SEED");
 
-    if (argc != 2)
+    if (argc != 2 && argc != 3)
         return 2;
     program = argv[1];
+    supervisor = argv[2];
     rng.state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
     printf("EBB_SEED=%llu\n", (unsigned long long)rng.state);
     return cmocka_run_group_tests(tests, NULL, NULL);
