@@ -24,6 +24,7 @@ int ebb_cmd_plot(int argc, char **argv);
 int ebb_cmd_ctl(int argc, char **argv);
 int ebb_cmd_top(int argc, char **argv);
 int ebb_cmd_demo(int argc, char **argv);
+int ebb_cmd_doctor(int argc, char **argv);
 int ebb_cmd_replay(int argc, char **argv);
 int ebb_cmd_bench(int argc, char **argv);
 

@@ -29,6 +29,8 @@ static const struct command {
     {"plot", ebb_cmd_plot, "draw the results of one or more runs into one picture"},
     {"ctl", ebb_cmd_ctl, "ask ebbd something, or tell it to do something"},
     {"top", ebb_cmd_top, "a live table of VMs: what they hold, waste and give back"},
+    {"doctor", ebb_cmd_doctor,
+     "look at this host and its VMs: does freed memory come back, and if not, why"},
 };
 
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
