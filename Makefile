@@ -5,7 +5,7 @@ BUILD  ?= build
 PREFIX ?= /usr/local
 MESON_FLAGS ?=
 
-.PHONY: build run test test-all mutants bench fuzz soak lab lab-kernel coexist deb-dkms format clean install help
+.PHONY: build run test test-all mutants bench fuzz soak attack lab lab-kernel coexist deb-dkms format clean install help
 .DEFAULT_GOAL := build
 
 build: setup-build
@@ -36,6 +36,11 @@ fuzz: setup-test
 soak: setup-test
 	@scripts/build $(BUILD) $(MESON_FLAGS)
 	@python3 tests/vhost/soak.py $(BUILD)/bin/ebbd $(or $(TIME),3600)
+
+# TIME=SECONDS
+attack: setup-test
+	@scripts/build $(BUILD) $(MESON_FLAGS)
+	@python3 tests/attack/attack.py $(BUILD)/bin/ebbd $(or $(TIME),600)
 
 # QUICK=1, FRESH=1, MIXED=1, ONLY=P1,P6, ROUNDS=7, TRACES=DIR, LAB_DIR=DIR
 LAB_DIR ?= $(BUILD)/lab
@@ -86,6 +91,7 @@ help:
 	@echo 'make fuzz      fuzz ring, device, vhost-user messages and control socket, TIME=120 seconds each'
 	@echo 'make soak      VMs that appear and go on an ebbd that starts again each minute, for TIME=3600'
 	@echo '               seconds: nothing may be left of them'
+	@echo 'make attack    front-ends that attack ebbd, for TIME=600 seconds: other VMs must not notice'
 	@echo 'make lab       everything in docs/performance.md, beside Linux guests: hours, on a quiet'
 	@echo '               machine, and goes on where it was stopped; QUICK=1: minutes; FRESH=1: anew;'
 	@echo '               ONLY=P1,P6 ROUNDS=7 TRACES=DIR LAB_DIR=DIR as you like'

@@ -185,4 +185,5 @@ def main():
                    "samples": crowd.samples}, f)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -477,13 +477,13 @@ static unsigned end_seconds(const struct ebb_vhost_user *session)
 
 void connection_free(struct connection *connection)
 {
+    work_on(connection); /* also to close its socket, with what was left in its queue */
     leave_loop(connection);
     if (connection->session) {
-        work_on(connection);
         watchdog_allow(end_seconds(connection->session));
         ebb_vhost_user_free(connection->session);
-        rest();
     }
+    rest();
     if (connection->wake_fd >= 0)
         close(connection->wake_fd);
     free(connection);

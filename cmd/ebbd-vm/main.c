@@ -182,6 +182,7 @@ static int prepare(struct backend *backend, struct ends *ends)
 /* The guest gets back what is done; nothing else is promised. */
 static void finish(struct backend *backend, struct ends *ends)
 {
+    watchdog_begin(); /* front-ends that were not accepted can have left what makes close() wait */
     if (backend->vm)
         vm_free(backend->vm);
     backend->vm = NULL;
@@ -201,6 +202,7 @@ static void finish(struct backend *backend, struct ends *ends)
     libevent_global_shutdown();
     free(ends->path);
     options_free(&backend->options);
+    watchdog_end();
 }
 
 int main(int argc, char **argv)

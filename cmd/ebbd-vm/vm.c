@@ -2,6 +2,7 @@
 #include "vm.h"
 #include "../common/sockets.h"
 #include "connection.h"
+#include "watchdog.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -112,7 +113,9 @@ static void on_accepted(void *ctx, int fd)
     vm->front_ends.turned_away++;
     log_limited(&vm->limits[CAUSE_TURNED_AWAY],
                 "%s: turned a second front-end away, one is connected", vm_name(vm));
+    watchdog_begin(); /* what is in its queue can make this wait */
     close(fd);
+    watchdog_end();
 }
 
 struct vm *vm_new(struct backend *backend, int listening, const char *path, int connected)

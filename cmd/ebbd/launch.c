@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,8 @@
 
 #define SOCKET_FD 3
 #define OWN_WORDS 8u
+/* A process that is to close something lives so long, should nobody end it. */
+#define CLOSE_S 5u
 
 extern char **environ;
 
@@ -87,4 +90,20 @@ pid_t launch_back_end(const struct ebbd *ebbd, const char *name, const char *con
     free(argv);
     errno = error;
     return error ? -1 : pid;
+}
+
+void launch_close(int listening)
+{
+    pid_t last = fork();
+
+    if (last == 0) {
+        sleep(CLOSE_S);
+        _exit(0);
+    }
+    if (last < 0) { /* a descriptor too many is better than a wait */
+        log_line("a socket stays open: %s", strerror(errno));
+        return;
+    }
+    close(listening);
+    kill(last, SIGKILL);
 }

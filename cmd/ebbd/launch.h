@@ -14,4 +14,8 @@ char *launch_find_program(void);
 pid_t launch_back_end(const struct ebbd *ebbd, const char *name, const char *control, int listening,
                       uint64_t rate, bool inhibited);
 
+/* Close a listening socket without waiting: who closes it last closes what front-ends left in its
+ * queue, which can take as long as they like. A process that ends does not wait for that. */
+void launch_close(int listening);
+
 #endif

@@ -455,9 +455,10 @@ void vm_free(struct vm *vm, enum vm_end how)
         ebbd->n_vms--;
         break;
     }
-    /* First: what a front-end left in its queue is closed by whoever closes it last. */
-    if (vm->listening >= 0)
-        close(vm->listening);
+    /* First, so that the back end, if it is still there, is the one that waits for what a front-end
+     * left in its queue. When ebbd ends this is left to its exit, which waits for nothing. */
+    if (vm->listening >= 0 && ebbd->told_ready && !event_base_got_exit(ebbd->base))
+        launch_close(vm->listening);
     if (how == VM_REMOVE || (vm->child && !vm->supervised))
         signal_back_end(vm, SIGTERM);
     if (how == VM_REMOVE)
