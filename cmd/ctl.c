@@ -69,6 +69,12 @@ static void build_waiting(struct argp_state *state, struct ctl *ctl)
         result_add_count(ctl->request, "timeout_ms", (uint64_t)ctl->timeout_s * 1000);
 }
 
+static void build_add(struct argp_state *state, struct ctl *ctl)
+{
+    build_vm(state, ctl);
+    add_text(ctl, "for", arg(ctl, 1));
+}
+
 static void build_resize(struct argp_state *state, struct ctl *ctl)
 {
     const char *size = ctl->balloon ? ctl->balloon : arg(ctl, 1);
@@ -307,7 +313,7 @@ static const struct command commands[] = {
     {"limits", "[VM] [RATE]", 0, 2, 0, build_limits, show_limits},
     {"flush", "[VM]", 0, 1, 10, build_waiting, show_flush},
     {"hint", "VM start|done|status", 2, 2, 0, build_hint, show_hint},
-    {"add", "VM", 1, 1, 0, build_vm, show_add},
+    {"add", "VM [USER[:GROUP]]", 1, 2, 0, build_add, show_add},
     {"remove", "VM", 1, 1, 0, build_vm, show_remove},
     {"version", "", 0, 0, 0, build_vm, show_version},
 };
@@ -339,7 +345,7 @@ static const char doc[] =
     "  limits [VM] [RATE]    discard at most so much a second (512M; none), or tell\n"
     "  flush [VM]            wait until nothing is under way\n"
     "  hint VM start|done|status   free page hints: ask for them, end, tell\n"
-    "  add VM                listen for one more VM in ebbd's --socket-dir\n"
+    "  add VM [USER[:GROUP]] listen for one more VM in ebbd's --socket-dir; who can connect\n"
     "  remove VM             listen for it no longer, and hang up\n"
     "  version               that of ebbd\n\n"
     "Exit status: 0 done, 1 ebbd refuses and says why, 2 wrong options, 4 no ebbd, or none that "

@@ -2,6 +2,7 @@
 #include "control.h"
 #include "log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +25,7 @@ struct control {
     uint64_t again_us;           /* 0: it is not asked again */
     bool paused;
     bool stays, watches; /* it may be silent: for ever, for now */
+    bool operates;
     char who[64];
 };
 
@@ -121,7 +123,8 @@ static void go_on(struct control *control, struct json_object *answer)
 static void ask(struct control *control)
 {
     const struct control_commands *commands = control->commands;
-    struct control_call call = {.client = control, .who = control->who};
+    struct control_call call = {
+        .client = control, .who = control->who, .operates = control->operates};
     struct json_object *answer;
 
     log_by(control->who);
@@ -232,7 +235,7 @@ struct control *control_new(const struct control_commands *commands, const struc
 
     if (!control)
         return NULL;
-    *control = (struct control){.commands = commands, .ops = ops, .ctx = ctx};
+    *control = (struct control){.commands = commands, .ops = ops, .ctx = ctx, .operates = true};
     snprintf(control->who, sizeof(control->who), "%s", who);
     control->tokener = json_tokener_new_ex(DEPTH);
     control->timer = evtimer_new(commands->base, on_timer, control);
@@ -284,6 +287,24 @@ static void close_client(void *ctx)
     client_close(ctx);
 }
 
+/* By what the kernel says of who connected, at that moment. */
+static bool is_member(int fd, const struct ucred *peer, gid_t group)
+{
+    gid_t few[64], *groups = few, *many = NULL;
+    socklen_t len = sizeof(few);
+    bool member = peer->gid == group;
+    int error = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len);
+
+    if (error && errno == ERANGE) {
+        groups = many = malloc(len);
+        error = many ? getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, many, &len) : -1;
+    }
+    for (size_t i = 0; !error && !member && i < len / sizeof(*groups); i++)
+        member = groups[i] == group;
+    free(many);
+    return member;
+}
+
 static void *come(struct client *client, void *ctx)
 {
     static const struct control_ops ops = {.send = send_to_client,
@@ -291,13 +312,19 @@ static void *come(struct client *client, void *ctx)
                                            .pause = pause_lines,
                                            .watch = watch_lines,
                                            .close = close_client};
-    struct ucred peer;
+    const struct control_commands *commands = ctx;
+    struct ucred peer = {.uid = (uid_t)-1, .gid = (gid_t)-1};
     socklen_t len = sizeof(peer);
+    struct control *control;
     char who[64] = "";
 
     if (getsockopt(client_fd(client), SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0)
         snprintf(who, sizeof(who), "by uid %u, pid %d", peer.uid, peer.pid);
-    return control_new(ctx, &ops, client, who);
+    control = control_new(commands, &ops, client, who);
+    if (control && commands->operators)
+        control->operates =
+            peer.uid == 0 || is_member(client_fd(client), &peer, *commands->operators);
+    return control;
 }
 
 static void line(void *state, char *text, size_t len)

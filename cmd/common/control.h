@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <json.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define CONTROL_LINE 4096u
 
@@ -17,6 +18,7 @@ struct control; /* a client */
 struct control_call {
     const struct control *client;
     const char *who; /* the client, for the log */
+    bool operates;   /* it may change something */
     bool stays;      /* it may be silent for as long as it likes */
     void *wait;
     uint64_t again_us; /* ask again so long after the answer, until the client says something
@@ -27,6 +29,7 @@ struct control_call {
 struct control_commands {
     struct event_base *base;
     void *ctx;
+    const gid_t *operators; /* root and members of this group operate; NULL: all do */
     /* Do what an object asks for. NULL: it takes time, and call->wait says what is waited for. */
     struct json_object *(*execute)(void *ctx, struct json_object *request,
                                    struct control_call *call);

@@ -5,7 +5,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <netinet/in.h>
+#include <pwd.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,17 +19,34 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define BACKLOG 64
 
 /* ---- files of sockets, which others may put something else in the place of ---- */
 
+/* Who else than its owner can connect, as the kernel keeps it (acl(5)): in the order of tags. */
+#define ACL_NAME    "system.posix_acl_access"
+#define ACL_ENTRIES 6u
+
+struct acl {
+    uint32_t version;
+    struct {
+        uint16_t tag, permissions;
+        uint32_t id;
+    } entries[ACL_ENTRIES];
+    unsigned n; /* 0: there is none */
+};
+
+#define ACL_BYTES(n) (offsetof(struct acl, entries) + (n) * sizeof(((struct acl *)0)->entries[0]))
+
 /* What was made at a path. */
 struct made {
     char *path;
     dev_t dev;
     ino_t ino;
+    struct acl acl;
     LIST_ENTRY(made) link;
 };
 
@@ -58,6 +79,14 @@ static void forget(struct made *made)
     free(made);
 }
 
+static void acl_of(const char *path, struct acl *acl)
+{
+    const ssize_t bytes = lgetxattr(path, ACL_NAME, acl, ACL_BYTES(ACL_ENTRIES));
+
+    acl->n =
+        bytes > 0 ? (unsigned)(((size_t)bytes - ACL_BYTES(0)) / (ACL_BYTES(1) - ACL_BYTES(0))) : 0;
+}
+
 bool sockets_remember(const char *path)
 {
     struct made *made = calloc(1, sizeof(*made));
@@ -74,6 +103,7 @@ bool sockets_remember(const char *path)
     }
     made->dev = file.st_dev;
     made->ino = file.st_ino;
+    acl_of(path, &made->acl);
     LIST_INSERT_HEAD(&all_made, made, link);
     return true;
 }
@@ -100,6 +130,172 @@ int sockets_give(const char *path, uid_t user, gid_t group)
         error = fchownat(fd, "", user, group, AT_EMPTY_PATH);
     close(fd);
     return error;
+}
+
+/* ---- who can connect ---- */
+
+/* "1000", unless it is a name. */
+static bool read_id(const char *text, uint32_t *id)
+{
+    char *end;
+    unsigned long number = strtoul(text, &end, 10);
+
+    if (*text < '0' || *text > '9' || *end || number >= UINT32_MAX)
+        return false;
+    *id = (uint32_t)number;
+    return true;
+}
+
+static bool read_user(const char *name, uid_t *user)
+{
+    const struct passwd *entry = getpwnam(name);
+
+    if (entry)
+        *user = entry->pw_uid;
+    return entry || read_id(name, user);
+}
+
+bool sockets_read_group(const char *name, gid_t *group)
+{
+    const struct group *entry = getgrnam(name);
+
+    if (entry)
+        *group = entry->gr_gid;
+    return entry || read_id(name, group);
+}
+
+const char *sockets_read_access(const char *text, struct sockets_access *access)
+{
+    static char wrong[128];
+    char user[64], *group;
+
+    if (strlen(text) >= sizeof(user) || !*text || strcmp(text, ":") == 0)
+        return "who can connect is USER, USER:GROUP or :GROUP";
+    strcpy(user, text);
+    group = strchr(user, ':');
+    if (group)
+        *group++ = '\0';
+    if (*user && !read_user(user, &access->user))
+        snprintf(wrong, sizeof(wrong), "there is no user %s", user);
+    else if (group && !sockets_read_group(group, &access->group))
+        snprintf(wrong, sizeof(wrong), "there is no group %s", group);
+    else
+        return NULL;
+    return wrong;
+}
+
+static void add_entry(struct acl *acl, uint16_t tag, uint16_t permissions, uint32_t id)
+{
+    acl->entries[acl->n].tag = tag;
+    acl->entries[acl->n].permissions = permissions;
+    acl->entries[acl->n++].id = id;
+}
+
+static struct acl acl_for(const struct sockets_access *access)
+{
+    struct acl acl = {.version = POSIX_ACL_XATTR_VERSION};
+
+    if (access->user == (uid_t)-1 && access->group == (gid_t)-1)
+        return acl;
+    add_entry(&acl, ACL_USER_OBJ, ACL_READ | ACL_WRITE, UINT32_MAX);
+    if (access->user != (uid_t)-1)
+        add_entry(&acl, ACL_USER, ACL_READ | ACL_WRITE, access->user);
+    add_entry(&acl, ACL_GROUP_OBJ, 0, UINT32_MAX);
+    if (access->group != (gid_t)-1)
+        add_entry(&acl, ACL_GROUP, ACL_READ | ACL_WRITE, access->group);
+    add_entry(&acl, ACL_MASK, ACL_READ | ACL_WRITE, UINT32_MAX);
+    add_entry(&acl, ACL_OTHER, 0, UINT32_MAX);
+    return acl;
+}
+
+/* Of the socket that was just made there: nothing else could take its place, if the place is safe,
+ * and a link is not followed. */
+static int open_to(const char *path, const struct acl *acl)
+{
+    return acl->n ? lsetxattr(path, ACL_NAME, acl, ACL_BYTES(acl->n), 0) : 0;
+}
+
+/* ---- places ---- */
+
+/* In a user namespace: of an owner who has no number there, as root may not. */
+static bool is_unmapped(uid_t user)
+{
+    FILE *map = user == 65534 ? fopen("/proc/self/uid_map", "re") : NULL;
+    unsigned from, to, n = UINT32_MAX;
+
+    if (map && fscanf(map, "%u %u %u", &from, &to, &n) != 3)
+        n = UINT32_MAX;
+    if (map)
+        fclose(map);
+    return n != UINT32_MAX;
+}
+
+/* Of one name on the way. */
+static bool is_safe(const char *path, uid_t user)
+{
+    struct stat file;
+
+    if (look_at(path, &file) != 0)
+        return true; /* whoever makes something there will see */
+    if (file.st_uid != 0 && file.st_uid != geteuid() && file.st_uid != user &&
+        !is_unmapped(file.st_uid))
+        log_line("%s belongs to uid %u, who could put something else in the place of what is made "
+                 "there; give it to root, or to the user that runs this",
+                 path, file.st_uid);
+    else if (S_ISDIR(file.st_mode) && (file.st_mode & 022) && !(file.st_mode & S_ISVTX))
+        log_line("%s may be written by others, who could put something else in the place of what "
+                 "is made there; chmod go-w %s",
+                 path, path);
+    else
+        return true;
+    return false;
+}
+
+/* All directories of a path that begins at the root, and ends in a slash. */
+static bool is_way_safe(const char *path, uid_t user)
+{
+    char *way = strdup(path);
+    bool safe = way && is_safe("/", user);
+
+    for (char *slash = way ? strchr(way + 1, '/') : NULL; safe && slash;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        safe = is_safe(way, user);
+        *slash = '/';
+    }
+    free(way);
+    return safe;
+}
+
+/* To be freed; NULL: there is none, or no memory. */
+static char *with_slash(char *path)
+{
+    char *made = NULL;
+
+    if (path && asprintf(&made, "%s/", path) < 0)
+        made = NULL;
+    free(path);
+    return made;
+}
+
+bool sockets_check_place(const char *option, const char *path, uid_t user)
+{
+    const char *name = strrchr(path, '/');
+    char *here = *path == '/' ? strdup("") : getcwd(NULL, 0), *given = NULL, *real = NULL;
+    char *directory = strndup(path, name ? (size_t)(name - path) + 1 : 0);
+    bool safe = false;
+
+    if (here && directory && asprintf(&given, "%s/%s", here, directory) >= 0) {
+        real = with_slash(realpath(given, NULL));
+        safe = is_way_safe(given, user) && (!real || is_way_safe(real, user));
+    }
+    if (!safe)
+        log_line("--%s: %s is not a safe place", option, path);
+    free(here);
+    free(directory);
+    free(given);
+    free(real);
+    return safe;
 }
 
 /* ---- one at a time ---- */
@@ -184,7 +380,25 @@ static bool is_stale(const struct sockaddr_un *at, struct stat *file)
     return refused;
 }
 
-static int listen_at(const struct sockaddr *at, socklen_t len)
+/* Who connects between bind() and listen() is refused: by then it is for whom it is to be. */
+static int bind_and_listen(int fd, const struct sockaddr *at, socklen_t len, const struct acl *acl)
+{
+    const char *path = ((const struct sockaddr_un *)at)->sun_path;
+    int error;
+
+    if (bind(fd, at, len) != 0)
+        return -1;
+    if (acl && open_to(path, acl) != 0) {
+        error = errno;
+        unlink(path);
+        errno = error;
+        return -1;
+    }
+    return listen(fd, BACKLOG);
+}
+
+/* `acl` goes with paths. */
+static int listen_at(const struct sockaddr *at, socklen_t len, const struct acl *acl)
 {
     int fd = socket(at->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error;
     int on = 1;
@@ -193,7 +407,7 @@ static int listen_at(const struct sockaddr *at, socklen_t len)
         return -1;
     if (at->sa_family != AF_UNIX)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, at, len) == 0 && listen(fd, BACKLOG) == 0)
+    if (bind_and_listen(fd, at, len, acl) == 0)
         return fd;
     error = errno;
     close(fd);
@@ -210,21 +424,22 @@ static bool remove_stale(const struct sockaddr_un *at)
            now.st_dev == before.st_dev && now.st_ino == before.st_ino && unlink(at->sun_path) == 0;
 }
 
-static int listen_or_replace(const struct sockaddr_un *at)
+static int listen_or_replace(const struct sockaddr_un *at, const struct acl *acl)
 {
-    int fd = listen_at((const struct sockaddr *)at, sizeof(*at));
+    int fd = listen_at((const struct sockaddr *)at, sizeof(*at), acl);
 
     if (fd >= 0 || errno != EADDRINUSE)
         return fd;
     if (remove_stale(at))
-        return listen_at((const struct sockaddr *)at, sizeof(*at));
+        return listen_at((const struct sockaddr *)at, sizeof(*at), acl);
     errno = EADDRINUSE;
     return -1;
 }
 
-int sockets_listen_unix(const char *path)
+int sockets_listen_unix(const char *path, const struct sockets_access *access)
 {
     struct sockaddr_un at = {.sun_family = AF_UNIX};
+    struct acl acl = {0};
     struct lock lock;
     int fd;
 
@@ -233,9 +448,13 @@ int sockets_listen_unix(const char *path)
         return -1;
     }
     strcpy(at.sun_path, path);
+    if (access)
+        acl = acl_for(access);
+    else if (find(path))
+        acl = find(path)->acl;
     if (!take_lock(&lock, path))
         return -1;
-    fd = listen_or_replace(&at);
+    fd = listen_or_replace(&at, &acl);
     if (fd >= 0 && !sockets_remember(path)) {
         close(fd);
         fd = -1;
@@ -251,6 +470,10 @@ void sockets_explain(const char *option, const char *path)
                  path);
     else if (errno == ENAMETOOLONG)
         log_line("--%s: %s: the path of a socket has at most 107 bytes", option, path);
+    else if (errno == EOPNOTSUPP)
+        log_line("--%s: %s cannot be for another user or group: its file system has no access "
+                 "lists (ACL)",
+                 option, path);
     else
         log_line("--%s: cannot listen at %s: %s", option, path, strerror(errno));
 }
@@ -265,8 +488,8 @@ int sockets_listen_loopback(const char *address)
     at4.sin_port = number;
     at6.sin6_port = number;
     if (*address == '[')
-        return listen_at((const struct sockaddr *)&at6, sizeof(at6));
-    return listen_at((const struct sockaddr *)&at4, sizeof(at4));
+        return listen_at((const struct sockaddr *)&at6, sizeof(at6), NULL);
+    return listen_at((const struct sockaddr *)&at4, sizeof(at4), NULL);
 }
 
 static bool option_is(int fd, int option, int expected)

@@ -10,21 +10,45 @@
 /* NAME.sock: what a VM's socket is called. */
 #define SOCKET_SUFFIX ".sock"
 
+/* Who can connect to a socket besides whoever has its file, by number; (uid_t)-1, (gid_t)-1:
+ * nobody. If there is somebody, the file's group cannot: it is for them. */
+struct sockets_access {
+    uid_t user;
+    gid_t group;
+};
+#define SOCKETS_OWN ((struct sockets_access){(uid_t)-1, (gid_t)-1})
+
+/* "USER", "USER:GROUP" or ":GROUP", names or numbers. NULL: well read; else what is wrong, in
+ * static storage. */
+const char *sockets_read_access(const char *text, struct sockets_access *access);
+/* A group's name or number. False: there is none. */
+bool sockets_read_group(const char *name, gid_t *group);
+
 /*
- * A socket that listens at path, for its owner and group alone. A socket that is left there and
- * that nobody listens on is replaced; of several that try, one wins. -1: errno is set; EADDRINUSE:
- * another process listens there or is about to, or it is no socket. What holds the others off is a
- * file PATH.lock, for that moment.
+ * A socket that listens at path, for its owner and group alone, or for `access`; NULL: for whom it
+ * was before, as far as that is remembered. A socket that is left there and that nobody listens on
+ * is replaced; of several that try, one wins. -1: errno is set; EADDRINUSE: another process listens
+ * there or is about to, or it is no socket; EOPNOTSUPP: its file system has no access lists. What
+ * holds the others off is a file PATH.lock, for that moment.
  */
-int sockets_listen_unix(const char *path);
+int sockets_listen_unix(const char *path, const struct sockets_access *access);
+
+/* Can nobody else put something in the place of a file at path? That is, all directories on the way
+ * are root's, ours or `user`'s, and others may not write there, or may not remove what is not
+ * theirs. False: explained. */
+bool sockets_check_place(const char *option, const char *path, uid_t user);
 
 /* Say on stderr why that failed, by errno. */
 void sockets_explain(const char *option, const char *path);
 
-/* What sockets_listen_unix() made at path, and nothing that is there instead: give it to a user, or
- * remove it. -1: errno is set; ESTALE: it is something else. */
-bool sockets_remember(const char *path); /* as made, by a process before this one */
+/* What is at path was made by a process before this one. */
+bool sockets_remember(const char *path);
+
+/* Give what was made at path, and nothing that is there instead, to a user. -1: as below. */
 int sockets_give(const char *path, uid_t user, gid_t group);
+
+/* Remove what was made at path, and nothing that is there instead. -1: errno is set; ESTALE: it is
+ * something else. */
 int sockets_remove(const char *path);
 
 /* "127.0.0.1:PORT" or "[::1]:PORT". -1: errno is set. */

@@ -93,6 +93,24 @@ void *vm_options_grown(struct argp_state *state, void *list, unsigned n, size_t 
     return more;
 }
 
+struct vm_options_socket vm_options_socket(struct argp_state *state, const char *option, char *arg)
+{
+    static const char mark[] = ",for=";
+    struct vm_options_socket made = {.path = arg, .access = SOCKETS_OWN};
+    const char *wrong;
+    char *whom = NULL;
+
+    for (char *next = arg; (next = strstr(next, mark)); next++)
+        whom = next; /* a directory's name may have it, too */
+    if (!whom)
+        return made;
+    wrong = sockets_read_access(whom + sizeof(mark) - 1, &made.access);
+    if (wrong)
+        argp_error(state, "--%s %s: %s", option, arg, wrong);
+    *whom = '\0';
+    return made;
+}
+
 bool vm_options_name(const char *name)
 {
     static const char allowed[] =

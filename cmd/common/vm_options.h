@@ -3,6 +3,8 @@
 #ifndef COMMON_VM_OPTIONS_H
 #define COMMON_VM_OPTIONS_H
 
+#include "sockets.h"
+
 #include <argp.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,6 +47,15 @@ void vm_options_free(struct vm_options *options);
 
 /* A list that gets one more element of `size`; without memory the program ends. */
 void *vm_options_grown(struct argp_state *state, void *list, unsigned n, size_t size);
+
+/* Where to listen: "PATH" or "PATH,for=USER[:GROUP]". */
+struct vm_options_socket {
+    const char *path; /* NULL: nowhere */
+    struct sockets_access access;
+};
+
+/* From an option's argument, of which the rest is cut off; what is wrong ends the program. */
+struct vm_options_socket vm_options_socket(struct argp_state *state, const char *option, char *arg);
 
 /* Is it the name of a VM? */
 bool vm_options_name(const char *name);

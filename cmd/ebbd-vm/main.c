@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,12 +75,17 @@ static bool set_signals(struct backend *backend, struct ends *ends)
 /* ---- sockets ---- */
 
 /* -1: explained. */
-static int listen_at(const char *option, const char *path)
+static int listen_at(const struct options *options, const char *option,
+                     const struct vm_options_socket *socket)
 {
-    int fd = sockets_listen_unix(path);
+    const struct passwd *user = options->user && geteuid() == 0 ? getpwnam(options->user) : NULL;
+    int fd;
 
+    if (!sockets_check_place(option, socket->path, user ? user->pw_uid : geteuid()))
+        return -1;
+    fd = sockets_listen_unix(socket->path, &socket->access);
     if (fd < 0)
-        sockets_explain(option, path);
+        sockets_explain(option, socket->path);
     return fd;
 }
 
@@ -107,12 +113,12 @@ static int open_ends(const struct options *options, struct ends *ends)
     if (options->fd >= 0) {
         error = take_fd(options->fd, ends);
     } else {
-        ends->listening = listen_at("socket-path", options->socket);
-        ends->path = strdup(options->socket);
+        ends->listening = listen_at(options, "socket-path", &options->socket);
+        ends->path = strdup(options->socket.path);
         error = ends->listening < 0 ? EXIT_RUN_HOST : 0;
     }
-    if (!error && options->control) {
-        ends->control = listen_at("control", options->control);
+    if (!error && options->control.path) {
+        ends->control = listen_at(options, "control", &options->control);
         error = ends->control < 0 ? EXIT_RUN_HOST : 0;
     }
     return error;
@@ -150,6 +156,7 @@ static int serve(struct backend *backend, struct ends *ends)
     backend->end = evtimer_new(backend->base, on_end, backend);
     backend->commands = backend_commands(backend);
     backend->control_config = control_config(&backend->commands);
+    backend->control_config.line_limit = 8 * CONTROL_LINE; /* see SPEC.md: ebbd's may be longer */
     if (ends->control >= 0)
         backend->control = server_new(backend->base, ends->control, &backend->control_config);
     if (backend->end && (ends->control < 0 || backend->control))

@@ -20,7 +20,10 @@ enum key {
 
 static const struct argp_option argp_options[] = {
     {NULL, 0, NULL, 0, "The VM:", 1},
-    {"socket-path", KEY_SOCKET, "PATH", 0, "Listen there for the VM's front-end (QEMU, say)", 1},
+    {"socket-path", KEY_SOCKET, "PATH[,for=USER[:GROUP]]", 0,
+     "Listen there for the VM's front-end (QEMU, say). Its mode is 0660: that user and group can "
+     "connect, nobody else",
+     1},
     {"fd", KEY_FD, "N", 0,
      "Instead: descriptor N was handed over. It is a front-end's connection, or a socket that "
      "listens for it",
@@ -32,7 +35,8 @@ static const struct argp_option argp_options[] = {
      "supervises, as long as it stays (default: end)",
      1},
     {NULL, 0, NULL, 0, "Operators:", 2},
-    {"control", KEY_CONTROL, "PATH", 0, "Take commands (`ebb ctl`, `ebb top`) on this socket", 2},
+    {"control", KEY_CONTROL, "PATH[,for=USER[:GROUP]]", 0,
+     "Take commands (`ebb ctl`, `ebb top`) on this socket", 2},
     {NULL, 0, NULL, 0, "The process:", 4},
     {"user", KEY_USER, "NAME", 0, "Become this user before anything is served (started as root)",
      4},
@@ -62,17 +66,17 @@ static void print_capabilities(void)
 
 static void check_together(struct argp_state *state, struct options *options)
 {
-    if (!options->socket == (options->fd < 0))
+    if (!options->socket.path == (options->fd < 0))
         argp_error(state, "give either --socket-path or --fd");
-    else if (options->wait && !options->control)
+    else if (options->wait && !options->control.path)
         argp_error(state, "--wait needs --control: without, nobody could end it");
-    else if (!options->name && !options->socket)
+    else if (!options->name && !options->socket.path)
         options->name = "vm";
-    else if (!options->name && !vm_options_name_of(options->socket, options->name_of_socket))
+    else if (!options->name && !vm_options_name_of(options->socket.path, options->name_of_socket))
         argp_error(state,
                    "%s: a socket is called NAME.sock, NAME of up to %u letters, digits, '.', "
                    "'_', '-'; or give --name",
-                   options->socket, VM_NAME_MAX);
+                   options->socket.path, VM_NAME_MAX);
     else if (!options->name)
         options->name = options->name_of_socket;
     else if (!vm_options_name(options->name))
@@ -89,13 +93,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         state->child_inputs[0] = &options->vm;
         return 0;
     case KEY_SOCKET:
-        options->socket = arg;
+        options->socket = vm_options_socket(state, "socket-path", arg);
         return 0;
     case KEY_FD:
         options->fd = (int)args_count(state, "fd", arg, 3, 1u << 20);
         return 0;
     case KEY_CONTROL:
-        options->control = arg;
+        options->control = vm_options_socket(state, "control", arg);
         return 0;
     case KEY_NAME:
         options->name = arg;

@@ -6,9 +6,8 @@
 #include "../common/vm_options.h"
 
 struct options {
-    const char *socket;  /* path; NULL: fd */
-    int fd;              /* handed over; -1: none */
-    const char *control; /* NULL: none */
+    struct vm_options_socket socket, control;
+    int fd; /* instead of `socket`, handed over; -1: none */
     const char *name;
     const char *user; /* NULL: stay who we are */
     bool wait;        /* for the next front-end, as long as somebody controls us */

@@ -275,6 +275,11 @@ static struct json_object *inhibit(struct request *request)
     return pass_on(request);
 }
 
+static struct json_object *hint(struct request *request)
+{
+    return pass_on(request);
+}
+
 static struct json_object *merge_limits(struct ebbd *ebbd, const struct wait *wait)
 {
     struct json_object *answer = merge(ebbd, wait);
@@ -313,16 +318,25 @@ static struct json_object *add(struct request *request)
 {
     const char *name = control_text(request->members, "vm");
     char file[VM_NAME_MAX + sizeof(SOCKET_SUFFIX)], path[512];
+    const char *whom = control_text(request->members, "for"), *wrong = NULL;
+    struct sockets_access access = SOCKETS_OWN;
     struct ebbd *ebbd = request->ebbd;
     int fd;
 
     if (!ebbd->in_dir)
         return control_error("there is nowhere to add it: start ebbd with --socket-dir");
+    if (json_object_object_get_ex(request->members, "for", NULL))
+        wrong = sockets_read_access(whom ? whom : "", &access);
+    if (wrong)
+        return control_error("%s", wrong);
     snprintf(file, sizeof(file), "%s" SOCKET_SUFFIX, name);
     snprintf(path, sizeof(path), "%s/%s", ebbd->options.socket_dir, file);
-    fd = sockets_listen_unix(file);
+    fd = sockets_listen_unix(file, &access);
     if (fd < 0 && errno == EADDRINUSE)
         return control_error("%s exists; if nobody needs it, remove the file", path);
+    if (fd < 0 && errno == EOPNOTSUPP)
+        return control_error("%s cannot be for %s: its file system has no access lists (ACL)", path,
+                             whom ? whom : "others");
     if (fd < 0)
         return control_error("%s cannot be made: %s", path, strerror(errno));
     if (!vm_new(ebbd, name, fd, path, true))
@@ -353,21 +367,22 @@ static struct json_object *remove_vm(struct request *request)
 static const struct command {
     const char *name;
     struct json_object *(*run)(struct request *request);
+    bool looks; /* changes nothing */
     enum vm_rule rule;
     const char *members[MEMBER_LIMIT]; /* besides `command`, `id` and `vm` */
 } commands[] = {
-    {"version", version, VM_RULE_NONE, {NULL}},
-    {"list", list, VM_RULE_NONE, {NULL}},
-    {"status", status, VM_RULE_OPTIONAL, {NULL}},
-    {"watch", watch, VM_RULE_OPTIONAL, {"interval_ms"}},
-    {"stats", pass_on, VM_RULE_NEEDED, {"timeout_ms"}},
-    {"resize", pass_on, VM_RULE_NEEDED, {"memory_bytes", "balloon_bytes"}},
-    {"inhibit", inhibit, VM_RULE_OPTIONAL, {"on", "timeout_ms"}},
-    {"limits", limits, VM_RULE_OPTIONAL, {"rate"}},
-    {"flush", pass_on, VM_RULE_OPTIONAL, {"timeout_ms"}},
-    {"hint", pass_on, VM_RULE_NEEDED, {"action"}},
-    {"add", add, VM_RULE_NEW, {NULL}},
-    {"remove", remove_vm, VM_RULE_NEEDED, {NULL}},
+    {"version", version, true, VM_RULE_NONE, {NULL}},
+    {"list", list, true, VM_RULE_NONE, {NULL}},
+    {"status", status, true, VM_RULE_OPTIONAL, {NULL}},
+    {"watch", watch, true, VM_RULE_OPTIONAL, {"interval_ms"}},
+    {"stats", pass_on, true, VM_RULE_NEEDED, {"timeout_ms"}},
+    {"resize", pass_on, false, VM_RULE_NEEDED, {"memory_bytes", "balloon_bytes"}},
+    {"inhibit", inhibit, false, VM_RULE_OPTIONAL, {"on", "timeout_ms"}},
+    {"limits", limits, false, VM_RULE_OPTIONAL, {"rate"}},
+    {"flush", pass_on, false, VM_RULE_OPTIONAL, {"timeout_ms"}},
+    {"hint", hint, false, VM_RULE_NEEDED, {"action"}},
+    {"add", add, false, VM_RULE_NEW, {"for"}},
+    {"remove", remove_vm, false, VM_RULE_NEEDED, {NULL}},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -416,6 +431,35 @@ static struct json_object *check_vm(enum vm_rule rule, struct request *request)
     return request->vm ? NULL : control_error("there is no VM %s; `list` names them", name);
 }
 
+/* Does it change nothing? */
+static bool only_looks(const struct command *command, struct json_object *members)
+{
+    const char *action = control_text(members, "action");
+
+    if (command->run == limits)
+        return !json_object_object_get_ex(members, "rate", NULL);
+    if (command->run == hint)
+        return action && strcmp(action, "status") == 0;
+    return command->looks;
+}
+
+/* NULL: the client may do this. */
+static struct json_object *check_right(const struct command *command, const struct request *request)
+{
+    const struct ebbd *ebbd = request->ebbd;
+    static struct log_limit refusals;
+
+    if (request->call->operates || only_looks(command, request->members))
+        return NULL;
+    log_by(NULL);
+    log_limited(&refusals, "refused '%s' %s, who is not in the group %s", command->name,
+                request->call->who, ebbd->options.operators_name);
+    log_by(request->call->who);
+    return control_error("'%s' is for root and the group %s (ebbd --operators): join it, and log "
+                         "in again; you may look",
+                         command->name, ebbd->options.operators_name);
+}
+
 static struct json_object *execute(void *ctx, struct json_object *members,
                                    struct control_call *call)
 {
@@ -426,7 +470,9 @@ static struct json_object *execute(void *ctx, struct json_object *members,
     for (size_t i = 0; name && i < N_COMMANDS; i++) {
         if (strcmp(name, commands[i].name) != 0)
             continue;
-        error = check_members(&commands[i], members);
+        error = check_right(&commands[i], &request);
+        if (!error)
+            error = check_members(&commands[i], members);
         if (!error)
             error = check_vm(commands[i].rule, &request);
         return error ? error : commands[i].run(&request);

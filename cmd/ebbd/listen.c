@@ -50,26 +50,56 @@ static bool adopt(struct ebbd *ebbd, int fd, const char *path)
 
 /* ---- by option ---- */
 
+/* The user that we become; NULL: we stay. */
+static const struct passwd *next_user(const struct ebbd *ebbd)
+{
+    const char *user = ebbd->options.user;
+
+    return user && geteuid() == 0 ? getpwnam(user) : NULL;
+}
+
+static bool is_safe(const struct ebbd *ebbd, const char *option, const char *path)
+{
+    const struct passwd *user = next_user(ebbd);
+
+    return sockets_check_place(option, path, user ? user->pw_uid : geteuid());
+}
+
 /* For the user that we become. */
 static int give_away(const struct ebbd *ebbd, const char *path)
 {
-    const char *user = ebbd->options.user;
-    const struct passwd *entry = user && geteuid() == 0 ? getpwnam(user) : NULL;
+    const struct passwd *user = next_user(ebbd);
 
-    return entry ? sockets_give(path, entry->pw_uid, entry->pw_gid) : 0;
+    return user ? sockets_give(path, user->pw_uid, user->pw_gid) : 0;
 }
 
 /* -1: explained. */
-static int listen_at(const struct ebbd *ebbd, const char *option, const char *path)
+static int listen_at(const struct ebbd *ebbd, const char *option,
+                     const struct vm_options_socket *socket)
 {
-    int fd = sockets_listen_unix(path);
+    int fd;
 
-    if (fd >= 0 && give_away(ebbd, path) == 0)
+    if (!is_safe(ebbd, option, socket->path))
+        return -1;
+    fd = sockets_listen_unix(socket->path, &socket->access);
+    if (fd >= 0 && give_away(ebbd, socket->path) == 0)
         return fd;
-    sockets_explain(option, path);
+    sockets_explain(option, socket->path);
     if (fd >= 0)
         close(fd);
     return -1;
+}
+
+static int listen_metrics(const struct options *options, const struct ebbd *ebbd)
+{
+    int fd;
+
+    if (options->metrics_socket.path)
+        return listen_at(ebbd, "metrics", &options->metrics_socket);
+    fd = sockets_listen_loopback(options->metrics);
+    if (fd < 0)
+        log_line("--metrics: cannot listen at %s: %s", options->metrics, strerror(errno));
+    return fd;
 }
 
 static int listen_options(struct ebbd *ebbd, struct listen *operators)
@@ -78,25 +108,24 @@ static int listen_options(struct ebbd *ebbd, struct listen *operators)
     int error = 0, fd;
 
     for (unsigned i = 0; i < options->n_sockets && !error; i++) {
-        if (adopt(ebbd, -1, options->sockets[i]))
+        const struct vm_options_socket *socket = &options->sockets[i];
+
+        if (!is_safe(ebbd, "socket", socket->path))
+            return EXIT_RUN_HOST;
+        if (adopt(ebbd, -1, socket->path))
             continue;
-        fd = listen_at(ebbd, "socket", options->sockets[i]);
-        error = fd < 0 ? EXIT_RUN_HOST : add_vm(ebbd, fd, options->sockets[i], false);
+        fd = listen_at(ebbd, "socket", socket);
+        error = fd < 0 ? EXIT_RUN_HOST : add_vm(ebbd, fd, socket->path, false);
     }
-    if (!error && options->control && operators->control < 0) {
-        operators->control = listen_at(ebbd, "control", options->control);
+    if (!error && options->control.path && operators->control < 0) {
+        operators->control = listen_at(ebbd, "control", &options->control);
         error = operators->control < 0 ? EXIT_RUN_HOST : 0;
     }
-    if (error || !options->metrics || operators->metrics >= 0)
-        return error;
-    if (strncmp(options->metrics, "unix:", 5) == 0) {
-        operators->metrics = listen_at(ebbd, "metrics", options->metrics + 5);
-    } else {
-        operators->metrics = sockets_listen_loopback(options->metrics);
-        if (operators->metrics < 0)
-            log_line("--metrics: cannot listen at %s: %s", options->metrics, strerror(errno));
+    if (!error && (options->metrics || options->metrics_socket.path) && operators->metrics < 0) {
+        operators->metrics = listen_metrics(options, ebbd);
+        error = operators->metrics < 0 ? EXIT_RUN_HOST : 0;
     }
-    return operators->metrics < 0 ? EXIT_RUN_HOST : 0;
+    return error;
 }
 
 /* ---- handed over ---- */
@@ -171,7 +200,8 @@ static int take_up(struct ebbd *ebbd, const char *file)
     if (asprintf(&path, "%s/%s", ebbd->options.socket_dir, file) < 0)
         return EXIT_RUN_HOST;
     if (!vm_adopt(ebbd, name, -1, path, true)) {
-        fd = sockets_listen_unix(file);
+        (void)sockets_remember(file); /* it stays for whom it was */
+        fd = sockets_listen_unix(file, NULL);
         if (fd >= 0)
             error = add_vm(ebbd, fd, path, true);
         else
@@ -197,6 +227,8 @@ int listen_dir(struct ebbd *ebbd)
 
     if (!path)
         return chdir("/") == 0 ? 0 : EXIT_RUN_HOST;
+    if (chdir(path) == 0 && !sockets_check_place("socket-dir", "in it", geteuid()))
+        return EXIT_RUN_HOST;
     dir = chdir(path) == 0 && access(".", W_OK | X_OK) == 0 ? opendir(".") : NULL;
     if (!dir) {
         log_line("--socket-dir: %s: %s", path, strerror(errno));

@@ -2,6 +2,7 @@
 /* ebbd: from options to its sockets and back ends, to the loop, to the end. */
 #include "../common/log.h"
 #include "../common/process.h"
+#include "../common/sockets.h"
 #include "commands.h"
 #include "launch.h"
 #include "listen.h"
@@ -76,7 +77,7 @@ static char *make_state_dir(struct ebbd *ebbd)
     char temporary[] = P_tmpdir "/ebbd-XXXXXX", *made = NULL, *path = NULL;
     const struct options *options = &ebbd->options;
 
-    if (!options->state && !options->control) {
+    if (!options->state && !options->control.path) {
         made = mkdtemp(temporary);
         ebbd->own_state_dir = true;
         if (!made)
@@ -85,7 +86,7 @@ static char *make_state_dir(struct ebbd *ebbd)
     }
     if (options->state)
         made = strdup(options->state);
-    else if (asprintf(&made, "%s.d", options->control) < 0)
+    else if (asprintf(&made, "%s.d", options->control.path) < 0)
         made = NULL;
     if (made && (mkdir(made, 0700) == 0 || errno == EEXIST))
         path = realpath(made, NULL);
@@ -114,8 +115,11 @@ static int lock_state_dir(const struct ebbd *ebbd)
 {
     const char *user = ebbd->options.user;
     const struct passwd *entry = user && geteuid() == 0 ? getpwnam(user) : NULL;
-    int fd = open(ebbd->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    int fd;
 
+    if (!sockets_check_place("state", ebbd->state_dir, entry ? entry->pw_uid : geteuid()))
+        return -1;
+    fd = open(ebbd->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && make_private(fd, entry))
         return fd;
     if (errno == EWOULDBLOCK)
@@ -146,6 +150,8 @@ static bool add_servers(struct fittings *fittings, const struct listen *operator
     struct ebbd *ebbd = fittings->ebbd;
 
     fittings->commands = ebbd_commands(ebbd);
+    if (ebbd->options.has_operators)
+        fittings->commands.operators = &ebbd->options.operators;
     fittings->control_config = control_config(&fittings->commands);
     fittings->metrics_config = metrics_config(ebbd);
     if (operators->control >= 0)

@@ -14,22 +14,31 @@ enum key {
     KEY_USER = 'u',
     KEY_SOCKET_DIR = 256,
     KEY_STATE,
+    KEY_OPERATORS,
 };
 
 static const struct argp_option argp_options[] = {
     {NULL, 0, NULL, 0, "The VMs:", 1},
-    {"socket", KEY_SOCKET, "PATH", 0,
+    {"socket", KEY_SOCKET, "PATH[,for=USER[:GROUP]]", 0,
      "Listen there for the front-end (QEMU, say) of one VM, named after the file: web1.sock is "
-     "web1's; repeatable",
+     "web1's; repeatable. Besides ebbd itself, only that user and group can connect (default: "
+     "ebbd's group)",
      1},
     {"socket-dir", KEY_SOCKET_DIR, "DIR", 0,
      "Listen on each NAME.sock that was left in this directory, and on those that `ebb ctl add "
      "NAME` makes there",
      1},
     {NULL, 0, NULL, 0, "Operators:", 2},
-    {"control", KEY_CONTROL, "PATH", 0, "Take commands (`ebb ctl`, `ebb top`) on this socket", 2},
-    {"metrics", KEY_METRICS, "unix:PATH|ADDRESS:PORT", 0,
-     "Serve OpenMetrics over HTTP there; ADDRESS is 127.0.0.1 or [::1]", 2},
+    {"control", KEY_CONTROL, "PATH[,for=USER[:GROUP]]", 0,
+     "Take commands (`ebb ctl`, `ebb top`) on this socket", 2},
+    {"operators", KEY_OPERATORS, "GROUP", 0,
+     "Who may change something: root, and members of this group; others that can connect may look "
+     "(default: all that can connect)",
+     2},
+    {"metrics", KEY_METRICS, "unix:PATH[,for=...]|ADDRESS:PORT", 0,
+     "Serve OpenMetrics over HTTP there; ADDRESS is 127.0.0.1 or [::1], which every local user can "
+     "read",
+     2},
     {NULL, 0, NULL, 0, "The process:", 4},
     {"state", KEY_STATE, "DIR", 0,
      "Where back ends can be found again by an ebbd that starts later, and takes them over "
@@ -54,18 +63,30 @@ static const char doc[] =
     "their balloons; SIGINT ends the back ends as well. Exit status: 0 it was told to end, 2 wrong "
     "options, 4 something is wrong with this machine (a socket, a user, the sandbox).";
 
-static const char *metrics(struct argp_state *state, const char *arg)
+static void set_metrics(struct argp_state *state, struct options *options, char *arg)
 {
     const char *port = strrchr(arg, ':');
     bool local = strncmp(arg, "127.0.0.1:", 10) == 0 || strncmp(arg, "[::1]:", 6) == 0;
 
-    if (strncmp(arg, "unix:", 5) == 0 && arg[5])
-        return arg;
+    options->metrics = NULL;
+    options->metrics_socket.path = NULL;
+    if (strncmp(arg, "unix:", 5) == 0 && arg[5]) {
+        options->metrics_socket = vm_options_socket(state, "metrics", arg + 5);
+        return;
+    }
     if (!local)
         argp_error(state, "--metrics is unix:PATH, 127.0.0.1:PORT or [::1]:PORT, not '%s'", arg);
     else
         args_count(state, "metrics ADDRESS:PORT: the port", port + 1, 0, 65535);
-    return arg;
+    options->metrics = arg;
+}
+
+static void set_operators(struct argp_state *state, struct options *options, const char *arg)
+{
+    if (!sockets_read_group(arg, &options->operators))
+        argp_error(state, "--operators: there is no group %s", arg);
+    options->has_operators = true;
+    options->operators_name = arg;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -79,16 +100,19 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case KEY_SOCKET:
         options->sockets = vm_options_grown(state, options->sockets, options->n_sockets,
                                             sizeof(*options->sockets));
-        options->sockets[options->n_sockets++] = arg;
+        options->sockets[options->n_sockets++] = vm_options_socket(state, "socket", arg);
         return 0;
     case KEY_SOCKET_DIR:
         options->socket_dir = arg;
         return 0;
     case KEY_CONTROL:
-        options->control = arg;
+        options->control = vm_options_socket(state, "control", arg);
         return 0;
     case KEY_METRICS:
-        options->metrics = metrics(state, arg);
+        set_metrics(state, options, arg);
+        return 0;
+    case KEY_OPERATORS:
+        set_operators(state, options, arg);
         return 0;
     case KEY_STATE:
         options->state = arg;

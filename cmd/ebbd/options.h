@@ -6,13 +6,16 @@
 #include "../common/vm_options.h"
 
 struct options {
-    const char **sockets; /* paths */
+    struct vm_options_socket *sockets;
     unsigned n_sockets;
     const char *socket_dir; /* NULL: none */
-    const char *control;    /* NULL: none */
-    const char *metrics;    /* NULL: none; "unix:PATH", "ADDRESS:PORT" */
-    const char *user;       /* NULL: stay who we are */
-    const char *state;      /* NULL: see ebbd.h */
+    struct vm_options_socket control, metrics_socket;
+    const char *metrics; /* "ADDRESS:PORT"; NULL: none, or metrics_socket */
+    const char *user;    /* NULL: stay who we are */
+    const char *state;   /* NULL: see ebbd.h */
+    bool has_operators;  /* only they change something: root, and this group */
+    const char *operators_name;
+    gid_t operators;
     struct vm_options vm;
 };
 

@@ -296,7 +296,7 @@ static bool connect_to(struct vm *vm)
 static void start_back_end(struct vm *vm)
 {
     if (vm->listening < 0)
-        vm->listening = sockets_listen_unix(vm->listen_at);
+        vm->listening = sockets_listen_unix(vm->listen_at, NULL);
     if (vm->listening < 0)
         sockets_explain("socket", vm->listen_at);
     vm->pid = vm->listening < 0 ? -1

@@ -88,3 +88,9 @@ class Control:
     def close(self):
         self.file.close()
         self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()

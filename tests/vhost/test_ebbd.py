@@ -1103,10 +1103,194 @@ class Directory(Case):
         for i in range(20):
             self.assertIn("socket", self.control.ask("add", vm=f"vm{i}"))
         self.stop()
+        wait_for("back ends end", lambda: not any(listens(self.path(f"d/vm{i}.sock")) for i in range(20)))
         self.start("--socket-dir", self.path("d"), vms=("a",))
         names = {vm["name"] for vm in self.control.ask("list")["vms"]}
         self.assertEqual(names, {"a", *(f"vm{i}" for i in range(20))})
         self.report(FrontEnd(os.path.join(self.path("d"), "vm7.sock")).start())
+
+
+class Rights(Case):
+    """Who may connect, look, and change something. For root: the users `nobody` and `daemon`, and
+    groups by number."""
+    OPERATORS, LOOKERS, MACHINE = 54321, 54322, 54323
+
+    def setUp(self):
+        if os.geteuid():
+            self.skipTest("not root: NOT tested who may do what")
+        super().setUp()
+        os.chmod(self.dir, 0o711)
+        self.users = {name: pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon")}
+
+    def as_user(self, path, request=None, user="nobody", groups=(), group=None):
+        """What a process that the kernel knows as this user gets for it there, or None."""
+        uid = self.users[user]
+        here, there = socket.socketpair()
+        pid = os.fork()
+        if not pid:
+            try:
+                os.setgroups(groups)
+                os.setresgid(*[uid if group is None else group] * 3)
+                os.setresuid(uid, uid, uid)
+                with Control(path) as control:
+                    answer = control.ask(**request) if request else True
+            except PermissionError:
+                answer = None
+            except Exception as error:
+                answer = repr(error)
+            finally:
+                there.sendall(json.dumps(answer).encode())
+                os._exit(0)
+        there.close()
+        with here, here.makefile() as said:
+            answer = json.load(said)
+        os.waitpid(pid, 0)
+        return answer
+
+    def connects(self, name, *args, **keywords):
+        answer = self.as_user(self.path(name), None, *args, **keywords)
+        self.assertIn(answer, (True, None))
+        return answer is not None
+
+    def ask_as(self, request, **keywords):
+        return self.as_user(self.path("control"), request, **keywords)
+
+    def fails(self, why, *args, rc=4, **keywords):
+        run = subprocess.run([EBBD, *args], capture_output=True, text=True, timeout=PATIENCE, **keywords)
+        self.last = run.stderr
+        self.assertEqual(run.returncode, rc, run.stderr)
+        self.assertIn(why, run.stderr)
+
+    def test_own_socket_only(self):
+        self.start("--socket", self.path("a.sock") + ",for=nobody", "--socket",
+                   self.path("b.sock") + f",for=daemon:{self.MACHINE}", vms=())
+        self.assertEqual({vm["name"] for vm in self.control.ask("list")["vms"]}, {"a", "b"})
+        for name, user, groups, right in (
+                ("a", "nobody", (), True), ("b", "nobody", (), False), ("a", "daemon", (), False),
+                ("b", "daemon", (), True), ("b", "nobody", (self.MACHINE,), True),
+                ("control", "nobody", (self.MACHINE,), False)):
+            with self.subTest(name=name, user=user, groups=groups):
+                self.assertEqual(self.connects(name if name == "control" else name + ".sock", user, groups), right)
+        self.assertEqual(os.stat(self.path("a.sock")).st_mode & 0o777, 0o660)
+
+    def test_stays(self):
+        """With the socket, when a back end or ebbd is started anew."""
+        os.mkdir(self.path("d"), 0o711)
+        args = ("--socket-dir", self.path("d"))
+        self.start(*args, vms=())
+        self.assertIn("socket", self.control.ask("add", vm="a", **{"for": f":{self.MACHINE}"}))
+        self.assertIn("socket", self.control.ask("add", vm="b"))
+        for _ in range(2):
+            self.assertTrue(self.connects("d/a.sock", groups=(self.MACHINE,)))
+            self.assertFalse(self.connects("d/b.sock", groups=(self.MACHINE,)))
+            self.stop()
+            wait_for("its back ends end", lambda: not listens(self.path("d/a.sock")))
+            self.start(*args, vms=())
+
+    def test_unknown(self):
+        path = self.path("x.sock")
+        self.fails("there is no user nobody-at-all", "--socket", path + ",for=nobody-at-all", rc=2)
+        self.fails("there is no group none-at-all", "--socket", path + ",for=:none-at-all", rc=2)
+        self.fails("USER:GROUP", "--socket", path + ",for=", rc=2)
+        self.fails("there is no group none-at-all", "--socket", path, "--operators", "none-at-all", rc=2)
+        self.assertFalse(os.path.exists(path))
+        os.mkdir(self.path("d"))
+        self.start("--socket-dir", self.path("d"), vms=())
+        for whom in ("nobody-at-all", "", ":", 5, "x" * 100):
+            self.assertIn("error", self.control.ask("add", vm="a", **{"for": whom}))
+        self.assertEqual(os.listdir(self.path("d")), [])
+
+    def test_without_root(self):
+        """A user may let others connect to what is his."""
+        uid = self.users["nobody"]
+        for program in (EBBD, EBBD_VM):
+            shutil.copy(program, self.dir)
+        os.mkdir(self.path("d"), 0o711)
+        for name in ("", "d"):
+            os.chown(self.path(name), uid, uid)
+        self.start("--socket-dir", self.path("d"), "--socket", self.path("b.sock") + ",for=daemon", vms=(),
+                   program=self.path("ebbd"), user=uid, group=uid, extra_groups=())
+        self.assertIn("socket", self.control.ask("add", vm="a", **{"for": f":{self.MACHINE}"}))
+        self.assertTrue(self.connects("d/a.sock", "daemon", (self.MACHINE,)))
+        self.assertFalse(self.connects("d/a.sock", "daemon"))
+        self.assertTrue(self.connects("b.sock", "daemon"))
+
+    def test_user(self):
+        """Sockets of the command line are made by root, for others than the user that ebbd becomes."""
+        os.chmod(self.dir, 0o755)
+        self.start("--user", "nobody", "--socket", self.path("a.sock") + ",for=daemon", "--socket",
+                   self.path("b.sock"), "--metrics", "unix:" + self.path("metrics") + f",for=:{self.LOOKERS}",
+                   vms=())
+        self.assertTrue(self.connects("a.sock", "daemon"))
+        self.assertFalse(self.connects("b.sock", "daemon"))
+        self.assertTrue(self.connects("metrics", "daemon", (self.LOOKERS,)))
+        self.assertFalse(self.connects("metrics", "daemon"))
+
+    def test_operators(self):
+        os.mkdir(self.path("d"))
+        both = (self.LOOKERS, self.OPERATORS)
+        with open(self.log, "w") as log:
+            self.daemon = subprocess.Popen(
+                [EBBD, "--control", self.path("control") + f",for=:{self.LOOKERS}", "--operators",
+                 str(self.OPERATORS), "--socket", self.path("a.sock"), "--socket-dir", self.path("d"), "--stats=0",
+                 *(["--no-sandbox"] if SANITIZED else [])], stderr=log)
+        self.addCleanup(self.stop)
+        wait_for("ebbd is ready", lambda: "ready" in self.said())
+        self.control = self.client()  # root's
+        changes = ({"command": "resize", "vm": "a", "balloon_bytes": 0}, {"command": "limits", "rate": 0},
+                   {"command": "inhibit", "on": True}, {"command": "flush"}, {"command": "add", "vm": "b"},
+                   {"command": "hint", "vm": "a", "action": "start"}, {"command": "remove", "vm": "a"})
+        for request in changes:
+            with self.subTest(request=request):
+                said = self.ask_as(request, groups=(self.LOOKERS,)).get("error", "")
+                self.assertIn(f"for root and the group {self.OPERATORS}", said)
+        self.assertFalse(self.control.vm("a")["inhibited"])
+        self.assertRegex(self.said(), f"refused 'resize' by uid {self.users['nobody']}, pid [0-9]+, who is not in "
+                                      f"the group {self.OPERATORS}")
+        for request, member in (({"command": "list"}, "vms"), ({"command": "status"}, "vms"),
+                                ({"command": "version"}, "protocol"), ({"command": "limits"}, "rate"),
+                                ({"command": "watch"}, "vms")):
+            with self.subTest(request=request):
+                self.assertIn(member, self.ask_as(request, groups=(self.LOOKERS,)))
+        request = {"command": "inhibit", "on": True, "vm": "a"}
+        for keywords in ({"groups": both}, {"groups": (self.LOOKERS,), "group": self.OPERATORS},
+                         {"groups": (*both, *range(60000, 60200))}):
+            with self.subTest(keywords=keywords):
+                self.assertEqual(self.ask_as(request, **keywords), {"vms": 1})
+        self.assertEqual(self.control.ask("inhibit", on=False), {"vms": 1})
+        self.assertFalse(self.connects("control", groups=(self.OPERATORS,)))
+
+    def test_places_that_others_can_change(self):
+        uid = self.users["nobody"]
+        for name, mode, owner, why in (("open", 0o777, 0, "chmod go-w"), ("group", 0o770, 0, "chmod go-w"),
+                                       ("theirs", 0o755, uid, f"belongs to uid {uid}")):
+            os.makedirs(self.path(name + "/in"))
+            os.chmod(self.path(name), mode)
+            os.chown(self.path(name), owner, 0)
+            os.symlink(self.path("open/in"), self.path(name + "/link"))
+            for inside in ("/", "/in/", "/link/"):
+                place, good = self.path(name) + inside, self.path("good.sock")
+                for args in (("--socket", place + "a.sock"), ("--socket-dir", place.rstrip("/")),
+                             ("--socket", good, "--control", place + "c"), ("--socket", good, "--state", place + "s"),
+                             ("--socket", good, "--metrics", f"unix:{place}m")):
+                    with self.subTest(args=args):
+                        self.fails("could put something else", *args)
+                        self.assertTrue(inside == "/link/" or why in self.last, self.last)
+                run = subprocess.run([EBBD_VM, "--socket-path", place + "a.sock"], capture_output=True, text=True,
+                                     timeout=PATIENCE)
+                self.assertEqual(run.returncode, 4)
+                self.assertIn("could put something else", run.stderr)
+        os.mkdir(self.path("sticky"))
+        os.chmod(self.path("sticky"), 0o1777)
+        self.start("--socket", self.path("sticky/a.sock"), vms=())
+
+    def test_link_in_its_place(self):
+        """What a link leads to is nobody's but its owner's."""
+        with open(self.path("precious"), "w"):
+            pass
+        os.symlink("precious", self.path("a.sock"))
+        self.fails("is no socket", "--socket", self.path("a.sock") + ",for=nobody")
+        self.assertEqual(os.stat(self.path("precious")).st_uid, 0)
 
 
 class Metrics(Case):
