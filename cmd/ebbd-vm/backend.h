@@ -21,6 +21,14 @@ struct vm;
 /* An exit code: what its front-end gave it left no other way out. */
 #define EXIT_FRONT_END 5
 
+/* See state.h. */
+struct state {
+    int fd; /* -1: none */
+    struct event *timer;
+    uint64_t writes;
+    char socket_file[48]; /* of the VM's socket: device and inode number */
+};
+
 struct backend {
     struct options options;
     struct event_base *base;
@@ -33,6 +41,7 @@ struct backend {
     const struct control *supervisor; /* a client: see the command `supervise` */
     bool was_supervised, ending;      /* ending: it was told to */
     struct event *end;                /* looks whether it still is to end */
+    struct state state;
     uint64_t started_ns;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "commands.h"
+#include "state.h"
 #include "status.h"
 #include "vm.h"
 
@@ -98,11 +99,9 @@ static struct json_object *list(struct request *request)
 
 static struct json_object *status(struct request *request)
 {
-    struct json_object *answer = only(status_full(request->vm));
+    struct json_object *answer = json_object_new_object();
 
-    json_object_object_add(answer, "now_ns", json_object_new_uint64(log_now_ns()));
-    json_object_object_add(answer, "started_ns",
-                           json_object_new_uint64(request->backend->started_ns));
+    status_add(answer, request->backend);
     return answer;
 }
 
@@ -334,21 +333,22 @@ static struct json_object *end(struct request *request)
 static const struct command {
     const char *name;
     struct json_object *(*run)(struct request *request);
-    bool served;                       /* needs a front-end */
+    bool served; /* needs a front-end */
+    bool changes;
     const char *members[MEMBER_LIMIT]; /* besides `command`, `id` and `vm` */
 } commands[] = {
-    {"version", version, false, {NULL}},
-    {"list", list, false, {NULL}},
-    {"status", status, false, {NULL}},
-    {"watch", watch, false, {"interval_ms"}},
-    {"stats", stats, true, {"timeout_ms"}},
-    {"resize", resize, true, {"memory_bytes", "balloon_bytes"}},
-    {"inhibit", inhibit, false, {"on", "timeout_ms"}},
-    {"limits", limits, false, {"rate"}},
-    {"flush", flush, false, {"timeout_ms"}},
-    {"hint", hint, true, {"action"}},
-    {"supervise", supervise, false, {NULL}},
-    {"end", end, false, {"when"}},
+    {"version", version, false, false, {NULL}},
+    {"list", list, false, false, {NULL}},
+    {"status", status, false, false, {NULL}},
+    {"watch", watch, false, false, {"interval_ms"}},
+    {"stats", stats, true, false, {"timeout_ms"}},
+    {"resize", resize, true, true, {"memory_bytes", "balloon_bytes"}},
+    {"inhibit", inhibit, false, true, {"on", "timeout_ms"}},
+    {"limits", limits, false, true, {"rate"}},
+    {"flush", flush, false, false, {"timeout_ms"}},
+    {"hint", hint, true, true, {"action"}},
+    {"supervise", supervise, false, false, {NULL}},
+    {"end", end, false, false, {"when"}},
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
@@ -398,15 +398,19 @@ static struct json_object *execute(void *ctx, struct json_object *members,
     struct request request = {
         .backend = backend, .vm = backend->vm, .members = members, .call = call};
     const char *name = control_text(members, "command");
-    struct json_object *error;
+    struct json_object *answer;
 
     if (control_text(members, "by"))
         log_by(control_text(members, "by"));
     for (size_t i = 0; name && i < N_COMMANDS; i++) {
         if (strcmp(name, commands[i].name) != 0)
             continue;
-        error = check(&commands[i], &request);
-        return error ? error : commands[i].run(&request);
+        answer = check(&commands[i], &request);
+        if (!answer)
+            answer = commands[i].run(&request);
+        if (commands[i].changes) /* before the client hears of it */
+            state_write(backend);
+        return answer;
     }
     return unknown_command();
 }
@@ -415,7 +419,11 @@ static struct json_object *waited(void *ctx, void *wait)
 {
     const struct wait *what = wait;
 
-    return what->waited(ctx, what);
+    struct json_object *answer = what->waited(ctx, what);
+
+    if (answer)
+        state_write(ctx);
+    return answer;
 }
 
 static void gone(void *ctx, const struct control *client)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "connection.h"
+#include "state.h"
 #include "vm.h"
 #include "watchdog.h"
 
@@ -170,6 +171,7 @@ static void plan(struct connection *connection, bool at_once)
 static struct ebb_vhost_user *work_on(struct connection *connection)
 {
     watchdog_begin();
+    state_changed(connection->backend);
     at_work = connection->session;
     return connection->session;
 }

@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "connection.h"
 #include "sandbox.h"
+#include "state.h"
 #include "vm.h"
 #include "watchdog.h"
 
@@ -106,8 +107,9 @@ static int take_fd(int fd, struct ends *ends)
 }
 
 /* The exit code, explained; 0: all is well. */
-static int open_ends(const struct options *options, struct ends *ends)
+static int open_ends(struct backend *backend, struct ends *ends)
 {
+    const struct options *options = &backend->options;
     int error = 0;
 
     if (options->fd >= 0) {
@@ -121,7 +123,12 @@ static int open_ends(const struct options *options, struct ends *ends)
         ends->control = listen_at(options, "control", &options->control);
         error = ends->control < 0 ? EXIT_RUN_HOST : 0;
     }
-    return error;
+    if (error || !options->control.path || !options->wait ||
+        state_open(backend, options->control.path, ends->path))
+        return error;
+    log_line("--control: no file can be made beside %s: %s", options->control.path,
+             strerror(errno));
+    return EXIT_RUN_HOST;
 }
 
 /* ---- the way in ---- */
@@ -161,7 +168,7 @@ static int serve(struct backend *backend, struct ends *ends)
         backend->control = server_new(backend->base, ends->control, &backend->control_config);
     if (backend->end && (ends->control < 0 || backend->control))
         backend->vm = vm_new(backend, ends->listening, ends->path, ends->connected);
-    if (!backend->vm) {
+    if (!backend->vm || !state_start(backend)) {
         log_line("%s: cannot be served: %s", backend->options.name, strerror(errno));
         return EXIT_RUN_HOST;
     }
@@ -178,7 +185,7 @@ static int prepare(struct backend *backend, struct ends *ends)
         log_line("cannot make an event loop: %s", strerror(errno));
         return EXIT_RUN_HOST;
     }
-    error = open_ends(&backend->options, ends);
+    error = open_ends(backend, ends);
     if (!error && chdir("/") != 0)
         error = EXIT_RUN_HOST;
     if (!error)
@@ -194,6 +201,7 @@ static void finish(struct backend *backend, struct ends *ends)
         vm_free(backend->vm);
     backend->vm = NULL;
     server_free(backend->control);
+    state_close(backend);
     if (backend->pool)
         ebb_discard_pool_free(backend->pool);
     ebb_vhost_user_events_free(backend->events);
@@ -215,7 +223,7 @@ static void finish(struct backend *backend, struct ends *ends)
 int main(int argc, char **argv)
 {
     struct ends ends = {.listening = -1, .connected = -1, .control = -1};
-    struct backend backend = {.started_ns = log_now_ns()};
+    struct backend backend = {.state = {.fd = -1}, .started_ns = log_now_ns()};
     int error;
 
     if (!process_begin("ebbd-vm"))

@@ -173,3 +173,13 @@ struct json_object *status_full(const struct vm *vm)
     json_object_object_add(to, "front_ends", front_ends(&view));
     return to;
 }
+
+void status_add(struct json_object *to, const struct backend *backend)
+{
+    struct json_object *vms = json_object_new_array();
+
+    json_object_array_add(vms, status_full(backend->vm));
+    json_object_object_add(to, "vms", vms);
+    put(to, "now_ns", log_now_ns());
+    put(to, "started_ns", backend->started_ns);
+}

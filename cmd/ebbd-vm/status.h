@@ -8,6 +8,8 @@
 #include <json.h>
 
 struct json_object *status_brief(const struct vm *vm);
+/* Of the back end: its one VM, and the time. */
+void status_add(struct json_object *to, const struct backend *backend);
 struct json_object *status_full(const struct vm *vm);
 /* The guest's statistics; a JSON null (NULL) without any. */
 struct json_object *status_guest(const struct vm_view *view);

@@ -2,6 +2,7 @@
 #include "vm.h"
 #include "../common/sockets.h"
 #include "connection.h"
+#include "state.h"
 #include "watchdog.h"
 
 #include <errno.h>
@@ -82,6 +83,7 @@ void vm_ended(struct vm *vm, const char *reason, int error)
     remember(vm);
     connection_free(vm->connection);
     vm->connection = NULL;
+    state_write(vm->backend);
     backend_end_if_idle(vm->backend);
 }
 
@@ -97,6 +99,7 @@ static bool connect_to(struct vm *vm, int fd)
     vm->front_ends.connections++;
     ebb_discard_inhibit(ebb_vhost_user_discard(connection_session(vm->connection)), vm->inhibited);
     log_limited(&vm->limits[CAUSE_CONNECT], "%s: a front-end connected", vm_name(vm));
+    state_write(vm->backend);
     return true;
 }
 

@@ -157,36 +157,62 @@ static struct json_object *pass_on(struct request *request)
         ms = 60000; /* it says itself what is wrong with that */
     name_operator(request);
     return wait_for(request,
-                    job_new(request->ebbd, request->vm, request->members, true,
+                    job_new(request->ebbd, request->vm, request->members, true, NULL,
                             (unsigned)ms + WAY_MS, NULL, NULL),
                     merge);
 }
 
 /* ---- state ---- */
 
+/* Of many, so many in turn are asked in any case: who does not answer is found out so. */
+#define TURN 32u
+
+static bool is_known(struct ebbd *ebbd, unsigned i)
+{
+    const unsigned n = ebbd->n_vms, since = (i + n - ebbd->turn % n) % n;
+
+    return since >= TURN && vm_look(ebbd->vms[i]);
+}
+
 struct job *commands_status_job(struct ebbd *ebbd, struct vm *vm,
                                 void (*done)(void *ctx, struct job *job), void *ctx)
 {
     struct json_object *request = one("command", json_object_new_string("status"));
-    struct job *job = job_new(ebbd, vm, request, false, vm ? ONE_MS : ALL_MS, done, ctx);
+    struct job *job =
+        job_new(ebbd, vm, request, false, vm ? NULL : is_known, vm ? ONE_MS : ALL_MS, done, ctx);
+
+    if (!vm)
+        ebbd->turn += TURN;
 
     json_object_put(request);
     return job;
 }
 
+/* It mostly is where it was when the job began. */
+static struct vm *find_again(const struct ebbd *ebbd, const char *name, unsigned likely)
+{
+    if (likely < ebbd->n_vms && strcmp(vm_name(ebbd->vms[likely]), name) == 0)
+        return ebbd->vms[likely];
+    return vm_find(ebbd, name);
+}
+
 static struct json_object *state_of(struct ebbd *ebbd, const struct job *job, unsigned i)
 {
     struct json_object *answer = job_answer(job, i), *state = vm_state_in(answer);
-    struct vm *vm = vm_find(ebbd, job_name(job, i));
+    struct vm *vm = find_again(ebbd, job_name(job, i), i);
+    bool answers;
 
     if (!vm)
         return NULL;
     if (state)
         vm_set_seen(vm, state);
+    else
+        (void)vm_look(vm);
     state = vm_seen(vm) ? json_object_get(vm_seen(vm)) : json_object_new_object();
     vm_describe(vm, state);
+    answers = job_asked(job, i) ? answer != NULL : vm_answers(vm);
     json_object_object_add(json_object_object_get(state, "back_end"), "answers",
-                           json_object_new_boolean(answer != NULL));
+                           json_object_new_boolean(answers));
     return state;
 }
 
@@ -203,17 +229,104 @@ struct json_object *commands_states(struct ebbd *ebbd, const struct job *job)
     return states;
 }
 
+/* ---- briefly ---- */
+
+/* What is told of each VM, if all are asked for: of these members, those of theirs (NULL: all). */
+static const struct brief {
+    const char *name;
+    const char *members[5];
+} briefs[] = {
+    {"name", {NULL}},
+    {"connected", {NULL}},
+    {"socket", {NULL}},
+    {"back_end", {NULL}},
+    {"inhibited", {NULL}},
+    {"rate", {NULL}},
+    {"memory", {"assigned_bytes", "resident_bytes", "note"}},
+    {"balloon", {"target_bytes", "actual_bytes", "needs_reset"}},
+    {"guest", {"age_ns", "free_bytes"}},
+    {"reported_bytes", {NULL}},
+    {"faults", {NULL}},
+    {"discard", {"discarded_bytes", "not", "latency", "batches"}},
+    {"front_ends", {"connections", "ended", "refused", "last_error"}},
+};
+
+static bool is_zero(struct json_object *value)
+{
+    return json_object_is_type(value, json_type_object)
+               ? json_object_get_uint64(json_object_object_get(value, "bytes")) == 0
+               : json_object_get_uint64(value) == 0;
+}
+
+/* Less what did not happen. */
+static struct json_object *causes_of(struct json_object *causes)
+{
+    struct json_object *to = json_object_new_object();
+
+    json_object_object_foreach(causes, name, value)
+    {
+        if (!is_zero(value))
+            json_object_object_add(to, name, json_object_get(value));
+    }
+    return to;
+}
+
+static struct json_object *part_of(struct json_object *from, const struct brief *brief)
+{
+    const bool idle = is_zero(json_object_object_get(from, "batches"));
+    struct json_object *to, *value;
+
+    if (strcmp(brief->name, "faults") == 0 && json_object_is_type(from, json_type_object))
+        return causes_of(from);
+    if (!brief->members[0] || !json_object_is_type(from, json_type_object))
+        return json_object_get(from);
+    to = json_object_new_object();
+    for (unsigned m = 0; m < 5 && brief->members[m]; m++) {
+        if (!json_object_object_get_ex(from, brief->members[m], &value) ||
+            (idle && strcmp(brief->members[m], "latency") == 0))
+            continue;
+        json_object_object_add(to, brief->members[m],
+                               strcmp(brief->members[m], "not") == 0 &&
+                                       json_object_is_type(value, json_type_object)
+                                   ? causes_of(value)
+                                   : json_object_get(value));
+    }
+    return to;
+}
+
+static struct json_object *brief_of(struct json_object *state)
+{
+    struct json_object *to = json_object_new_object(), *value;
+
+    for (size_t i = 0; i < sizeof(briefs) / sizeof(briefs[0]); i++) {
+        if (json_object_object_get_ex(state, briefs[i].name, &value))
+            json_object_object_add(to, briefs[i].name, part_of(value, &briefs[i]));
+    }
+    return to;
+}
+
 static struct json_object *merge_status(struct ebbd *ebbd, const struct wait *wait)
 {
-    struct json_object *answer = one("now_ns", json_object_new_uint64(log_now_ns()));
+    struct json_object *answer = one("now_ns", json_object_new_uint64(log_now_ns())), *full = NULL;
+    struct json_object *states = commands_states(ebbd, wait->job);
+    const bool brief = json_object_object_get_ex(wait->request, "full", &full)
+                           ? !json_object_get_boolean(full)
+                           : !control_text(wait->request, "vm");
 
+    for (size_t i = 0; brief && i < json_object_array_length(states); i++)
+        json_object_array_put_idx(states, i, brief_of(json_object_array_get_idx(states, i)));
     json_object_object_add(answer, "started_ns", json_object_new_uint64(ebbd->started_ns));
-    json_object_object_add(answer, "vms", commands_states(ebbd, wait->job));
+    json_object_object_add(answer, "vms", states);
     return answer;
 }
 
 static struct json_object *status(struct request *request)
 {
+    struct json_object *full;
+
+    if (json_object_object_get_ex(request->members, "full", &full) &&
+        !json_object_is_type(full, json_type_boolean))
+        return control_error("'full' is true or false");
     return wait_for(request, commands_status_job(request->ebbd, request->vm, NULL, NULL),
                     merge_status);
 }
@@ -308,7 +421,8 @@ static struct json_object *limits(struct request *request)
             vm_set_rate(ebbd->vms[i], (uint64_t)value);
     }
     name_operator(request);
-    return wait_for(request, job_new(ebbd, request->vm, request->members, true, WAY_MS, NULL, NULL),
+    return wait_for(request,
+                    job_new(ebbd, request->vm, request->members, true, NULL, WAY_MS, NULL, NULL),
                     merge_limits);
 }
 
@@ -373,8 +487,8 @@ static const struct command {
 } commands[] = {
     {"version", version, true, VM_RULE_NONE, {NULL}},
     {"list", list, true, VM_RULE_NONE, {NULL}},
-    {"status", status, true, VM_RULE_OPTIONAL, {NULL}},
-    {"watch", watch, true, VM_RULE_OPTIONAL, {"interval_ms"}},
+    {"status", status, true, VM_RULE_OPTIONAL, {"full"}},
+    {"watch", watch, true, VM_RULE_OPTIONAL, {"interval_ms", "full"}},
     {"stats", pass_on, true, VM_RULE_NEEDED, {"timeout_ms"}},
     {"resize", pass_on, false, VM_RULE_NEEDED, {"memory_bytes", "balloon_bytes"}},
     {"inhibit", inhibit, false, VM_RULE_OPTIONAL, {"on", "timeout_ms"}},

@@ -24,7 +24,8 @@ struct ebbd {
     char *program;      /* ebbd-vm's path */
     struct vm **vms;
     unsigned n_vms;
-    bool in_dir; /* the current directory is options.socket_dir */
+    unsigned turn; /* see commands.c */
+    bool in_dir;   /* the current directory is options.socket_dir */
     bool told_ready;
     int failed; /* a back end that never came up: its exit code */
     uint64_t started_ns;

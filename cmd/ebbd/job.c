@@ -9,7 +9,7 @@ struct part {
     struct job *job; /* NULL: nobody wants to know */
     char name[VM_NAME_MAX + 1];
     struct json_object *answer;
-    bool answered;
+    bool asked, answered;
 };
 
 struct job {
@@ -60,7 +60,8 @@ static struct part *add_part(struct job *job, const struct vm *vm)
 }
 
 struct job *job_new(struct ebbd *ebbd, struct vm *vm, struct json_object *request, bool slow,
-                    unsigned deadline_ms, void (*done)(void *ctx, struct job *job), void *ctx)
+                    bool (*skips)(struct ebbd *ebbd, unsigned i), unsigned deadline_ms,
+                    void (*done)(void *ctx, struct job *job), void *ctx)
 {
     const struct timeval in = {(time_t)(deadline_ms / 1000),
                                (suseconds_t)(deadline_ms % 1000 * 1000)};
@@ -77,17 +78,21 @@ struct job *job_new(struct ebbd *ebbd, struct vm *vm, struct json_object *reques
         job_free(job);
         return NULL;
     }
-    if (n == 0)
-        event_active(job->timer, EV_TIMEOUT, 0);
     for (unsigned i = 0; i < n; i++) {
         struct vm *asked = vm ? vm : ebbd->vms[i];
 
         part = add_part(job, asked);
-        if (part)
+        if (part && !(skips && skips(ebbd, i))) {
+            part->asked = true;
             vm_ask(asked, request, slow, on_answer, part);
-        else
-            job->pending--;
+            continue;
+        }
+        if (part)
+            part->answered = true; /* there is none to come */
+        job->pending--;
     }
+    if (job->pending == 0)
+        event_active(job->timer, EV_TIMEOUT, 0);
     return job;
 }
 
@@ -118,6 +123,11 @@ bool job_is_done(const struct job *job)
 unsigned job_count(const struct job *job)
 {
     return job->n;
+}
+
+bool job_asked(const struct job *job, unsigned i)
+{
+    return job->parts[i]->asked;
 }
 
 const char *job_name(const struct job *job, unsigned i)

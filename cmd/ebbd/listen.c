@@ -227,9 +227,10 @@ int listen_dir(struct ebbd *ebbd)
 
     if (!path)
         return chdir("/") == 0 ? 0 : EXIT_RUN_HOST;
-    if (chdir(path) == 0 && !sockets_check_place("socket-dir", "in it", geteuid()))
+    error = chdir(path);
+    if (!error && !sockets_check_place("socket-dir", "in it", geteuid()))
         return EXIT_RUN_HOST;
-    dir = chdir(path) == 0 && access(".", W_OK | X_OK) == 0 ? opendir(".") : NULL;
+    dir = !error && access(".", W_OK | X_OK) == 0 ? opendir(".") : NULL;
     if (!dir) {
         log_line("--socket-dir: %s: %s", path, strerror(errno));
         return EXIT_RUN_HOST;

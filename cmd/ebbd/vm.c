@@ -9,17 +9,26 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define CONTROL_SUFFIX ".vm"
+#define STATE_SUFFIX   CONTROL_SUFFIX ".state"
+/* Longer than any state. */
+#define STATE_LIMIT 16384u
+/* A guest that takes memory wakes nobody: so long is what is said of it good. */
+#define STATE_NS ((uint64_t)1000000000)
 /* How soon to look again for a back end that starts. */
 #define NAP_MS      5u
 #define STARTING_NS ((uint64_t)60000000000)
@@ -61,6 +70,10 @@ struct vm {
     uint64_t since_ns; /* of this back end */
     unsigned replaced; /* back ends, so far */
     struct json_object *seen;
+    int state_fd; /* the file with its back end's state; -1: none */
+    char *text;   /* what was in it last */
+    uint64_t seen_ns;
+    bool is_behind; /* its back end knows more */
     STAILQ_HEAD(, early) early;
 };
 
@@ -106,6 +119,9 @@ static void forget_back_end(struct vm *vm)
     if (vm->pidfd >= 0)
         close(vm->pidfd);
     vm->pidfd = -1;
+    if (vm->state_fd >= 0)
+        close(vm->state_fd);
+    vm->state_fd = -1;
     link_free(link);
     ask_early(vm);
 }
@@ -219,6 +235,95 @@ void vm_child_ended(struct ebbd *ebbd, int pid, int wait_status)
     }
 }
 
+/* ---- its state, in a file ---- */
+
+/* Beside the control socket; to be freed. NULL: no memory. */
+static char *state_path(const struct vm *vm)
+{
+    char *path = NULL;
+
+    return asprintf(&path, "%s/%s" STATE_SUFFIX, vm->ebbd->state_dir, vm->name) < 0 ? NULL : path;
+}
+
+static void open_state(struct vm *vm)
+{
+    char *path = state_path(vm);
+    struct stat file;
+
+    if (path)
+        vm->state_fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (vm->state_fd >= 0 && (fstat(vm->state_fd, &file) != 0 || !S_ISREG(file.st_mode))) {
+        close(vm->state_fd);
+        vm->state_fd = -1;
+    }
+    free(path);
+}
+
+static uint64_t count_in(struct json_object *object, const char *member)
+{
+    return json_object_get_uint64(json_object_object_get(object, member));
+}
+
+/* As it is in the file; NULL: it is none, or was being written. To be put. */
+static struct json_object *parse_state(const char *text)
+{
+    struct json_object *state = json_tokener_parse(text);
+
+    if (json_object_is_type(state, json_type_object) && vm_state_in(state) &&
+        count_in(state, "begin") == count_in(state, "end"))
+        return state;
+    json_object_put(state);
+    return NULL;
+}
+
+/* It copies the file, so nothing changes while it is looked at. What did not change is not parsed
+ * again. NULL: there is nothing new. To be put. */
+static struct json_object *read_state(struct vm *vm)
+{
+    char text[STATE_LIMIT];
+    const ssize_t n = vm->state_fd >= 0 ? pread(vm->state_fd, text, sizeof(text) - 1, 0) : -1;
+    struct json_object *state;
+
+    if (n <= 0)
+        return NULL;
+    text[n] = '\0';
+    vm->is_behind = text[0] == '!';
+    text[0] = '{';
+    if (vm->text && strcmp(vm->text, text) == 0)
+        return NULL;
+    state = parse_state(text);
+    if (!state)
+        return NULL;
+    free(vm->text);
+    vm->text = strdup(text);
+    return state;
+}
+
+bool vm_look(struct vm *vm)
+{
+    struct json_object *state = read_state(vm);
+
+    if (state) {
+        vm_set_seen(vm, vm_state_in(state));
+        vm->seen_ns = count_in(state, "now_ns");
+    }
+    json_object_put(state);
+    if (!vm->seen || vm->state != VM_UP || vm->state_fd < 0 || vm->is_behind)
+        return false;
+    return !json_object_get_boolean(json_object_object_get(vm->seen, "connected")) ||
+           vm->seen_ns + STATE_NS > log_now_ns();
+}
+
+static void remove_files(const struct vm *vm)
+{
+    char *path = state_path(vm);
+
+    unlink(vm->control);
+    if (path)
+        unlink(path);
+    free(path);
+}
+
 /* ---- one comes ---- */
 
 static void ask_short(struct vm *vm, const char *text,
@@ -286,6 +391,7 @@ static bool connect_to(struct vm *vm)
         return false;
     vm->pid = link_pid(vm->link);
     vm->state = VM_UP;
+    open_state(vm);
     event_del(vm->timer);
     ask_short(vm, "{\"command\":\"supervise\"}", on_supervised);
     ask_short(vm, "{\"command\":\"status\"}", on_first_status);
@@ -360,6 +466,7 @@ static void free_parts(struct vm *vm)
     if (vm->timer)
         event_free(vm->timer);
     json_object_put(vm->seen);
+    free(vm->text);
     free(vm->name);
     free(vm->path);
     free(vm->listen_at);
@@ -396,17 +503,59 @@ static struct vm *new_vm(struct ebbd *ebbd, const char *name, const char *path, 
                       .rate = ebbd->rate,
                       .listening = -1,
                       .pidfd = -1,
+                      .state_fd = -1,
                       .state = VM_DOWN,
                       .since_ns = log_now_ns()};
     STAILQ_INIT(&vm->early);
     vm->timer = evtimer_new(ebbd->base, on_timer, vm);
     if (asprintf(&vm->control, "%s/%s" CONTROL_SUFFIX, ebbd->state_dir, name) < 0)
         vm->control = NULL;
+    if (vm->control && strlen(vm->control) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
+        log_line(
+            "--state: %s: the path of a socket has at most 107 bytes; give a shorter directory",
+            vm->control);
+        free_parts(vm);
+        errno = ENAMETOOLONG;
+        return NULL;
+    }
     if (vm->name && vm->path && vm->listen_at && vm->timer && vm->control)
         return vm;
     free_parts(vm);
     errno = ENOMEM;
     return NULL;
+}
+
+/* Does it serve the socket that is at its path now, as far as it says? */
+static bool serves_that(struct vm *vm)
+{
+    struct json_object *state = read_state(vm);
+    const char *said =
+        json_object_get_string(json_object_object_get(state, "socket_file")); /* NULL: nothing */
+    struct stat file;
+    char is[48] = "";
+    bool same;
+
+    if (stat(vm->listen_at, &file) == 0)
+        snprintf(is, sizeof(is), "%ju:%ju", (uintmax_t)file.st_dev, (uintmax_t)file.st_ino);
+    same = !said || !*said || strcmp(said, is) == 0;
+    free(vm->text);
+    vm->text = NULL;
+    json_object_put(state);
+    return same;
+}
+
+/* Under a name that no VM has, it is told to end with its guest, as others of no VM are. */
+static void set_aside(struct vm *vm)
+{
+    char *aside = NULL;
+
+    log_line("%s: its back end, process %d, serves another socket than %s; this one gets its own",
+             vm->name, (int)vm->pid, vm->path);
+    if (asprintf(&aside, "%s/.%d" CONTROL_SUFFIX, vm->ebbd->state_dir, (int)vm->pid) >= 0 &&
+        rename(vm->control, aside) != 0)
+        log_line("%s: %s", aside, strerror(errno));
+    free(aside);
+    remove_files(vm);
 }
 
 bool vm_adopt(struct ebbd *ebbd, const char *name, int listening, const char *path, bool removable)
@@ -416,6 +565,12 @@ bool vm_adopt(struct ebbd *ebbd, const char *name, int listening, const char *pa
     if (!vm)
         return false;
     if (!connect_to(vm)) {
+        free_parts(vm);
+        return false;
+    }
+    if (!serves_that(vm)) {
+        set_aside(vm);
+        forget_back_end(vm);
         free_parts(vm);
         return false;
     }
@@ -434,8 +589,10 @@ bool vm_new(struct ebbd *ebbd, const char *name, int listening, const char *path
     struct vm *vm = vm_find(ebbd, name) ? NULL : new_vm(ebbd, name, path, removable);
 
     if (!vm) {
-        errno = vm_find(ebbd, name) ? EEXIST : ENOMEM;
+        const int error = vm_find(ebbd, name) ? EEXIST : errno;
+
         close(listening);
+        errno = error;
         return false;
     }
     vm->listening = listening;
@@ -462,7 +619,7 @@ void vm_free(struct vm *vm, enum vm_end how)
     if (how == VM_REMOVE || (vm->child && !vm->supervised))
         signal_back_end(vm, SIGTERM);
     if (how == VM_REMOVE)
-        unlink(vm->control);
+        remove_files(vm);
     forget_back_end(vm);
     free_parts(vm);
 }
@@ -496,6 +653,11 @@ bool vm_removable(const struct vm *vm)
 bool vm_is_up(const struct vm *vm)
 {
     return vm->state == VM_UP;
+}
+
+bool vm_answers(const struct vm *vm)
+{
+    return vm->state == VM_UP && !event_pending(vm->timer, EV_TIMEOUT, NULL);
 }
 
 void vm_describe(const struct vm *vm, struct json_object *to)

@@ -29,6 +29,8 @@ const char *vm_name(const struct vm *vm);
 const char *vm_path(const struct vm *vm);
 bool vm_removable(const struct vm *vm);
 bool vm_is_up(const struct vm *vm);
+/* It is up, and owes no answer. */
+bool vm_answers(const struct vm *vm);
 
 /* What is said of it by itself: its name, socket, and how its back end is. To be put. */
 void vm_describe(const struct vm *vm, struct json_object *to);
@@ -36,6 +38,10 @@ void vm_describe(const struct vm *vm, struct json_object *to);
 /* The state in an answer to `status`, the answer's; NULL: there is none. A back end may have been
  * taken over by its front-end: nothing that it says is taken for granted. */
 struct json_object *vm_state_in(struct json_object *answer);
+
+/* Look at what its back end says in its file, which wakes nobody. False: that is nothing, or so old
+ * that it is better asked. */
+bool vm_look(struct vm *vm);
 
 /* The last state, NULL: none; the VM's. */
 struct json_object *vm_seen(const struct vm *vm);
