@@ -25,7 +25,7 @@
 
 struct ctl {
     const char *path;
-    bool json;
+    bool json, full;
     const char *balloon; /* --balloon */
     unsigned timeout_s;  /* 0: not given */
     const char *args[ARGS_MAX];
@@ -60,6 +60,13 @@ static void build_vm(struct argp_state *state, struct ctl *ctl)
 {
     (void)state;
     add_text(ctl, "vm", arg(ctl, 0));
+}
+
+static void build_status(struct argp_state *state, struct ctl *ctl)
+{
+    build_vm(state, ctl);
+    if (ctl->full)
+        result_add(ctl->request, "full", json_object_new_boolean(true));
 }
 
 static void build_waiting(struct argp_state *state, struct ctl *ctl)
@@ -190,14 +197,18 @@ static bool show_status(const struct ctl *ctl, struct json_object *answer)
         return false;
     if (!arg(ctl, 0) && result_length(vms) == 0)
         return show_list(ctl, answer);
-    if (!arg(ctl, 0)) {
+    if (!arg(ctl, 0) && !ctl->full) {
         ctl_view_status(vms, stdout);
         return true;
     }
-    if (!json_object_is_type(json_object_array_get_idx(vms, 0), json_type_object))
-        return false;
-    ctl_view_members(json_object_array_get_idx(vms, 0), stdout);
-    return true;
+    for (size_t i = 0; i < result_length(vms); i++) {
+        if (!json_object_is_type(json_object_array_get_idx(vms, i), json_type_object))
+            return false;
+        if (i > 0)
+            putchar('\n');
+        ctl_view_members(json_object_array_get_idx(vms, i), stdout);
+    }
+    return result_length(vms) > 0;
 }
 
 static bool show_stats(const struct ctl *ctl, struct json_object *answer)
@@ -306,7 +317,7 @@ static bool show_version(const struct ctl *ctl, struct json_object *answer)
 
 static const struct command commands[] = {
     {"list", "", 0, 0, 0, build_vm, show_list},
-    {"status", "[VM]", 0, 1, 0, build_vm, show_status},
+    {"status", "[VM]", 0, 1, 0, build_status, show_status},
     {"stats", "VM", 1, 1, 2, build_waiting, show_stats},
     {"resize", "VM SIZE", 1, 2, 0, build_resize, show_resize},
     {"inhibit", "[VM] on|off", 1, 2, 0, build_inhibit, show_inhibit},
@@ -325,6 +336,7 @@ static const struct command commands[] = {
 static const struct argp_option argp_options[] = {
     {"control", 'c', "PATH", 0, "ebbd's control socket (default " CONTROL_PATH ")", 0},
     {"balloon", 'b', "SIZE", 0, "resize: what the balloon shall take, instead", 0},
+    {"full", 'f', NULL, 0, "status: all about each VM", 0},
     {"timeout", 't', "SECONDS", 0,
      "How long to wait, 1 to 60: for the guest (stats; default 2), for what is under way (flush; "
      "default 10), else for ebbd (default 10)",
@@ -379,6 +391,8 @@ static void build(struct argp_state *state, struct ctl *ctl)
                    command->args);
     if (ctl->balloon && command->build != build_resize)
         argp_error(state, "--balloon goes with resize");
+    if (ctl->full && command->build != build_status)
+        argp_error(state, "--full goes with status");
     ctl->request = json_object_new_object();
     result_add_text(ctl->request, "command", command->name);
     command->build(state, ctl);
@@ -400,6 +414,9 @@ static error_t parse(int key, char *value, struct argp_state *state)
         return 0;
     case 'j':
         ctl->json = true;
+        return 0;
+    case 'f':
+        ctl->full = true;
         return 0;
     case ARGP_KEY_ARG:
         if (ctl->n_args == ARGS_MAX)

@@ -301,6 +301,28 @@ class Supervisor(Case):
         vms = self.client().ask("status")["vms"]
         self.assertEqual([vm["name"] for vm in vms if "discard" in vm], ["a", "b"])
 
+    def test_adopts_by_socket(self):
+        """Not by name alone: the socket may be another."""
+        os.makedirs(self.path("other"))
+        self.start("--state", self.path("state"), vms=("a",))
+        front = self.front().start()
+        pid = self.back_end()
+        self.stop(signal.SIGTERM)
+        self.start("--state", self.path("state"), "--socket", self.path("other/a.sock"), vms=())
+        self.assertIn(f"a: its back end, process {pid}, serves another socket", self.said())
+        self.assertNotEqual(self.back_end(), pid)
+        self.report(front)  # its guest does not notice
+        self.report(FrontEnd(self.path("other/a.sock")).start())
+        front.close()
+        wait_for("it ends with its guest", lambda: not alive(pid))
+
+    def test_long_state(self):
+        state = self.path("s" * 90)
+        run = subprocess.run([EBBD, "--socket", self.path("a.sock"), "--state", state], capture_output=True, text=True,
+                             timeout=PATIENCE)
+        self.assertEqual(run.returncode, 4)
+        self.assertRegex(run.stderr, "--state: .*a.vm: the path of a socket has at most 107 bytes")
+
     def test_an_adopted_one_that_dies_is_replaced(self):
         """Its socket was its own: the next one listens at the same place, of the same directory."""
         os.mkdir(self.path("d"))
@@ -768,6 +790,38 @@ class Commands(Case):
         self.assertIsNone(vm["guest"])
         self.assertEqual(vm["front_ends"]["connections"], 1)
         self.assertFalse(self.control.vm("b")["connected"])
+
+    def test_status_of_all(self):
+        """Brief, unless all is asked for."""
+        front = self.front().start()
+        self.report(front)
+        brief, full = (self.control.ask("status", **more)["vms"] for more in ({}, {"full": True}))
+        self.assertEqual([vm["name"] for vm in brief], ["a", "b"])
+        a, b = brief
+        self.assertEqual(a["memory"], {"assigned_bytes": 64 * MIB, "resident_bytes": front.blocks(), "note": None})
+        self.assertEqual(set(a["balloon"]), {"target_bytes", "actual_bytes", "needs_reset"})
+        self.assertEqual((a["connected"], a["reported_bytes"], a["discard"]["discarded_bytes"], a["faults"],
+                          a["discard"]["not"]), (True, 4 * MIB, 4 * MIB, {}, {}))
+        self.assertEqual(sum(a["discard"]["latency"]), a["discard"]["batches"])
+        self.assertNotIn("latency", b["discard"])
+        self.assertTrue(b["back_end"]["answers"])
+        self.assertLess(len(json.dumps(b)), 600)
+        self.assertEqual(set(full[0]), set(self.control.vm("a")))
+        self.assertEqual(len(full[0]["faults"]), 9)
+        self.assertEqual(set(self.control.ask("status", vm="a", full=False)["vms"][0]), set(a))
+        self.refused("true or false", "status", full=1)
+        client = self.client()
+        self.assertEqual(set(client.ask("watch", full=True)["vms"][0]), set(full[0]))
+
+    def test_long_request(self):
+        """One as long as may be is passed on, though it grows on the way."""
+        line = b'{"command":"hint","vm":"a","action":"%s"}'
+        line %= b"/" * (4095 - len(line) + 2)
+        self.assertEqual(len(line), 4095)
+        self.front().start()
+        self.control.send(line + b"\n")
+        self.assertIn("needs 'action'", self.control.line()["error"])
+        self.assertTrue(self.control.vm("a")["back_end"]["replaced"] == 0)
 
     def test_counters_stay(self):
         for i in range(1, 4):
@@ -1858,6 +1912,32 @@ class FrontEnds(Case):
 
 
 class Many(Case):
+    def test_at_rest(self):
+        """Who has nothing new to say is not woken up for a status of all; who has is asked."""
+        vms = [f"vm{i}" for i in range(72)]
+        self.start(vms=vms)
+
+        def switches(pid):
+            with open(f"/proc/{pid}/status") as f:
+                return sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+        pids = [vm["back_end"]["pid"] for vm in self.control.ask("status")["vms"]]
+        wait_for("all are at rest", lambda: len([pid for pid in pids if not alive(pid)]) == 0)
+        time.sleep(0.3)
+        before = [switches(pid) for pid in pids]
+        answer = self.control.ask("status")["vms"]
+        woken = [pid for pid, n in zip(pids, before) if switches(pid) != n]
+        self.assertLessEqual(len(woken), 40)
+        self.assertEqual({vm["back_end"]["answers"] for vm in answer}, {True})
+        self.assertEqual({vm["connected"] for vm in answer}, {False})
+        for i in range(3):
+            front = self.front(f"vm{i * 30}").start()
+            self.report(front)
+            now = {vm["name"]: vm for vm in self.control.ask("status")["vms"]}
+            self.assertEqual(now[f"vm{i * 30}"]["reported_bytes"], 4 * MIB)
+            self.control.ask("limits", vm=f"vm{i * 30 + 1}", rate=MIB)
+            now = {vm["name"]: vm for vm in self.control.ask("status")["vms"]}
+            self.assertEqual(now[f"vm{i * 30 + 1}"]["rate"], MIB)
+
     def test_hundred(self):
         names = [f"vm{i}" for i in range(100)]
         self.start(vms=names)
