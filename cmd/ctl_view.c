@@ -75,7 +75,7 @@ static const char *state_of(struct json_object *vm)
     if (back_end && !result_flag(back_end, "answers"))
         return "no answer";
     if (!result_flag(vm, "connected"))
-        return "not connected";
+        return result_flag(back_end, "lost") ? "balloon lost" : "not connected";
     if (result_flag(result_get(vm, "balloon"), "needs_reset"))
         return "needs reset";
     return result_flag(vm, "inhibited") ? "inhibited" : "serving";

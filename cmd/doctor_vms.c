@@ -346,7 +346,10 @@ static void look_at_vm(struct doctor *doctor, struct json_object *vm)
 
     if (!name)
         return;
-    if (!result_flag(vm, "connected"))
+    if (result_flag(result_get(vm, "back_end"), "lost"))
+        doctor_tell(doctor, DOCTOR_WRONG, name, "start the VM anew: QEMU does not connect again",
+                    "the guest has no balloon since its back end ended");
+    else if (!result_flag(vm, "connected"))
         doctor_tell(doctor, DOCTOR_NOTE, name, "start the VM, with its socket",
                     "ebbd waits for it");
     else if (!(result_number(result_get(vm, "memory"), "assigned_bytes") > 0))
@@ -375,6 +378,7 @@ static void look_at_daemon(struct doctor *doctor)
     struct control control;
 
     result_add_text(request, "command", "status");
+    result_add(request, "full", json_object_new_boolean(true));
     control_init(&control, doctor->control, &control_ebbd);
     if (access(doctor->control, F_OK) == 0 && control_connect(&control))
         answer = control_call(&control, request, 5 * ASK_NS);

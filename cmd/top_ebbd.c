@@ -244,7 +244,8 @@ static void put_vm(struct top_row *row, struct json_object *vm, struct json_obje
     struct json_object *guest = result_get(vm, "guest");
 
     if (!result_flag(vm, "connected")) {
-        top_row_remark(row, "not connected");
+        top_row_remark(row, result_flag(result_get(vm, "back_end"), "lost") ? "balloon lost"
+                                                                            : "not connected");
         put_front_end(row, vm);
         return;
     }

@@ -188,6 +188,11 @@ static bool answers(struct json_object *state)
     return flag_of(json_object_object_get(state, "back_end"), "answers");
 }
 
+static bool is_lost(struct json_object *state)
+{
+    return flag_of(json_object_object_get(state, "back_end"), "lost");
+}
+
 static void add_replaced(struct scrape *scrape)
 {
     head(scrape, "back_ends_replaced", "counter", NULL, "Back ends that died, or were killed.");
@@ -311,6 +316,8 @@ static int write_metrics(struct json_object *states, enum metrics_format format,
              needs_reset);
     add_flag(&scrape, "answers", "The back end answers. If not, this is what it said last.",
              answers);
+    add_flag(&scrape, "balloon_lost",
+             "A front-end was connected when the back end ended, and none is again.", is_lost);
     add_replaced(&scrape);
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++)
         add_family(&scrape, &families[i]);

@@ -74,6 +74,7 @@ struct vm {
     char *text;   /* what was in it last */
     uint64_t seen_ns;
     bool is_behind; /* its back end knows more */
+    bool lost;      /* it was connected when its back end ended, and is not again */
     STAILQ_HEAD(, early) early;
 };
 
@@ -131,7 +132,11 @@ static void replace(struct vm *vm, const char *why)
 {
     const uint64_t lived_ms = (log_now_ns() - vm->since_ns) / 1000000;
 
-    log_line("%s: its back end %s; the next one is started", vm->name, why);
+    (void)vm_look(vm);
+    vm->lost = vm->lost || json_object_get_boolean(json_object_object_get(vm->seen, "connected"));
+    log_line("%s: its back end %s; the next one is started%s", vm->name, why,
+             vm->lost ? "; the guest has no balloon until its VMM connects again, or starts it anew"
+                      : "");
     forget_back_end(vm);
     if (lived_ms > BACKOFF_LAST_MS || !vm->backoff_ms)
         vm->backoff_ms = BACKOFF_FIRST_MS;
@@ -671,6 +676,7 @@ void vm_describe(const struct vm *vm, struct json_object *to)
     json_object_object_add(back_end, "state", json_object_new_string(states[vm->state]));
     json_object_object_add(back_end, "pid", vm->pid > 0 ? json_object_new_int(vm->pid) : NULL);
     json_object_object_add(back_end, "replaced", json_object_new_int64(vm->replaced));
+    json_object_object_add(back_end, "lost", json_object_new_boolean(vm->lost));
     json_object_object_add(to, "back_end", back_end);
 }
 
@@ -692,6 +698,8 @@ void vm_set_seen(struct vm *vm, struct json_object *status)
 {
     json_object_put(vm->seen);
     vm->seen = json_object_get(status);
+    if (json_object_get_boolean(json_object_object_get(status, "connected")))
+        vm->lost = false;
 }
 
 void vm_set_rate(struct vm *vm, uint64_t rate)

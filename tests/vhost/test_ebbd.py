@@ -399,9 +399,17 @@ class Supervisor(Case):
         vm = wait_for("it is replaced", lambda: self.replaced("a"))
         self.assertNotEqual(vm["back_end"]["pid"], pid)
         self.assertEqual((vm["rate"], vm["inhibited"]), (55 * MIB, True))
-        self.assertIn("was ended by signal 9", self.said())
+        self.assertIn("was ended by signal 9; the next one is started; the guest has no balloon", self.said())
+        self.assertEqual((vm["connected"], vm["back_end"]["lost"]), (False, True))
         self.control.ask("inhibit", vm="a", on=False)
         self.report(self.front().start())
+        self.assertEqual([vm["back_end"]["lost"] for vm in self.control.ask("status")["vms"]], [False, False])
+
+    def test_one_without_a_guest_loses_none(self):
+        self.start()
+        os.kill(self.back_end(), signal.SIGKILL)
+        vm = wait_for("it is replaced", lambda: self.replaced("a"))
+        self.assertFalse(vm["back_end"]["lost"])
 
     def replaced(self, name):
         vm = self.control.vm(name)
