@@ -90,6 +90,13 @@ int event_del(struct event *event)
     return 0;
 }
 
+int event_pending(const struct event *event, short what, struct timeval *when)
+{
+    (void)what;
+    (void)when;
+    return event->armed;
+}
+
 void event_free(struct event *event)
 {
     run.timer = NULL;
