@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <json.h>
+#include <limits.h>
 #include <pwd.h>
 #include <signal.h>
 #include <string.h>
@@ -59,6 +60,19 @@ bool process_begin(const char *program)
     return true;
 }
 
+void process_close_others(int keep)
+{
+    const unsigned first = STDERR_FILENO + 1;
+
+    if (keep < (int)first) {
+        close_range(first, UINT_MAX, 0);
+        return;
+    }
+    if (keep > (int)first)
+        close_range(first, (unsigned)keep - 1, 0);
+    close_range((unsigned)keep + 1, UINT_MAX, 0);
+}
+
 static void on_library_message(int severity, const char *text)
 {
     if (severity >= EVENT_LOG_WARN)
@@ -110,8 +124,8 @@ bool process_user(const char *user)
                  root ? "" : "; it was not started as root");
         return false;
     }
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
         return true;
-    log_line("cannot set no_new_privs: %s", strerror(errno));
+    log_line("cannot set no_new_privs, or become undumpable: %s", strerror(errno));
     return false;
 }

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -134,7 +135,16 @@ static int open_ends(struct backend *backend, struct ends *ends)
 /* ---- the way in ---- */
 
 /* Give up what is not needed any more. The thread that discards is made in between: it inherits
- * what was given up, and cannot be made afterwards. */
+ * what was given up, and cannot be made afterwards. False: explained. */
+static bool give_up(struct backend *backend)
+{
+    process_touch_libraries();
+    if (!sandbox_namespaces() || !sandbox_limits() || !sandbox_files())
+        return false;
+    backend->pool = sandbox_pool();
+    return backend->pool && sandbox_calls();
+}
+
 static int enter_sandbox(struct backend *backend)
 {
     const bool sandbox = !backend->options.vm.no_sandbox;
@@ -147,15 +157,12 @@ static int enter_sandbox(struct backend *backend)
                  errno == EAGAIN ? " (raise the limit: sysctl fs.aio-max-nr)" : "");
         return EXIT_RUN_HOST;
     }
-    process_touch_libraries();
-    if (sandbox && !sandbox_files())
-        return EXIT_RUN_HOST;
+    if (sandbox)
+        return give_up(backend) ? 0 : EXIT_RUN_HOST;
     backend->pool = ebb_discard_pool_new(1);
-    if (!backend->pool) {
+    if (!backend->pool)
         log_line("cannot start a thread: %s", strerror(errno));
-        return EXIT_RUN_HOST;
-    }
-    return !sandbox || sandbox_calls() ? 0 : EXIT_RUN_HOST;
+    return backend->pool ? 0 : EXIT_RUN_HOST;
 }
 
 static int serve(struct backend *backend, struct ends *ends)
@@ -229,6 +236,9 @@ int main(int argc, char **argv)
     if (!process_begin("ebbd-vm"))
         return EXIT_RUN_HOST;
     options_parse(argc, argv, &backend.options);
+    /* Threads share their heap: one of the pool's own would cost more memory than it saves time. */
+    mallopt(M_ARENA_MAX, 1);
+    process_close_others(backend.options.fd);
     umask(0117); /* sockets are for owner and group */
     error = prepare(&backend, &ends);
     if (!error)

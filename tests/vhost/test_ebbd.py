@@ -496,6 +496,23 @@ class BackEnd(unittest.TestCase):
         front.close()
         self.assertEqual(process.wait(PATIENCE), 0)
 
+    def test_descriptors_of_a_parent(self):
+        """None but the one that was meant."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        kept = [os.open("/dev/zero", os.O_RDONLY) for _ in range(3)]
+        kept.append(fcntl.fcntl(kept[0], fcntl.F_DUPFD, theirs.fileno() + 10))
+        process = self.start(f"--fd={theirs.fileno()}", pass_fds=[theirs.fileno(), *kept])
+        theirs.close()
+        front = FrontEnd(sock=ours).start()
+        self.assertNotIn("/dev/zero", descriptors(process.pid))
+        if self.sandbox == []:  # as its log is no file
+            with open(f"/proc/{process.pid}/limits") as f:
+                self.assertRegex(f.read(), f"Max file size +{64 * MIB} +{64 * MIB} ")
+        for fd in kept:
+            os.close(fd)
+        front.close()
+        self.assertEqual(process.wait(PATIENCE), 0)
+
     def test_next_front_end(self):
         process = self.start("--socket-path", self.path("a.sock"), "--control", self.path("control"), "--wait")
         wait_for("it listens", lambda: os.path.exists(self.path("control")) and listens(self.path("control")))
@@ -1581,10 +1598,61 @@ class Sandbox(Case):
             n += 1
             self.assertEqual(status["NoNewPrivs"], "1")
             self.assertEqual(status["Seccomp"], "2")
-            for kind in ("CapPrm", "CapEff", "CapInh", "CapAmb"):
-                self.assertEqual(int(status[kind], 16), 0)
+            for kind in ("CapPrm", "CapEff", "CapInh", "CapAmb", "CapBnd"):
+                self.assertEqual(int(status[kind], 16), 0, kind)
             self.assertEqual(set(status["Uid"].split()), {str(uid)})
         self.assertGreaterEqual(n, 2)  # the loop, and one that discards
+
+    def limits(self):
+        """The soft ones, and the hard ones, which are the same."""
+        with open(f"/proc/{self.back_end()}/limits") as f:
+            rows = [re.match(r"(.{26})(\S+) +(\S+)", line) for line in f.read().splitlines()[1:]]
+        found = {row[1].strip(): row[2] for row in rows if row[2] == row[3]}
+        return [found.get(name) for name in ("Max core file size", "Max open files", "Max data size")]
+
+    def need_namespaces(self):
+        if subprocess.run(["unshare", "-Umn", "true"], stderr=subprocess.DEVNULL).returncode:
+            self.skipTest("user namespaces are not allowed here: NOT tested that a back end has its own")
+        if os.geteuid():
+            self.skipTest("only root sees namespaces of a back end: NOT tested that it has its own")
+
+    def test_limits(self):
+        self.start(sandbox=True)
+        self.assertEqual(self.limits(), ["0", "1024", str(64 * MIB)])
+
+    def test_huge_guest(self):
+        """Of 1 TiB: its memory is not the back end's own."""
+        self.start(sandbox=True)
+        front = self.front().start(mib=1 << 20)
+        self.report(front)
+        self.report(front, at=(1 << 40) - 8 * MIB)
+
+    def test_namespaces(self):
+        """And nothing in its root; also when it was started as somebody else."""
+        self.need_namespaces()
+        self.start(sandbox=True)
+        pid = self.back_end()
+        for kind in ("user", "mnt", "net", "ipc", "uts"):
+            self.assertNotEqual(*(os.readlink(f"/proc/{p}/ns/{kind}") for p in (pid, "self")), kind)
+        self.assertEqual(os.listdir(f"/proc/{pid}/root"), [])
+        with self.assertRaises(OSError) as refused:
+            os.mkdir(f"/proc/{pid}/root/x")
+        self.assertEqual(refused.exception.errno, errno.EROFS)
+        with open(f"/proc/{pid}/net/dev") as f:
+            self.assertEqual([line.split(":")[0].strip() for line in f if ":" in line], ["lo"])
+        self.assertNotIn("sandbox", self.said())
+
+    def test_without_namespaces(self):
+        """They may be forbidden: in a namespace that allows no more of them."""
+        self.need_namespaces()
+        script = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\""
+        with open(self.path("program"), "w") as f:
+            f.write(f"#!/bin/sh\nexec unshare -Ur sh -c '{script}' {shlex.quote(EBBD)} \"$@\"\n")
+        os.chmod(self.path("program"), 0o755)
+        self.start(sandbox=True, program=self.path("program"))
+        self.assertIn("no namespaces of its own (ENOSPC)", self.said())
+        self.check(os.geteuid())
+        self.report(self.front().start())
 
     def test_in_force(self):
         self.start(sandbox=True)
@@ -1601,6 +1669,8 @@ class Sandbox(Case):
         os.chown(self.path("d"), nobody.pw_uid, nobody.pw_gid)
         self.start("--user", "nobody", "--state", self.path("d"), "--socket-dir", self.path("d"), sandbox=True)
         self.check(nobody.pw_uid)
+        for pid in (self.back_end(), self.daemon.pid):  # undumpable: none of its user's own looks in
+            self.assertEqual(os.stat(f"/proc/{pid}/fd").st_uid, 0)
         self.assertEqual(os.stat(self.path("a.sock")).st_uid, nobody.pw_uid)
         self.report(self.front().start())
         self.assertIn("socket", self.control.ask("add", vm="x"))
