@@ -92,7 +92,6 @@ static struct json_object *discard(const struct ebb_discard_stats *stats)
     put(to, "repeated_bytes", stats->repeated_bytes);
     put(to, "released_bytes", stats->released_bytes);
     put(to, "checked_bytes", stats->checked_bytes);
-    put(to, "held_ns", stats->held_ns);
     put(to, "wait_ns", stats->wait_ns);
     put(to, "busy_ns", stats->busy_ns);
     for (unsigned i = 0; i < EBB_DISCARD_CAUSES; i++) {

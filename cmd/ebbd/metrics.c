@@ -60,8 +60,6 @@ static const struct family {
     COUNTER("discarded_bytes", BYTES, "discard", discarded_bytes, "Memory that was."),
     COUNTER("discard_checked_bytes", BYTES, "discard", checked_bytes,
             "Discarded memory that was looked at afterwards."),
-    COUNTER("discard_held_seconds", NANOSECONDS, "discard", held_ns,
-            "Time that batches waited for the rate limit."),
     COUNTER("discard_wait_seconds", NANOSECONDS, "discard", wait_ns,
             "Time that batches waited for a thread."),
     COUNTER("discard_busy_seconds", NANOSECONDS, "discard", busy_ns,
@@ -277,8 +275,7 @@ static void add_buckets(struct scrape *scrape, unsigned i)
                         sum);
     evbuffer_add_printf(scrape->to, "%s_count{vm=\"%s\"} %" PRIu64 "\n", name, vm, sum);
     evbuffer_add_printf(scrape->to, "%s_sum{vm=\"%s\"}", name, vm);
-    seconds(scrape,
-            number(discard, "held_ns") + number(discard, "wait_ns") + number(discard, "busy_ns"));
+    seconds(scrape, number(discard, "wait_ns") + number(discard, "busy_ns"));
 }
 
 static void add_process(struct scrape *scrape)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What the files of the balloon device share. The path of a chain: balloon_device.c is notified,
- * balloon_chain.c takes and reads it, balloon_batch.c gathers its ranges, has them discarded and
+ * balloon_chain.c takes and reads it, balloon_batch.c keeps its ranges, has them discarded and
  * gives it back; balloon_guest.c for statistics and hints. The files are declared below from the
  * bottom up: none calls one that comes after it. balloon_device.c, and balloon_state.c on top of
  * it, have nothing to declare here.
@@ -39,19 +39,29 @@ struct ebb__balloon_chain {
     uint16_t head;
 };
 
-enum ebb__batch_state {
-    EBB__BATCH_NONE = 0,
-    EBB__BATCH_GATHERING, /* has room, and waits for further chains */
-    EBB__BATCH_SUBMITTED, /* a discard is under way */
+/* Chains that wait to go back, in the order in which they were taken. A driver that keeps to the
+ * rules has no more of them out. */
+struct ebb__chains {
+    unsigned n;
+    uint16_t heads[EBB_RING_SIZE_LIMIT];
 };
 
+/* Of one queue: what was taken off its ring, and waits for the discard. */
 struct ebb__batch {
-    enum ebb__batch_state state;
-    enum ebb_balloon_queue which;
-    uint64_t due; /* then it is submitted, full or not */
-    unsigned chains, n;
-    uint16_t heads[EBB__BALLOON_CHAINS];
+    struct ebb__chains chains;
+    uint64_t since;   /* when the first of them was taken */
+    uint64_t no_room; /* bytes that they name beyond these ranges */
+    unsigned n;
     struct ebb_range ranges[EBB_DISCARD_RANGES];
+};
+
+/* What the discard has. */
+struct ebb__under_way {
+    bool is;
+    enum ebb_balloon_queue which;
+    uint64_t due;              /* when they must go back; UINT64_MAX: all was done for that */
+    struct ebb__chains chains; /* none: it goes on after they went back */
+    uint32_t discarded;        /* atomic: it is through, set by a pool thread */
 };
 
 enum ebb__hint_state {
@@ -83,8 +93,8 @@ struct ebb_balloon_device {
     uint32_t hint_id; /* the last one given; below EBB__HINT_FIRST: none yet */
 
     struct ebb_balloon_device_stats stats;
-    uint32_t discarded; /* atomic: the batch is, set by a pool thread */
-    struct ebb__batch batch;
+    struct ebb__under_way under_way;
+    struct ebb__batch batches[EBB_BALLOON_QUEUES];
     struct ebb_ring_buf bufs[EBB_RING_SIZE_LIMIT];
     uint8_t bytes[EBB__BALLOON_BYTES]; /* read from the chain */
 };
@@ -183,7 +193,7 @@ void ebb__balloon_call(struct ebb_balloon_device *device, struct ebb__balloon_qu
 bool ebb__balloon_range(struct ebb_balloon_device *device, const struct ebb_ring_buf *buf,
                         struct ebb_range *range);
 
-/* Add a range that the batch has room for. */
+/* Add a range. If there is no room for it, that is counted. */
 void ebb__batch_add(struct ebb__batch *batch, uint64_t addr, uint64_t len);
 
 /* ---- balloon_guest.c ---- */
@@ -201,10 +211,22 @@ void ebb__balloon_hint_chain(struct ebb_balloon_device *device,
 /* Is the queue served by batches? The others are on the spot. */
 bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned which);
 
-/* Go on with batches: end the one that is discarded, gather, submit. */
+/* Can chains be taken off this queue's ring? Not for ever: a driver may break the rules. */
+bool ebb__batch_takes(const struct ebb_balloon_device *device, unsigned which);
+
+/* Go on with batches: take chains, end what is discarded or due, submit. */
 void ebb__batch_work(struct ebb_balloon_device *device);
 
-/* Have the batch that there is discarded and given back, now. */
+/* When ebb__batch_work() wants to be called; UINT64_MAX: never. */
+uint64_t ebb__batch_due(const struct ebb_balloon_device *device);
+
+/* No chain waits, and nothing is under way. */
+bool ebb__batch_idle(const struct ebb_balloon_device *device);
+
+/* The chains of this queue go back, now. */
+void ebb__batch_stop(struct ebb_balloon_device *device, unsigned which);
+
+/* All chains go back, now: see ebb_balloon_device_quiesce(). */
 void ebb__batch_flush(struct ebb_balloon_device *device);
 
 /* See ebb_balloon_device_hurry(). */

@@ -1,16 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Batches: the chains of one queue whose ranges are discarded together.
+ * Batches: chains are taken off their ring when the driver notifies, and what they say is copied
+ * then: a driver that waits no longer may use their buffers for something else. They gather in
+ * their queue's batch until the discard is free, which takes one batch at a time; the queues that
+ * need it take turns. Deflated pages belong here too: the discard learns of them only while none is
+ * under way. Chains go back when all of their batch is done with, and the driver is called once.
  *
- * The discard takes one batch at a time, so the device has one; the queues that need it take turns,
- * each for one batch. Deflated pages belong here too: the discard learns of them only while none is
- * under way. Chains go back when all of the batch is discarded, and the driver is called once.
+ * They do so in time (config.answer_ms), whatever is left undone for it: a batch has no
+ * more than that to be discarded in, and one that still waits then goes back without any effect.
+ * What the balloon has may be discarded afterwards: the chains go back before it is through, and
+ * it ends when the guest deflates.
  */
 #include "balloon.h"
 
-static struct ebb__balloon_queue *queue_of(struct ebb_balloon_device *device)
+#include <string.h>
+
+/* When the chains of this batch go back. */
+static uint64_t due_of(const struct ebb_balloon_device *device, const struct ebb__batch *batch)
 {
-    return &device->queues[device->batch.which];
+    return batch->since + (uint64_t)device->config.answer_ms * 1000000;
 }
 
 bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned which)
@@ -18,6 +26,11 @@ bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned whic
     if (which == EBB_BALLOON_HINT)
         return device->config.discard_hints;
     return which != EBB_BALLOON_STATS;
+}
+
+bool ebb__batch_takes(const struct ebb_balloon_device *device, unsigned which)
+{
+    return device->batches[which].chains.n < EBB_RING_SIZE_LIMIT;
 }
 
 /* ---- from chains to ranges ---- */
@@ -34,7 +47,7 @@ static bool is_wide(const uint8_t *numbers, unsigned bytes)
 }
 
 /* Each page is looked up before it is merged, so that a wrong one spoils none of its neighbours. */
-static unsigned gather_pfns(struct ebb_balloon_device *device,
+static unsigned gather_pfns(struct ebb_balloon_device *device, unsigned which,
                             const struct ebb__balloon_chain *chain)
 {
     const struct ebb_region *region = NULL;
@@ -51,7 +64,7 @@ static unsigned gather_pfns(struct ebb_balloon_device *device,
         if (!region || gpa < region->gpa || gpa - region->gpa >= region->size)
             region = ebb_memory_find(device->config.memory, gpa);
         if (region) {
-            ebb__batch_add(&device->batch, gpa, EBB_FRAME_SIZE);
+            ebb__batch_add(&device->batches[which], gpa, EBB_FRAME_SIZE);
             pages++;
         } else {
             ebb__balloon_fault(device, EBB_FAULT_PFN);
@@ -59,9 +72,8 @@ static unsigned gather_pfns(struct ebb_balloon_device *device,
     }
     /* If it is not so, page 0 was kept from the balloon, which does no harm; nor may it stay there
      * when it is taken out. */
-    if (wide && device->batch.which == EBB_BALLOON_DEFLATE &&
-        ebb_memory_find(device->config.memory, 0))
-        ebb__batch_add(&device->batch, 0, EBB_FRAME_SIZE);
+    if (wide && which == EBB_BALLOON_DEFLATE && ebb_memory_find(device->config.memory, 0))
+        ebb__batch_add(&device->batches[which], 0, EBB_FRAME_SIZE);
     return pages;
 }
 
@@ -83,18 +95,19 @@ static void gather_reported(struct ebb_balloon_device *device,
         }
         device->stats.reported_ranges++;
         device->stats.reported_bytes += range.len;
-        ebb__batch_add(&device->batch, range.addr, range.len);
+        ebb__batch_add(&device->batches[EBB_BALLOON_REPORTING], range.addr, range.len);
     }
 }
 
-static void gather_chain(struct ebb_balloon_device *device, const struct ebb__balloon_chain *chain)
+static void gather_chain(struct ebb_balloon_device *device, unsigned which,
+                         const struct ebb__balloon_chain *chain)
 {
-    switch (device->batch.which) {
+    switch (which) {
     case EBB_BALLOON_INFLATE:
-        device->stats.inflated_pages += gather_pfns(device, chain);
+        device->stats.inflated_pages += gather_pfns(device, which, chain);
         break;
     case EBB_BALLOON_DEFLATE:
-        device->stats.deflated_pages += gather_pfns(device, chain);
+        device->stats.deflated_pages += gather_pfns(device, which, chain);
         break;
     case EBB_BALLOON_HINT:
         ebb__balloon_hint_chain(device, chain);
@@ -105,41 +118,87 @@ static void gather_chain(struct ebb_balloon_device *device, const struct ebb__ba
     }
 }
 
-/* Does another chain fit, whatever it holds? It always does into an empty batch. */
-static bool has_room(struct ebb_balloon_device *device)
+/* Take what is there, within bounds. */
+static void gather(struct ebb_balloon_device *device, unsigned which)
 {
-    const struct ebb__batch *batch = &device->batch;
-    unsigned worst = queue_of(device)->ring.size;
-
-    if (batch->which == EBB_BALLOON_INFLATE || batch->which == EBB_BALLOON_DEFLATE)
-        worst = EBB_BALLOON_DEVICE_CHAIN_PFNS;
-    return batch->chains < device->config.batch_chains && EBB_DISCARD_RANGES - batch->n >= worst &&
-           device->steps < EBB__BALLOON_STEPS;
-}
-
-_Static_assert(EBB_DISCARD_RANGES >= EBB_RING_SIZE_LIMIT, "a chain fits a batch");
-_Static_assert(EBB_DISCARD_RANGES >= EBB_BALLOON_DEVICE_CHAIN_PFNS, "a chain fits a batch");
-
-/* Take what is there and fits. True: that was not all, or may not be. */
-static bool gather(struct ebb_balloon_device *device)
-{
-    struct ebb__balloon_queue *queue = queue_of(device);
-    struct ebb__batch *batch = &device->batch;
+    struct ebb__balloon_queue *queue = &device->queues[which];
+    struct ebb__batch *batch = &device->batches[which];
     struct ebb__balloon_chain chain;
 
     device->steps = 0;
-    while (has_room(device)) {
+    for (unsigned n = 0; n < device->config.batch_chains && device->steps < EBB__BALLOON_STEPS &&
+                         ebb__batch_takes(device, which);
+         n++) {
         if (!ebb__balloon_take(device, queue, &chain))
-            return false;
-        batch->heads[batch->chains++] = chain.head;
+            return;
+        if (batch->chains.n == 0)
+            batch->since = ebb__balloon_now(device);
+        batch->chains.heads[batch->chains.n++] = chain.head;
         if (ebb__balloon_enabled(device, queue))
-            gather_chain(device, &chain);
+            gather_chain(device, which, &chain);
     }
     ebb__balloon_hush(queue);
-    return true;
 }
 
-/* ---- the batch ---- */
+static void gather_all(struct ebb_balloon_device *device)
+{
+    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++) {
+        if (ebb__balloon_batched(device, which) && device->queues[which].pending)
+            gather(device, which);
+    }
+}
+
+/* ---- back to the driver ---- */
+
+/* Then one call. */
+static void give_back(struct ebb_balloon_device *device, unsigned which, struct ebb__chains *chains)
+{
+    struct ebb__balloon_queue *queue = &device->queues[which];
+    const unsigned n = chains->n;
+
+    chains->n = 0;
+    for (unsigned i = 0; i < n; i++)
+        ebb_ring_device_put(&queue->ring, chains->heads[i], 0);
+    device->stats.chains[which] += n;
+    if (n > 0)
+        ebb__balloon_call(device, queue);
+}
+
+/* Without effect. */
+static void leave(struct ebb_balloon_device *device, unsigned which)
+{
+    struct ebb__batch *batch = &device->batches[which];
+    uint64_t bytes = batch->no_room;
+
+    for (unsigned i = 0; i < batch->n; i++)
+        bytes += batch->ranges[i].len;
+    if (bytes > 0)
+        ebb_discard_left(device->config.discard, bytes, batch->n);
+    batch->n = 0;
+    batch->no_room = 0;
+    give_back(device, which, &batch->chains);
+}
+
+/* It cannot be refused, as no batch is under way. If it were, the guest could lose what it is about
+ * to use: only a reset would make that good. */
+static void deflate(struct ebb_balloon_device *device)
+{
+    struct ebb__batch *batch = &device->batches[EBB_BALLOON_DEFLATE];
+    struct ebb_discard *discard = device->config.discard;
+    int err = 0;
+
+    if (batch->no_room > 0) /* any page may be meant */
+        err = ebb_discard_forget(discard);
+    else if (batch->n > 0)
+        err = ebb_discard_deflated(discard, batch->ranges, batch->n);
+    if (err != 0)
+        ebb__balloon_needs_reset(device);
+    batch->n = 0;
+    batch->no_room = 0;
+    give_back(device, EBB_BALLOON_DEFLATE, &batch->chains);
+}
+
+/* ---- the discard ---- */
 
 /* In a pool thread. */
 static void discarded(void *ctx)
@@ -147,167 +206,254 @@ static void discarded(void *ctx)
     struct ebb_balloon_device *device = ctx;
     /* Once the flag is set the device's thread may go on, and end the batch; but it does not end
      * the device before this function has returned. */
-    __atomic_store_n(&device->discarded, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&device->under_way.discarded, 1, __ATOMIC_RELEASE);
     device->config.ops->wake(device->config.ctx);
-}
-
-/* All chains go back, then one call. */
-static void give_back(struct ebb_balloon_device *device)
-{
-    struct ebb__batch *batch = &device->batch;
-    struct ebb__balloon_queue *queue = queue_of(device);
-
-    for (unsigned i = 0; i < batch->chains; i++)
-        ebb_ring_device_put(&queue->ring, batch->heads[i], 0);
-    device->stats.chains[batch->which] += batch->chains;
-    batch->state = EBB__BATCH_NONE;
-    if (batch->chains > 0)
-        ebb__balloon_call(device, queue);
-}
-
-/* What the balloon has may be gathered if the guest tells before it takes any of it back. */
-static enum ebb_discard_kind kind_of(const struct ebb_balloon_device *device)
-{
-    return device->batch.which == EBB_BALLOON_INFLATE && (device->accepted & EBB_F_MUST_TELL_HOST)
-               ? EBB_DISCARD_INFLATED
-               : EBB_DISCARD_REPORTED;
-}
-
-/* Returns true if the batch can go back at once. */
-static bool hand_over(struct ebb_balloon_device *device)
-{
-    struct ebb__batch *batch = &device->batch;
-    struct ebb_discard *discard = device->config.discard;
-
-    if (batch->n == 0)
-        return true;
-    if (batch->which == EBB_BALLOON_DEFLATE) {
-        /* It cannot be refused, as no batch is under way. If it were, the guest could lose what it
-         * is about to use: only a reset would make that good. */
-        if (ebb_discard_deflated(discard, batch->ranges, batch->n) != 0)
-            ebb__balloon_needs_reset(device);
-        return true;
-    }
-    __atomic_store_n(&device->discarded, 0, __ATOMIC_RELAXED);
-    return ebb_discard_submit(discard, kind_of(device), batch->ranges, batch->n, discarded,
-                              device) != 0;
-}
-
-static void submit(struct ebb_balloon_device *device)
-{
-    if (hand_over(device)) {
-        give_back(device);
-        return;
-    }
-    device->batch.state = EBB__BATCH_SUBMITTED;
-    /* It is looked at again when the batch is done, so the driver need not notify. */
-    ebb__balloon_hush(queue_of(device));
 }
 
 static bool is_discarded(const struct ebb_balloon_device *device)
 {
-    return device->batch.state == EBB__BATCH_SUBMITTED &&
-           __atomic_load_n(&device->discarded, __ATOMIC_ACQUIRE);
+    return device->under_way.is && __atomic_load_n(&device->under_way.discarded, __ATOMIC_ACQUIRE);
+}
+
+/* What the balloon has stays there until the guest tells, if it does so before it takes any of it
+ * back: parts may be gathered, and all of it go later. */
+static enum ebb_discard_kind kind_of(const struct ebb_balloon_device *device, unsigned which)
+{
+    return which == EBB_BALLOON_INFLATE && (device->accepted & EBB_F_MUST_TELL_HOST)
+               ? EBB_DISCARD_INFLATED
+               : EBB_DISCARD_REPORTED;
+}
+
+static void submit(struct ebb_balloon_device *device, unsigned which)
+{
+    const enum ebb_discard_kind kind = kind_of(device, which);
+    struct ebb__under_way *under_way = &device->under_way;
+    struct ebb__batch *batch = &device->batches[which];
+    const uint64_t due = due_of(device, batch), now = ebb__balloon_now(device);
+    uint64_t ns = UINT64_MAX;
+
+    if (kind == EBB_DISCARD_REPORTED)
+        ns = due > now ? due - now : 0;
+    __atomic_store_n(&under_way->discarded, 0, __ATOMIC_RELAXED);
+    if (batch->n == 0 || ebb_discard_submit(device->config.discard, kind, batch->ranges, batch->n,
+                                            ns, discarded, device) != 0) {
+        leave(device, which);
+        return;
+    }
+    if (batch->no_room > 0)
+        ebb_discard_left(device->config.discard, batch->no_room, 0);
+    under_way->is = true;
+    under_way->which = (enum ebb_balloon_queue)which;
+    under_way->due = due;
+    under_way->chains.n = batch->chains.n;
+    memcpy(under_way->chains.heads, batch->chains.heads,
+           batch->chains.n * sizeof(batch->chains.heads[0]));
+    batch->chains.n = batch->n = 0;
+    batch->no_room = 0;
+}
+
+static void end(struct ebb_balloon_device *device)
+{
+    device->under_way.is = false;
+    give_back(device, device->under_way.which, &device->under_way.chains);
 }
 
 /* Wait, shortly if it is discarded: the pool's thread may be on its way out of discarded(). */
 static void finish(struct ebb_balloon_device *device)
 {
-    ebb_discard_drain(device->config.discard);
-    give_back(device);
-}
-
-void ebb__batch_flush(struct ebb_balloon_device *device)
-{
-    if (device->batch.state == EBB__BATCH_GATHERING)
-        submit(device);
-    if (device->batch.state == EBB__BATCH_SUBMITTED)
-        finish(device);
-}
-
-bool ebb__batch_hurry(struct ebb_balloon_device *device)
-{
-    if (device->batch.state == EBB__BATCH_GATHERING)
-        submit(device);
-    if (device->batch.state == EBB__BATCH_SUBMITTED && !is_discarded(device))
-        ebb_discard_hurry(device->config.discard);
-    return device->batch.state != EBB__BATCH_SUBMITTED || is_discarded(device);
-}
-
-void ebb__batch_drop(struct ebb_balloon_device *device)
-{
-    if (device->batch.state == EBB__BATCH_SUBMITTED)
+    if (device->under_way.is)
         ebb_discard_drain(device->config.discard);
-    device->batch.state = EBB__BATCH_NONE;
+    if (device->under_way.is)
+        end(device);
+}
+
+/* Nothing more of it begins. */
+static void hurry(struct ebb_balloon_device *device)
+{
+    device->under_way.due = UINT64_MAX;
+    if (!is_discarded(device) && ebb_discard_hurry(device->config.discard))
+        end(device);
+}
+
+/* Its chains went back. */
+static bool goes_on(const struct ebb_balloon_device *device)
+{
+    return device->under_way.is && device->under_way.chains.n == 0;
+}
+
+/* ---- in time ---- */
+
+/* Chains of the queue are under way, and go back first. */
+static bool is_behind(const struct ebb_balloon_device *device, unsigned which)
+{
+    return device->under_way.is && device->under_way.which == which &&
+           device->under_way.chains.n > 0;
+}
+
+/* When what waits must go back, although the discard is not free. The guest must not have deflated
+ * pages before it is. */
+static uint64_t leave_at(const struct ebb_balloon_device *device, unsigned which)
+{
+    const struct ebb__batch *batch = &device->batches[which];
+
+    if (batch->chains.n == 0 || which == EBB_BALLOON_DEFLATE || is_behind(device, which))
+        return UINT64_MAX;
+    return due_of(device, batch);
+}
+
+static void meet_due(struct ebb_balloon_device *device)
+{
+    struct ebb__under_way *under_way = &device->under_way;
+
+    if (under_way->due == UINT64_MAX || ebb__balloon_now(device) < under_way->due)
+        return;
+    if (kind_of(device, under_way->which) == EBB_DISCARD_REPORTED) {
+        hurry(device);
+    } else {
+        under_way->due = UINT64_MAX;
+        give_back(device, under_way->which, &under_way->chains);
+    }
+}
+
+/* While something is under way. */
+static void keep_time(struct ebb_balloon_device *device)
+{
+    if (device->under_way.is)
+        meet_due(device);
+    if (goes_on(device) && device->batches[EBB_BALLOON_DEFLATE].chains.n > 0)
+        hurry(device);
+    for (unsigned i = 0; i < EBB_BALLOON_QUEUES && device->under_way.is; i++) {
+        const uint64_t at = leave_at(device, i);
+
+        if (at != UINT64_MAX && ebb__balloon_now(device) >= at)
+            leave(device, i);
+    }
 }
 
 /* ---- turns ---- */
 
-/* The next queue that may have chains, going round; EBB_BALLOON_QUEUES: none. */
+/* The next queue that has chains, going round, but first the one that takes no time;
+ * EBB_BALLOON_QUEUES: none. */
 static unsigned next_queue(const struct ebb_balloon_device *device)
 {
+    if (device->batches[EBB_BALLOON_DEFLATE].chains.n > 0)
+        return EBB_BALLOON_DEFLATE;
     for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
         const unsigned which = (device->turn + i) % EBB_BALLOON_QUEUES;
 
-        if (ebb__balloon_batched(device, which) && device->queues[which].pending)
+        if (device->batches[which].chains.n > 0)
             return which;
     }
     return EBB_BALLOON_QUEUES;
 }
 
-/* Begin a batch of this queue. */
 static void begin(struct ebb_balloon_device *device, unsigned which)
 {
-    struct ebb__batch *batch = &device->batch;
-
+    if (which == EBB_BALLOON_DEFLATE) {
+        deflate(device);
+        return;
+    }
     device->turn = (which + 1) % EBB_BALLOON_QUEUES;
-    batch->which = (enum ebb_balloon_queue)which;
-    batch->chains = 0;
-    batch->n = 0;
-    batch->due = 0;
-    if (device->config.gather_us > 0)
-        batch->due = ebb__balloon_now(device) + (uint64_t)device->config.gather_us * 1000;
+    submit(device, which);
 }
 
-/* Is it worth to wait for further chains? Not if another queue would have to wait as well. */
-static bool may_wait(const struct ebb_balloon_device *device)
+/* Until when is it worth to wait for further chains? Not if another queue would have to wait as
+ * well, or with many. 0: it is not. */
+static uint64_t wait_until(const struct ebb_balloon_device *device, unsigned which)
 {
-    const struct ebb__batch *batch = &device->batch;
+    const struct ebb__batch *batch = &device->batches[which];
 
-    return device->config.gather_us > 0 && batch->n > 0 && batch->which != EBB_BALLOON_DEFLATE &&
-           next_queue(device) == EBB_BALLOON_QUEUES && ebb__balloon_now(device) < batch->due;
-}
-
-/* Take chains, and send the batch off if it is time. */
-static void advance(struct ebb_balloon_device *device)
-{
-    const bool full = gather(device);
-
-    if (device->batch.chains == 0)
-        device->batch.state = EBB__BATCH_NONE;
-    else if (full || !may_wait(device))
-        submit(device);
-    else
-        device->batch.state = EBB__BATCH_GATHERING;
+    if (device->config.gather_us == 0 || batch->n == 0 || which == EBB_BALLOON_DEFLATE ||
+        batch->chains.n >= device->config.batch_chains || batch->n > EBB_DISCARD_RANGES / 2)
+        return 0;
+    for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
+        if (i != which && device->batches[i].chains.n > 0)
+            return 0;
+    }
+    return batch->since + (uint64_t)device->config.gather_us * 1000;
 }
 
 void ebb__batch_work(struct ebb_balloon_device *device)
 {
     unsigned which;
 
+    gather_all(device);
     if (is_discarded(device))
         finish(device);
-    if (device->batch.state == EBB__BATCH_GATHERING) {
-        advance(device);
-        return;
-    }
-    while (device->batch.state == EBB__BATCH_NONE) {
+    keep_time(device);
+    while (!device->under_way.is) {
         which = next_queue(device);
         if (which == EBB_BALLOON_QUEUES)
             return;
+        if (device->config.gather_us > 0 && ebb__balloon_now(device) < wait_until(device, which))
+            return;
         begin(device, which);
-        advance(device);
-        if (device->batch.chains > 0)
-            return; /* one batch, then others have their turn */
+    }
+}
+
+uint64_t ebb__batch_due(const struct ebb_balloon_device *device)
+{
+    const unsigned next = next_queue(device);
+    uint64_t due = device->under_way.due;
+
+    if (!device->under_way.is)
+        return next == EBB_BALLOON_QUEUES ? UINT64_MAX : wait_until(device, next);
+    for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
+        if (leave_at(device, i) < due)
+            due = leave_at(device, i);
+    }
+    return due;
+}
+
+/* ---- the end ---- */
+
+bool ebb__batch_idle(const struct ebb_balloon_device *device)
+{
+    return !device->under_way.is && next_queue(device) == EBB_BALLOON_QUEUES;
+}
+
+bool ebb__batch_hurry(struct ebb_balloon_device *device)
+{
+    const unsigned next = next_queue(device);
+
+    if (goes_on(device))
+        hurry(device);
+    else if (!device->under_way.is && next != EBB_BALLOON_QUEUES)
+        begin(device, next);
+    return !device->under_way.is || is_discarded(device);
+}
+
+void ebb__batch_flush(struct ebb_balloon_device *device)
+{
+    (void)!ebb__batch_hurry(device);
+    finish(device);
+    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++) {
+        if (which == EBB_BALLOON_DEFLATE)
+            deflate(device);
+        else
+            leave(device, which);
+    }
+}
+
+void ebb__batch_stop(struct ebb_balloon_device *device, unsigned which)
+{
+    const bool under_way = device->under_way.is && device->under_way.which == which;
+
+    if (under_way || device->batches[which].chains.n > 0)
+        ebb__batch_flush(device);
+}
+
+void ebb__batch_drop(struct ebb_balloon_device *device)
+{
+    if (device->under_way.is) {
+        (void)!ebb_discard_hurry(device->config.discard);
+        ebb_discard_drain(device->config.discard);
+    }
+    device->under_way.is = false;
+    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++) {
+        struct ebb__batch *batch = &device->batches[which];
+
+        batch->chains.n = batch->n = 0;
+        batch->no_room = 0;
     }
 }

@@ -8,6 +8,8 @@
 
 #define BATCH_CHAINS_DEFAULT 64u
 #define GATHER_US_LIMIT      100000u
+#define ANSWER_MS_DEFAULT    150u
+#define ANSWER_MS_LIMIT      1000000u
 
 /* Feature bits that are the transport's: 30, of vhost-user, and 33 to 40 without RING_PACKED and
  * IN_ORDER. */
@@ -22,7 +24,8 @@ static bool config_ok(const struct ebb_balloon_device_config *config)
     return config->memory && config->discard && config->ops && config->ops->call &&
            config->ops->wake && (features & ~EBB__BALLOON_FEATURES) == 0 &&
            config->numbering <= EBB_BALLOON_DEVICE_FIXED &&
-           config->batch_chains <= EBB__BALLOON_CHAINS && config->gather_us <= GATHER_US_LIMIT;
+           config->batch_chains <= EBB__BALLOON_CHAINS && config->gather_us <= GATHER_US_LIMIT &&
+           config->answer_ms <= ANSWER_MS_LIMIT;
 }
 
 struct ebb_balloon_device *ebb_balloon_device_new(const struct ebb_balloon_device_config *config)
@@ -40,6 +43,8 @@ struct ebb_balloon_device *ebb_balloon_device_new(const struct ebb_balloon_devic
     device->config = *config;
     if (device->config.batch_chains == 0)
         device->config.batch_chains = BATCH_CHAINS_DEFAULT;
+    if (device->config.answer_ms == 0)
+        device->config.answer_ms = ANSWER_MS_DEFAULT;
     device->offered = EBB_F_VERSION_1 | ((usual | config->offer_too) & ~config->withhold);
     return device;
 }
@@ -66,7 +71,7 @@ void ebb_balloon_device_reset(struct ebb_balloon_device *device)
     device->guest = (struct ebb_balloon_guest_stats){.at_ns = 0};
     device->hint = EBB__HINT_NONE; /* ids go on: none is given twice */
     device->stats.resets++;
-    /* Refused only while a batch is under way; see hand_over(). */
+    /* Refused only while a batch is under way; see deflate(). */
     if (ebb_discard_forget(device->config.discard) != 0)
         ebb__balloon_needs_reset(device);
 }
@@ -151,8 +156,7 @@ static int stop(struct ebb_balloon_device *device, struct ebb__balloon_queue *qu
 {
     int next;
 
-    if (device->batch.state != EBB__BATCH_NONE && queue == &device->queues[device->batch.which])
-        ebb__batch_flush(device);
+    ebb__batch_stop(device, (unsigned)(queue - device->queues));
     next = ebb__balloon_next_index(device, queue);
     if (queue == &device->queues[EBB_BALLOON_STATS])
         device->stats_held = false;
@@ -250,10 +254,7 @@ static void serve_unbatched(struct ebb_balloon_device *device)
 static bool has_more(const struct ebb_balloon_device *device)
 {
     for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
-        const bool waits =
-            device->batch.state == EBB__BATCH_SUBMITTED && ebb__balloon_batched(device, i);
-
-        if (device->queues[i].pending && !waits)
+        if (device->queues[i].pending && ebb__batch_takes(device, i))
             return true;
     }
     return false;
@@ -290,12 +291,12 @@ uint64_t ebb_balloon_device_due(const struct ebb_balloon_device *device)
 {
     if (has_more(device))
         return 0;
-    return device->batch.state == EBB__BATCH_GATHERING ? device->batch.due : UINT64_MAX;
+    return ebb__batch_due(device);
 }
 
 bool ebb_balloon_device_idle(const struct ebb_balloon_device *device)
 {
-    return device->batch.state == EBB__BATCH_NONE && !has_more(device);
+    return ebb__batch_idle(device) && !has_more(device);
 }
 
 bool ebb_balloon_device_hurry(struct ebb_balloon_device *device)

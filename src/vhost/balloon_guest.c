@@ -121,7 +121,7 @@ static void hint_pages(struct ebb_balloon_device *device, const struct ebb__ball
         device->stats.hinted_ranges++;
         device->stats.hinted_bytes += slice[n].len;
         if (device->config.discard_hints)
-            ebb__batch_add(&device->batch, slice[n].addr, slice[n].len);
+            ebb__batch_add(&device->batches[EBB_BALLOON_HINT], slice[n].addr, slice[n].len);
         if (++n == HINT_SLICE) {
             tell_hints(device, slice, n);
             n = 0;

@@ -101,12 +101,15 @@ int ebb__balloon_attach(struct ebb_balloon_device *device,
                                 vring->translate, vring->translate_ctx);
 }
 
-/* The chains of the batch cannot go back. */
-static void orphan_batch(struct ebb_balloon_device *device)
+/* The chains of its batches cannot go back. */
+static void orphan_batches(struct ebb_balloon_device *device, unsigned which)
 {
-    device->batch.chains = 0;
-    if (device->batch.state == EBB__BATCH_GATHERING)
-        device->batch.state = EBB__BATCH_NONE;
+    struct ebb__batch *batch = &device->batches[which];
+
+    if (device->under_way.which == which)
+        device->under_way.chains.n = 0;
+    batch->chains.n = batch->n = 0;
+    batch->no_room = 0;
 }
 
 /* Its ring is in no memory any more: nothing can be taken from there, nor go back. */
@@ -115,8 +118,7 @@ static void lose(struct ebb_balloon_device *device, struct ebb__balloon_queue *q
     ebb__balloon_fault(device, EBB_FAULT_QUEUE);
     if (queue == &device->queues[EBB_BALLOON_STATS])
         device->stats_held = false;
-    if (queue == &device->queues[device->batch.which])
-        orphan_batch(device);
+    orphan_batches(device, (unsigned)(queue - device->queues));
     *queue = (struct ebb__balloon_queue){.running = false};
     ebb__balloon_needs_reset(device);
 }

@@ -43,7 +43,9 @@ void ebb__batch_add(struct ebb__batch *batch, uint64_t addr, uint64_t len)
     } else if (last && addr + len == last->addr) {
         last->addr = addr;
         last->len += len;
-    } else {
+    } else if (batch->n < EBB_DISCARD_RANGES) {
         batch->ranges[batch->n++] = (struct ebb_range){.addr = addr, .len = len};
+    } else {
+        batch->no_room += len;
     }
 }

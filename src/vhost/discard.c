@@ -14,6 +14,7 @@ const char *ebb_discard_cause_name(enum ebb_discard_cause cause)
     static const char *const names[EBB_DISCARD_CAUSES] = {
         [EBB_DISCARD_OUTSIDE] = "outside", [EBB_DISCARD_PARTIAL] = "partial",
         [EBB_DISCARD_BACKING] = "backing", [EBB_DISCARD_INHIBITED] = "inhibited",
+        [EBB_DISCARD_LATE] = "late",       [EBB_DISCARD_RATE] = "rate",
         [EBB_DISCARD_FAILED] = "failed",   [EBB_DISCARD_RESIDENT] = "resident",
     };
 
@@ -48,7 +49,7 @@ static void configure(struct ebb_discard *discard, const struct ebb_discard_conf
 {
     discard->pool = config->pool;
     discard->memory = config->memory;
-    discard->rate = config->rate;
+    discard->work.discard = discard;
     discard->check_every = config->check_every > 0 ? config->check_every : DEFAULT_CHECK_EVERY;
     discard->gather.bytes_limit =
         config->gather_bytes > 0 ? config->gather_bytes : DEFAULT_GATHER_BYTES;
@@ -76,6 +77,7 @@ struct ebb_discard *ebb_discard_new(const struct ebb_discard_config *config)
         errno = err;
         return NULL;
     }
+    ebb_discard_set_rate(discard, config->rate);
     return discard;
 }
 
@@ -131,9 +133,10 @@ static void copy_regions(struct ebb_discard *discard)
 }
 
 int ebb_discard_submit(struct ebb_discard *discard, enum ebb_discard_kind kind,
-                       const struct ebb_range *ranges, unsigned n, void (*done)(void *ctx),
-                       void *ctx)
+                       const struct ebb_range *ranges, unsigned n, uint64_t ns,
+                       void (*done)(void *ctx), void *ctx)
 {
+    uint64_t now;
     int err;
 
     if (n == 0 || n > EBB_DISCARD_RANGES)
@@ -147,8 +150,24 @@ int ebb_discard_submit(struct ebb_discard *discard, enum ebb_discard_kind kind,
     copy_regions(discard);
     discard->done = done;
     discard->done_ctx = ctx;
+    discard->work.turns = 0;
+    now = ebb__discard_now(discard);
+    discard->submit_at = now;
+    atomic_store(&discard->late_after, ns <= UINT64_MAX - now ? now + ns : UINT64_MAX);
     ebb__discard_enqueue(discard);
     return 0;
+}
+
+/* Without a system call the rest takes no time, so whoever has it can end it. */
+bool ebb_discard_hurry(struct ebb_discard *discard)
+{
+    atomic_store(&discard->late_after, 0);
+    if (!ebb__discard_dequeue(discard))
+        return false;
+    while (ebb__discard_turn(discard))
+        ;
+    ebb__discard_release(discard);
+    return true;
 }
 
 /* ---- deflation ---- */
@@ -216,7 +235,6 @@ void ebb_discard_inhibit(struct ebb_discard *discard, bool on)
     /* A call that began before ends with this; the next one sees the switch. */
     pthread_mutex_lock(&discard->discarding);
     pthread_mutex_unlock(&discard->discarding);
-    ebb__discard_hurry(discard, NULL);
 }
 
 bool ebb_discard_try_inhibit(struct ebb_discard *discard)
@@ -225,21 +243,10 @@ bool ebb_discard_try_inhibit(struct ebb_discard *discard)
     if (pthread_mutex_trylock(&discard->discarding) != 0)
         return false;
     pthread_mutex_unlock(&discard->discarding);
-    ebb__discard_hurry(discard, NULL);
     return true;
 }
 
 bool ebb_discard_inhibited(const struct ebb_discard *discard)
 {
     return atomic_load(&discard->inhibited);
-}
-
-void ebb_discard_hurry(struct ebb_discard *discard)
-{
-    ebb__discard_hurry(discard, NULL);
-}
-
-void ebb_discard_set_rate(struct ebb_discard *discard, uint64_t rate)
-{
-    ebb__discard_hurry(discard, &rate);
 }

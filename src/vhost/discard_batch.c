@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One batch, in a pool thread: its ranges are discarded, and what became of them is counted. */
+/* One batch, in pool threads: its ranges are discarded, and what became of them is counted. */
 #include "discard_private.h"
 
 #include <string.h>
@@ -31,26 +31,42 @@ static void count(struct ebb_discard *discard, const struct ebb_discard_stats *s
         stats->not_ranges[i] += sum->not_ranges[i];
     }
     stats->checked_bytes += sum->checked_bytes;
-    stats->held_ns += sum->held_ns;
     stats->wait_ns += sum->wait_ns;
     stats->busy_ns += sum->busy_ns;
-    stats->latency[bucket(sum->held_ns + sum->wait_ns + sum->busy_ns)]++;
+    stats->latency[bucket(sum->wait_ns + sum->busy_ns)]++;
     if (sum->last_error != 0)
         stats->last_error = sum->last_error;
     pthread_mutex_unlock(&discard->account);
 }
 
-uint64_t ebb__discard_run(struct ebb__work *work, struct ebb_discard *discard, uint64_t held_ns)
+bool ebb__discard_turn(struct ebb_discard *discard)
 {
     const uint64_t start = ebb__discard_now(discard);
+    struct ebb__work *work = &discard->work;
+    uint64_t end;
+    bool more;
 
-    work->discard = discard;
-    memset(&work->sum, 0, sizeof(work->sum));
-    work->sum.held_ns = held_ns;
-    work->sum.wait_ns = start - discard->submit_at - held_ns;
-    ebb__extents_make(work);
-    ebb__extents_discard(work);
-    work->sum.busy_ns = ebb__discard_now(discard) - start;
+    if (work->turns == 0) {
+        memset(&work->sum, 0, sizeof(work->sum));
+        ebb__extents_make(work);
+    }
+    more = ebb__extents_discard(work);
+    work->turns++;
+    end = ebb__discard_now(discard);
+    work->sum.busy_ns += end - start;
+    if (more)
+        return true;
+    work->sum.wait_ns = end - discard->submit_at - work->sum.busy_ns;
     count(discard, &work->sum);
-    return work->sum.discarded_bytes;
+    return false;
+}
+
+void ebb_discard_left(struct ebb_discard *discard, uint64_t bytes, unsigned ranges)
+{
+    pthread_mutex_lock(&discard->account);
+    discard->stats.ranges += ranges;
+    discard->stats.asked_bytes += bytes;
+    discard->stats.not_bytes[EBB_DISCARD_LATE] += bytes;
+    discard->stats.not_ranges[EBB_DISCARD_LATE] += ranges;
+    pthread_mutex_unlock(&discard->account);
 }

@@ -9,9 +9,12 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One call discards no more (but for a backing page that is larger): it is what inhibit() waits
- * for, and takes some 10 ms. The calls' own cost disappears in that. */
-#define CALL_BYTES ((uint64_t)128 << 20)
+/* One call discards no more (but for a backing page that is larger): it is what an answer can be
+ * late by, and what inhibit() waits for; some 10 ms. The calls' own cost disappears in that. */
+#define CALL_BYTES ((uint64_t)32 << 20)
+
+/* After so much another VM has its turn. */
+#define TURN_BYTES ((uint64_t)64 << 20)
 
 /* A call that is interrupted so often in a row has failed. */
 #define TRIES 16u
@@ -142,21 +145,47 @@ static void discard_piece(struct ebb__work *work, const struct ebb_region *regio
         work->sum.last_error = err;
     } else {
         work->sum.discarded_bytes += len;
+        ebb__rate_spend(discard, len);
         look(work, region, start, len);
     }
 }
 
-void ebb__extents_discard(struct ebb__work *work)
+/* A part of the rest of an extent. How many bytes were tried; 0: the rest was left. */
+static uint64_t discard_part(struct ebb__work *work, struct ebb__extent *extent)
 {
-    for (unsigned i = 0; i < work->n; i++) {
-        const struct ebb__extent *extent = &work->extents[i];
-        const struct ebb_region *region = &work->discard->regions.regions[extent->region];
-        const uint64_t most = region->page > CALL_BYTES ? region->page : CALL_BYTES;
+    struct ebb_discard *discard = work->discard;
+    const struct ebb_region *region = &discard->regions.regions[extent->region];
+    const uint64_t now = ebb__discard_now(discard), left = extent->end - extent->start;
+    const bool late = now >= atomic_load(&discard->late_after);
+    const uint64_t allowed = late ? 0 : ebb__rate_allows(discard, now);
+    uint64_t len = region->page > CALL_BYTES ? region->page : CALL_BYTES;
 
-        for (uint64_t start = extent->start; start < extent->end; start += most) {
-            const uint64_t left = extent->end - start;
+    if (allowed == 0) {
+        ebb__count_not(&work->sum, late ? EBB_DISCARD_LATE : EBB_DISCARD_RATE, left);
+        extent->start = extent->end;
+        return 0;
+    }
+    if (allowed < len) /* in whole pages, rounded up */
+        len = (allowed + region->page - 1) & ~(region->page - 1);
+    if (left < len)
+        len = left;
+    discard_piece(work, region, extent->start, len);
+    extent->start += len;
+    return len;
+}
 
-            discard_piece(work, region, start, left < most ? left : most);
+bool ebb__extents_discard(struct ebb__work *work)
+{
+    uint64_t bytes = 0;
+
+    for (; work->at < work->n; work->at++) {
+        struct ebb__extent *extent = &work->extents[work->at];
+
+        while (extent->start < extent->end) {
+            if (bytes >= TURN_BYTES)
+                return true;
+            bytes += discard_part(work, extent);
         }
     }
+    return false;
 }

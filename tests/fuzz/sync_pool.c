@@ -6,7 +6,6 @@
 
 struct ebb_discard_pool {
     struct ebb_discard *first; /* of those that wait, in order of arrival */
-    struct ebb__work work;
 };
 
 struct ebb_discard_pool *ebb_discard_pool_new(unsigned threads)
@@ -22,12 +21,13 @@ void ebb_discard_pool_free(struct ebb_discard_pool *pool)
 }
 
 /* As in a pool thread: from done() on the discard takes the next batch. */
-static void serve(struct ebb_discard_pool *pool, struct ebb_discard *discard)
+static void serve(struct ebb_discard *discard)
 {
     void (*done)(void *) = discard->done;
     void *ctx = discard->done_ctx;
 
-    (void)ebb__discard_run(&pool->work, discard, 0);
+    while (ebb__discard_turn(discard))
+        ;
     discard->busy = false;
     done(ctx);
 }
@@ -39,7 +39,7 @@ bool sync_pool_step(struct ebb_discard_pool *pool)
     if (!discard)
         return false;
     pool->first = discard->next;
-    serve(pool, discard);
+    serve(discard);
     return true;
 }
 
@@ -64,25 +64,24 @@ void ebb__discard_enqueue(struct ebb_discard *discard)
         last = &(*last)->next;
     discard->next = NULL;
     *last = discard;
-    discard->submit_at = ebb__discard_now(discard);
-    discard->held_ns = 0;
 }
 
-void ebb__discard_hurry(struct ebb_discard *discard, const uint64_t *new_rate)
+bool ebb__discard_dequeue(struct ebb_discard *discard)
 {
-    if (new_rate)
-        discard->rate = *new_rate;
+    struct ebb_discard **link = &discard->pool->first;
+
+    while (*link && *link != discard)
+        link = &(*link)->next;
+    if (!*link)
+        return false;
+    *link = discard->next;
+    return true;
 }
 
 void ebb_discard_drain(struct ebb_discard *discard)
 {
     while (discard->busy) {
-        struct ebb_discard **link = &discard->pool->first;
-
-        while (*link && *link != discard)
-            link = &(*link)->next;
-        FUZZ_CHECK(*link); /* or it would wait for ever */
-        *link = discard->next;
-        serve(discard->pool, discard);
+        FUZZ_CHECK(ebb__discard_dequeue(discard)); /* or it would wait for ever */
+        serve(discard);
     }
 }

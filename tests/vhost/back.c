@@ -15,6 +15,8 @@
 
 #define SCM_MOST 253u /* descriptors that one message can bring, by the kernel */
 
+#define BACK_ANSWER_MS 1000000u
+
 /* The session that the thread works on, for the signal handler. */
 static struct ebb_vhost_user *volatile at_work;
 
@@ -118,6 +120,8 @@ int back_init(struct back *back, const struct ebb_vhost_user_config *config,
         back->kicks[i] = -1;
     if (config)
         mine = *config;
+    if (mine.device.answer_ms == 0) /* a machine may be slow: who wants to be late says so */
+        mine.device.answer_ms = BACK_ANSWER_MS;
     mine.ops = &ops;
     mine.ctx = back;
     mine.discard.pool = pool;

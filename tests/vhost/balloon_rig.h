@@ -107,6 +107,8 @@ void rig_kick(unsigned queue);
 /* Let the device work until there is nothing left to do. */
 void rig_settle(void);
 
+/* The system calls of the rig's discard. */
+const struct ebb_discard_ops *rig_discard_ops(void);
 /* Hold up the pool's next system call, and wait for it; let it go on. */
 void rig_hold(void);
 void rig_wait_held(void);

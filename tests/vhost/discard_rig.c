@@ -309,7 +309,8 @@ static void count_done(void *ctx)
 int rig_submit(struct rig *rig, enum ebb_discard_kind kind, const struct ebb_range *ranges,
                unsigned n)
 {
-    return ebb_discard_submit(rig->discard, kind, ranges, n, count_done, rig);
+    return ebb_discard_submit(rig->discard, kind, ranges, n, rig->ns > 0 ? rig->ns : UINT64_MAX,
+                              count_done, rig);
 }
 
 void rig_wait_done(struct rig *rig, unsigned n)

@@ -58,6 +58,7 @@ struct rig {
     enum ebb_backing backing;
     int fd;
     uint8_t *map, *mapped; /* aligned to 4 MiB; as mmap() said */
+    uint64_t ns;           /* that batches have; 0: any time */
     unsigned done;         /* under ops.lock */
 };
 

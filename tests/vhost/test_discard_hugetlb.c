@@ -123,7 +123,7 @@ static void ignore(void *ctx)
 
 static void run(enum ebb_discard_kind what, const struct ebb_range *ranges, unsigned n)
 {
-    assert_int_equal(ebb_discard_submit(discard, what, ranges, n, ignore, NULL), 0);
+    assert_int_equal(ebb_discard_submit(discard, what, ranges, n, UINT64_MAX, ignore, NULL), 0);
     ebb_discard_drain(discard);
 }
 

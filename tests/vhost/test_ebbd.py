@@ -973,20 +973,25 @@ class AtWork(Case):
     """Options that change what becomes of what a guest hands over."""
 
     def test_rate(self):
+        """What is beyond the rate is left, and nobody waits for it."""
         self.start("--rate", "4M")
         front = self.front().start()
-        for _ in range(20):  # after 4 MiB the next ones wait for a second, unless that long passed meanwhile
-            self.report(front)
-            if self.control.vm("a")["discard"]["held_ns"] > 0:
+        for used in range(1, 21):  # 4 MiB are there at once, and 4 more in each second that passes
+            front.fill(8 * MIB, 2 * MIB)
+            front.add(REPORTING, [(8 * MIB, 2 * MIB, WRITE)])
+            wait_for("the report comes back", lambda: front.used(REPORTING) == used)
+            if self.control.vm("a")["discard"]["not"]["rate"]["bytes"] > 0:
                 break
-        self.assertGreater(self.control.vm("a")["discard"]["held_ns"], 0)
+        self.assertGreater(self.control.vm("a")["discard"]["not"]["rate"]["bytes"], 0)
         self.assertEqual(self.control.vm("b")["rate"], 4 * MIB)
         # And no longer, once the operator says so.
         self.control.ask("limits", rate=0)
-        held = self.control.vm("a")["discard"]["held_ns"]
+        left = self.control.vm("a")["discard"]["not"]["rate"]
         for _ in range(3):
-            self.report(front)
-        self.assertEqual(self.control.vm("a")["discard"]["held_ns"], held)
+            used += 1
+            front.add(REPORTING, [(8 * MIB, 2 * MIB, WRITE)])
+            wait_for("the report comes back", lambda: front.used(REPORTING) == used)
+        self.assertEqual(self.control.vm("a")["discard"]["not"]["rate"], left)
 
     def test_gather(self):
         self.start("--gather", "100000")

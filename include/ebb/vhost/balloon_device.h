@@ -14,6 +14,14 @@
  * at most, so some ten pages of 4 KiB, or six huge ones), and nothing that a chain says allocates
  * more, as there are no indirect descriptors.
  *
+ * A chain is taken off its ring when the driver notifies, and what it says is copied then: what the
+ * driver writes there later changes nothing. It goes back within config.answer_ms, but for a system
+ * call that goes on then (of 32 MiB, or one backing page). A driver may wait no longer than a
+ * second, and then use its buffers and pages for something else: Windows' does. What was not
+ * discarded in time is left, EBB_DISCARD_LATE. The balloon's pages may go later, if they were begun
+ * with and the driver accepted EBB_F_MUST_TELL_HOST, until it deflates. Deflated pages go back when
+ * no discard is under way any more.
+ *
  * Threads: one thread, the device's, calls all functions, except those that say otherwise; the
  * callbacks are called on it, except `wake`.
  */
@@ -118,14 +126,18 @@ struct ebb_balloon_device_config {
     uint64_t offer_too;
     uint64_t withhold;
     enum ebb_balloon_device_queues numbering;
-    /* Chains of one queue whose ranges are gathered for one batch at most; 1 to 256. Default 64.
-     * One batch is under way at a time, of one queue; the queues take turns. */
+    /* Chains that are taken off one queue before others, and other devices, have their turn; 1 to
+     * 256. Default 64. One batch is under way at a time, of one queue; the queues take turns, and
+     * what is taken meanwhile makes up the next one. There is room for EBB_DISCARD_RANGES ranges in
+     * it; what is beyond that is left, EBB_DISCARD_LATE. */
     unsigned batch_chains;
-    /* How long a batch with room waits for further chains, in microseconds, at most 100,000. 0, the
-     * default: not at all (Linux sends its next chain when the last came back). It does not wait
-     * while another queue has something. The transport calls ebb_balloon_device_work() again at
-     * ebb_balloon_device_due(). */
+    /* How long a batch of fewer chains than that waits for further ones, in microseconds, at most
+     * 100,000, which is part of answer_ms. 0, the default: not at all (Linux sends its next chain
+     * when the last came back). It does not wait while another queue has something. The transport
+     * calls ebb_balloon_device_work() again at ebb_balloon_device_due(). */
     uint32_t gather_us;
+    /* Milliseconds in which chains go back, at most 1,000,000. Default 150. */
+    uint32_t answer_ms;
     /* Free page hints are discarded, too. That is a race with guests that use such a page before
      * the device has seen it, unless they wait for the device (the merged kernel does not). */
     bool discard_hints;
@@ -133,7 +145,8 @@ struct ebb_balloon_device_config {
 
 struct ebb_balloon_device;
 
-/* Some 60 KiB. NULL, with errno set: no memory, or a bad configuration (EINVAL). */
+/* Some 200 KiB, most of which only load touches. NULL, with errno set: no memory, or a bad
+ * configuration (EINVAL). */
 struct ebb_balloon_device *ebb_balloon_device_new(const struct ebb_balloon_device_config *config);
 
 /* Drains. Rings are not touched any more. */
@@ -205,8 +218,8 @@ EBB_MUST_CHECK int ebb_balloon_device_stop(struct ebb_balloon_device *device, un
  * stays. */
 void ebb_balloon_device_reset(struct ebb_balloon_device *device);
 
-/* The driver notified. A bounded number of chains is taken; what is more, or waits for a batch, is
- * taken by ebb_balloon_device_work() (which `wake` asks for if it can go on at once). */
+/* The driver notified. A bounded number of chains is taken; what is more is taken by
+ * ebb_balloon_device_work() (which `wake` asks for if it can go on at once). */
 void ebb_balloon_device_kick(struct ebb_balloon_device *device, unsigned queue);
 
 /* Go on: after `wake`, and when `due`. Returns true if there is more to do at once (call it again
@@ -224,13 +237,13 @@ uint16_t ebb_balloon_device_index(const struct ebb_balloon_device *device, unsig
 /* EBB_STATUS_NEEDS_RESET, or 0. */
 uint8_t ebb_balloon_device_status(const struct ebb_balloon_device *device);
 
-/* Waits until no discard is under way and gives those chains back: before the memory table changes.
- */
+/* Waits until no discard is under way and gives all chains that were taken back: before the memory
+ * table changes. Of several batches that wait one is discarded, the others are left. */
 void ebb_balloon_device_quiesce(struct ebb_balloon_device *device);
 
-/* The batch under way is sent off, and held for nothing any longer. True: there is none, or it is
- * done with, so that quiesce(), stop() and reset() do not wait. False: ops->wake says when to ask
- * again, and the work() that follows would begin the next one. */
+/* A batch that waits for further chains is sent off. True: none is under way, or it is done with,
+ * so that quiesce(), stop() and reset() do not wait. False: ops->wake says when to ask again, and
+ * the work() that follows would begin the next one. */
 EBB_MUST_CHECK bool ebb_balloon_device_hurry(struct ebb_balloon_device *device);
 
 /* Take EBB_STATUS_NEEDS_RESET back, on a transport that does not say when the driver resets the

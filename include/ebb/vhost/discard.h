@@ -2,10 +2,12 @@
 /*
  * Discarding: making the host take back the memory behind ranges of guest memory. Hosted.
  *
- * A *pool* has threads; a *discard* belongs to one VM and takes one *batch* at a time. Pool threads
- * take the VMs' batches in turn, so that none waits for another longer than one batch (of each
- * thread). A batch is sorted, merged, cut to whole backing pages and discarded by as few system
- * calls as its ranges allow. Then the engine looks whether it worked.
+ * A *pool* has threads; a *discard* belongs to one VM and takes one *batch* at a time. A batch is
+ * sorted, merged, cut to whole backing pages and discarded by as few system calls as its ranges
+ * allow, of 32 MiB at most (or one backing page). Then the engine looks whether it worked. Pool
+ * threads take the VMs in turn, each for 64 MiB or what is left of its batch, so that a small batch
+ * does not wait for another VM's gigabytes. What was not begun in the time that the batch has is
+ * left.
  *
  * What cannot be discarded is left, counted by cause, and never an error: a device acknowledges it
  * all the same (virtio 1.2, 5.5.6.6 and 5.5.6.7: it *may* drop the data).
@@ -51,6 +53,8 @@ enum ebb_discard_cause {
     EBB_DISCARD_PARTIAL,   /* part of a backing page of which the rest is, or may be, in use */
     EBB_DISCARD_BACKING,   /* of a region that cannot be discarded */
     EBB_DISCARD_INHIBITED, /* the operator said so */
+    EBB_DISCARD_LATE,      /* there was no time for it, or no room, before it had to go back */
+    EBB_DISCARD_RATE,      /* beyond what the rate limit allows */
     EBB_DISCARD_FAILED,    /* the system call failed */
     EBB_DISCARD_RESIDENT,  /* it succeeded, and the memory is still there (by sample) */
     EBB_DISCARD_CAUSES,
@@ -80,9 +84,8 @@ struct ebb_discard_stats {
     uint64_t not_bytes[EBB_DISCARD_CAUSES];
     uint64_t not_ranges[EBB_DISCARD_CAUSES]; /* ranges, or parts, that these are of */
     uint64_t checked_bytes;                  /* looked at afterwards: RESIDENT is a part of these */
-    uint64_t held_ns;                        /* that batches were held for the rate limit */
     uint64_t busy_ns;                        /* in pool threads */
-    uint64_t wait_ns;                        /* between submit and a pool thread, less held_ns */
+    uint64_t wait_ns;                        /* for them: the rest, from submit to done */
     uint64_t latency[EBB_DISCARD_BUCKETS];   /* submit to done */
     int last_error; /* errno of the last discarding call that failed; 0: none did yet */
 };
@@ -105,9 +108,9 @@ struct ebb_discard_ops {
 struct ebb_discard_config {
     struct ebb_discard_pool *pool;
     const struct ebb_memory *memory;
-    /* Bytes a second that are discarded at most; 0: any number. After a batch of b bytes the next
-     * one is held for b / rate seconds, at most one (the guest waits for it): what is more than
-     * that is let through. */
+    /* Bytes a second that are discarded at most; 0: any number. A budget: it grows by so much, up
+     * to that of one second, with which it begins, and is overdrawn by less than a backing page.
+     * Nothing waits for it: what it does not allow is left (EBB_DISCARD_RATE). */
     uint64_t rate;
     /* Of so many discarding calls one is looked at afterwards; 1: each; UINT32_MAX: none. Default
      * 16; the first is, and the one after each that was found to have left memory there. */
@@ -137,19 +140,25 @@ void ebb_discard_free(struct ebb_discard *discard);
  * Regions are copied from the table before this returns; if any came or went since the last batch
  * (ebb_memory.changes), what was gathered is forgotten. A range is served if all of it is guest
  * memory, in one region or in several that adjoin; one of length 0 is ignored.
+ * After `ns` no system call begins: what is left then is EBB_DISCARD_LATE. UINT64_MAX: no limit.
  * -EBB_EBUSY: one is under way. -EBB_EINVAL: n.
  */
 EBB_MUST_CHECK int ebb_discard_submit(struct ebb_discard *discard, enum ebb_discard_kind kind,
-                                      const struct ebb_range *ranges, unsigned n,
+                                      const struct ebb_range *ranges, unsigned n, uint64_t ns,
                                       void (*done)(void *ctx), void *ctx);
 
-/* Until no batch is under way, one that is held for the rate limit included (it is not held any
- * longer then), and done() has returned. Before a region leaves the table. Not from done(). */
+/* These were not submitted, since there was no time or no room: count them as asked for and
+ * EBB_DISCARD_LATE. At any time. */
+void ebb_discard_left(struct ebb_discard *discard, uint64_t bytes, unsigned ranges);
+
+/* Until no batch is under way, and done() has returned. Before a region leaves the table. Not from
+ * done(). */
 void ebb_discard_drain(struct ebb_discard *discard);
 
-/* The batch under way, if there is one, is not held for the rate limit any longer. From any thread.
- */
-void ebb_discard_hurry(struct ebb_discard *discard);
+/* The time of the batch under way is over, if there is one: no further system call begins. True: it
+ * waited for a thread; it has ended, and done() is not called. False: none is under way, or done()
+ * is called soon: a thread has it, and at most one system call goes on. */
+EBB_MUST_CHECK bool ebb_discard_hurry(struct ebb_discard *discard);
 
 /* The guest takes these frames of the balloon back (any addresses, any number): they leave the
  * table of partial pages. No batch may be under way (-EBB_EBUSY). */
@@ -161,8 +170,7 @@ EBB_MUST_CHECK int ebb_discard_deflated(struct ebb_discard *discard, const struc
 EBB_MUST_CHECK int ebb_discard_forget(struct ebb_discard *discard);
 
 /* On: when this returns, nothing of this VM is being discarded, nor will be until it is off; it
- * waits for at most one system call (of 128 MiB, or one backing page). Batches go on, held ones at
- * once, and are acknowledged. From any thread. */
+ * waits for at most one system call. Batches go on, and are acknowledged. From any thread. */
 void ebb_discard_inhibit(struct ebb_discard *discard, bool on);
 bool ebb_discard_inhibited(const struct ebb_discard *discard);
 
@@ -170,7 +178,7 @@ bool ebb_discard_inhibited(const struct ebb_discard *discard);
  * lock for long can make it wait); ask again until this is true. From any thread. */
 EBB_MUST_CHECK bool ebb_discard_try_inhibit(struct ebb_discard *discard);
 
-/* The account begins anew: a batch that is held goes on. From any thread. */
+/* The budget begins anew. From any thread. */
 void ebb_discard_set_rate(struct ebb_discard *discard, uint64_t rate);
 
 /* A copy of the counters, consistent. From any thread. */
