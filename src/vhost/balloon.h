@@ -39,29 +39,30 @@ struct ebb__balloon_chain {
     uint16_t head;
 };
 
-/* Chains that wait to go back, in the order in which they were taken. A driver that keeps to the
- * rules has no more of them out. */
-struct ebb__chains {
-    unsigned n;
-    uint16_t heads[EBB_RING_SIZE_LIMIT];
+/* A chain that waits to go back. */
+struct ebb__waiting {
+    uint64_t since;  /* when it was taken */
+    unsigned ranges; /* of the batch, that it names */
+    uint16_t head;
 };
 
-/* Of one queue: what was taken off its ring, and waits for the discard. */
+/* Of one queue: what was taken off its ring, and waits for the discard, in that order. A driver
+ * that keeps to the rules has no more chains out. */
 struct ebb__batch {
-    struct ebb__chains chains;
-    uint64_t since;   /* when the first of them was taken */
-    uint64_t no_room; /* bytes that they name beyond these ranges */
-    unsigned n;
+    uint64_t no_room;  /* bytes that the chains name beyond these ranges */
+    unsigned answered; /* ranges, the first ones, whose chains went back: the balloon's */
+    unsigned n, n_chains;
     struct ebb_range ranges[EBB_DISCARD_RANGES];
+    struct ebb__waiting chains[EBB_RING_SIZE_LIMIT];
 };
 
-/* What the discard has. */
+/* What the discard has. Its chains are the first ones of their queue's batch still. */
 struct ebb__under_way {
     bool is;
     enum ebb_balloon_queue which;
-    uint64_t due;              /* when they must go back; UINT64_MAX: all was done for that */
-    struct ebb__chains chains; /* none: it goes on after they went back */
-    uint32_t discarded;        /* atomic: it is through, set by a pool thread */
+    unsigned chains;    /* none: it goes on after they went back */
+    bool hurried;       /* nothing more of it begins */
+    uint32_t discarded; /* atomic: it is through, set by a pool thread */
 };
 
 enum ebb__hint_state {
@@ -156,6 +157,9 @@ int ebb__balloon_attach(struct ebb_balloon_device *device,
 /* Before rings are touched: where are they, if the memory table has changed? */
 void ebb__balloon_follow(struct ebb_balloon_device *device);
 
+/* The queue has no batch any more; its chains stay with the device. What is under way goes on. */
+void ebb__batch_orphan(struct ebb_balloon_device *device, unsigned which);
+
 /* ---- balloon_config.c ---- */
 
 /* Must reported pages keep their poison? */
@@ -193,7 +197,7 @@ void ebb__balloon_call(struct ebb_balloon_device *device, struct ebb__balloon_qu
 bool ebb__balloon_range(struct ebb_balloon_device *device, const struct ebb_ring_buf *buf,
                         struct ebb_range *range);
 
-/* Add a range. If there is no room for it, that is counted. */
+/* Add a range to the last chain. If there is no room for it, that is counted. */
 void ebb__batch_add(struct ebb__batch *batch, uint64_t addr, uint64_t len);
 
 /* ---- balloon_guest.c ---- */

@@ -1,25 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Batches: chains are taken off their ring when the driver notifies, and what they say is copied
- * then: a driver that waits no longer may use their buffers for something else. They gather in
- * their queue's batch until the discard is free, which takes one batch at a time; the queues that
- * need it take turns. Deflated pages belong here too: the discard learns of them only while none is
- * under way. Chains go back when all of their batch is done with, and the driver is called once.
+ * then: a driver that waits no longer may use their buffers for something else. They wait in their
+ * queue's batch until the discard is free, which takes some of them at a time, in order; the queues
+ * that need it take turns. Deflated pages belong here too: the discard learns of them only while
+ * nothing is under way. Chains go back when what the discard has of them is done with, and the
+ * driver is called once.
  *
- * They do so in time (config.answer_ms), whatever is left undone for it: a batch has no
- * more than that to be discarded in, and one that still waits then goes back without any effect.
- * What the balloon has may be discarded afterwards: the chains go back before it is through, and
- * it ends when the guest deflates.
+ * Each goes back in time (config.answer_ms), whatever is left undone for it. What the balloon has
+ * may be discarded afterwards, until the guest deflates.
  */
 #include "balloon.h"
 
 #include <string.h>
 
-/* When the chains of this batch go back. */
-static uint64_t due_of(const struct ebb_balloon_device *device, const struct ebb__batch *batch)
-{
-    return batch->since + (uint64_t)device->config.answer_ms * 1000000;
-}
+/* The discard takes so much at a time, or one chain: so chains do not wait for those behind them,
+ * and the queues have their turn. */
+#define PART_BYTES ((uint64_t)64 << 20)
 
 bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned which)
 {
@@ -30,7 +27,7 @@ bool ebb__balloon_batched(const struct ebb_balloon_device *device, unsigned whic
 
 bool ebb__batch_takes(const struct ebb_balloon_device *device, unsigned which)
 {
-    return device->batches[which].chains.n < EBB_RING_SIZE_LIMIT;
+    return device->batches[which].n_chains < EBB_RING_SIZE_LIMIT;
 }
 
 /* ---- from chains to ranges ---- */
@@ -121,6 +118,7 @@ static void gather_chain(struct ebb_balloon_device *device, unsigned which,
 /* Take what is there, within bounds. */
 static void gather(struct ebb_balloon_device *device, unsigned which)
 {
+    const uint64_t now = ebb__balloon_now(device);
     struct ebb__balloon_queue *queue = &device->queues[which];
     struct ebb__batch *batch = &device->batches[which];
     struct ebb__balloon_chain chain;
@@ -131,9 +129,7 @@ static void gather(struct ebb_balloon_device *device, unsigned which)
          n++) {
         if (!ebb__balloon_take(device, queue, &chain))
             return;
-        if (batch->chains.n == 0)
-            batch->since = ebb__balloon_now(device);
-        batch->chains.heads[batch->chains.n++] = chain.head;
+        batch->chains[batch->n_chains++] = (struct ebb__waiting){.since = now, .head = chain.head};
         if (ebb__balloon_enabled(device, queue))
             gather_chain(device, which, &chain);
     }
@@ -150,33 +146,57 @@ static void gather_all(struct ebb_balloon_device *device)
 
 /* ---- back to the driver ---- */
 
-/* Then one call. */
-static void give_back(struct ebb_balloon_device *device, unsigned which, struct ebb__chains *chains)
+/* The first n chains of a queue; then one call. */
+static void give_back(struct ebb_balloon_device *device, unsigned which, unsigned n)
 {
     struct ebb__balloon_queue *queue = &device->queues[which];
-    const unsigned n = chains->n;
+    struct ebb__batch *batch = &device->batches[which];
 
-    chains->n = 0;
+    if (n == 0)
+        return;
     for (unsigned i = 0; i < n; i++)
-        ebb_ring_device_put(&queue->ring, chains->heads[i], 0);
+        ebb_ring_device_put(&queue->ring, batch->chains[i].head, 0);
+    batch->n_chains -= n;
+    memmove(batch->chains, batch->chains + n, batch->n_chains * sizeof(batch->chains[0]));
     device->stats.chains[which] += n;
-    if (n > 0)
-        ebb__balloon_call(device, queue);
+    ebb__balloon_call(device, queue);
 }
 
-/* Without effect. */
+/* The first n ranges are taken out of the batch. */
+static void take_out(struct ebb__batch *batch, unsigned n)
+{
+    batch->n -= n;
+    batch->answered -= n < batch->answered ? n : batch->answered;
+    memmove(batch->ranges, batch->ranges + n, batch->n * sizeof(batch->ranges[0]));
+}
+
+static void leave_no_room(struct ebb_balloon_device *device, struct ebb__batch *batch)
+{
+    if (batch->no_room > 0)
+        ebb_discard_left(device->config.discard, batch->no_room, 0);
+    batch->no_room = 0;
+}
+
+/* The first n ranges of the batch are not discarded. */
+static void leave_ranges(struct ebb_balloon_device *device, struct ebb__batch *batch, unsigned n)
+{
+    uint64_t bytes = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        bytes += batch->ranges[i].len;
+    if (n > 0)
+        ebb_discard_left(device->config.discard, bytes, n);
+    take_out(batch, n);
+}
+
+/* All of a queue goes back without effect. */
 static void leave(struct ebb_balloon_device *device, unsigned which)
 {
     struct ebb__batch *batch = &device->batches[which];
-    uint64_t bytes = batch->no_room;
 
-    for (unsigned i = 0; i < batch->n; i++)
-        bytes += batch->ranges[i].len;
-    if (bytes > 0)
-        ebb_discard_left(device->config.discard, bytes, batch->n);
-    batch->n = 0;
-    batch->no_room = 0;
-    give_back(device, which, &batch->chains);
+    leave_no_room(device, batch);
+    leave_ranges(device, batch, batch->n);
+    give_back(device, which, batch->n_chains);
 }
 
 /* It cannot be refused, as no batch is under way. If it were, the guest could lose what it is about
@@ -184,9 +204,11 @@ static void leave(struct ebb_balloon_device *device, unsigned which)
 static void deflate(struct ebb_balloon_device *device)
 {
     struct ebb__batch *batch = &device->batches[EBB_BALLOON_DEFLATE];
+    struct ebb__batch *inflate = &device->batches[EBB_BALLOON_INFLATE];
     struct ebb_discard *discard = device->config.discard;
     int err = 0;
 
+    leave_ranges(device, inflate, inflate->answered);
     if (batch->no_room > 0) /* any page may be meant */
         err = ebb_discard_forget(discard);
     else if (batch->n > 0)
@@ -195,7 +217,7 @@ static void deflate(struct ebb_balloon_device *device)
         ebb__balloon_needs_reset(device);
     batch->n = 0;
     batch->no_room = 0;
-    give_back(device, EBB_BALLOON_DEFLATE, &batch->chains);
+    give_back(device, EBB_BALLOON_DEFLATE, batch->n_chains);
 }
 
 /* ---- the discard ---- */
@@ -224,38 +246,64 @@ static enum ebb_discard_kind kind_of(const struct ebb_balloon_device *device, un
                : EBB_DISCARD_REPORTED;
 }
 
+/* What goes to the discard next: so many of the first chains, and ranges of the batch. */
+struct part {
+    unsigned chains, ranges;
+};
+
+static struct part next_part(const struct ebb__batch *batch)
+{
+    struct part part = {0, 0};
+    uint64_t bytes = 0;
+
+    while (part.ranges < batch->answered && bytes < PART_BYTES)
+        bytes += batch->ranges[part.ranges++].len;
+    while (batch->answered == 0 && part.chains < batch->n_chains && bytes < PART_BYTES) {
+        const unsigned end = part.ranges + batch->chains[part.chains++].ranges;
+
+        while (part.ranges < end)
+            bytes += batch->ranges[part.ranges++].len;
+    }
+    return part;
+}
+
+/* When the first chain of a queue must go back. */
+static uint64_t due_of(const struct ebb_balloon_device *device, unsigned which)
+{
+    return device->batches[which].chains[0].since + (uint64_t)device->config.answer_ms * 1000000;
+}
+
 static void submit(struct ebb_balloon_device *device, unsigned which)
 {
     const enum ebb_discard_kind kind = kind_of(device, which);
     struct ebb__under_way *under_way = &device->under_way;
     struct ebb__batch *batch = &device->batches[which];
-    const uint64_t due = due_of(device, batch), now = ebb__balloon_now(device);
+    const struct part part = next_part(batch);
+    const uint64_t now = ebb__balloon_now(device);
     uint64_t ns = UINT64_MAX;
 
+    leave_no_room(device, batch);
     if (kind == EBB_DISCARD_REPORTED)
-        ns = due > now ? due - now : 0;
+        ns = due_of(device, which) > now ? due_of(device, which) - now : 0;
     __atomic_store_n(&under_way->discarded, 0, __ATOMIC_RELAXED);
-    if (batch->n == 0 || ebb_discard_submit(device->config.discard, kind, batch->ranges, batch->n,
-                                            ns, discarded, device) != 0) {
-        leave(device, which);
+    if (part.ranges == 0 ||
+        ebb_discard_submit(device->config.discard, kind, batch->ranges, part.ranges, ns, discarded,
+                           device) != 0) {
+        leave_ranges(device, batch, part.ranges);
+        give_back(device, which, part.chains);
         return;
     }
-    if (batch->no_room > 0)
-        ebb_discard_left(device->config.discard, batch->no_room, 0);
     under_way->is = true;
     under_way->which = (enum ebb_balloon_queue)which;
-    under_way->due = due;
-    under_way->chains.n = batch->chains.n;
-    memcpy(under_way->chains.heads, batch->chains.heads,
-           batch->chains.n * sizeof(batch->chains.heads[0]));
-    batch->chains.n = batch->n = 0;
-    batch->no_room = 0;
+    under_way->chains = part.chains;
+    under_way->hurried = false;
+    take_out(batch, part.ranges);
 }
 
 static void end(struct ebb_balloon_device *device)
 {
     device->under_way.is = false;
-    give_back(device, device->under_way.which, &device->under_way.chains);
+    give_back(device, device->under_way.which, device->under_way.chains);
 }
 
 /* Wait, shortly if it is discarded: the pool's thread may be on its way out of discarded(). */
@@ -270,7 +318,7 @@ static void finish(struct ebb_balloon_device *device)
 /* Nothing more of it begins. */
 static void hurry(struct ebb_balloon_device *device)
 {
-    device->under_way.due = UINT64_MAX;
+    device->under_way.hurried = true;
     if (!is_discarded(device) && ebb_discard_hurry(device->config.discard))
         end(device);
 }
@@ -278,70 +326,91 @@ static void hurry(struct ebb_balloon_device *device)
 /* Its chains went back. */
 static bool goes_on(const struct ebb_balloon_device *device)
 {
-    return device->under_way.is && device->under_way.chains.n == 0;
+    return device->under_way.is && device->under_way.chains == 0;
 }
 
 /* ---- in time ---- */
 
-/* Chains of the queue are under way, and go back first. */
-static bool is_behind(const struct ebb_balloon_device *device, unsigned which)
+/* Chains of this queue are under way. */
+static bool is_under_way(const struct ebb_balloon_device *device, unsigned which)
 {
     return device->under_way.is && device->under_way.which == which &&
-           device->under_way.chains.n > 0;
+           device->under_way.chains > 0;
 }
 
-/* When what waits must go back, although the discard is not free. The guest must not have deflated
- * pages before it is. */
-static uint64_t leave_at(const struct ebb_balloon_device *device, unsigned which)
+/* When something has to be done for a queue although the discard is not free. Deflated pages the
+ * guest must not have before it is; and nobody goes back before the chains ahead. */
+static uint64_t look_at(const struct ebb_balloon_device *device, unsigned which)
 {
-    const struct ebb__batch *batch = &device->batches[which];
-
-    if (batch->chains.n == 0 || which == EBB_BALLOON_DEFLATE || is_behind(device, which))
+    if (device->batches[which].n_chains == 0 || which == EBB_BALLOON_DEFLATE ||
+        (is_under_way(device, which) && device->under_way.hurried))
         return UINT64_MAX;
-    return due_of(device, batch);
+    return due_of(device, which);
 }
 
+/* Chains under way that are due. */
 static void meet_due(struct ebb_balloon_device *device)
 {
     struct ebb__under_way *under_way = &device->under_way;
 
-    if (under_way->due == UINT64_MAX || ebb__balloon_now(device) < under_way->due)
-        return;
     if (kind_of(device, under_way->which) == EBB_DISCARD_REPORTED) {
         hurry(device);
-    } else {
-        under_way->due = UINT64_MAX;
-        give_back(device, under_way->which, &under_way->chains);
+        return;
     }
+    give_back(device, under_way->which, under_way->chains);
+    under_way->chains = 0;
+}
+
+/* Chains that are due and not under way. */
+static void answer_due(struct ebb_balloon_device *device, unsigned which)
+{
+    const uint64_t now = ebb__balloon_now(device);
+    const uint64_t limit = (uint64_t)device->config.answer_ms * 1000000;
+    struct ebb__batch *batch = &device->batches[which];
+    unsigned n = 0, ranges = 0;
+
+    while (n < batch->n_chains && now - batch->chains[n].since >= limit)
+        ranges += batch->chains[n++].ranges;
+    if (kind_of(device, which) == EBB_DISCARD_INFLATED)
+        batch->answered += ranges;
+    else
+        leave_ranges(device, batch, ranges);
+    give_back(device, which, n);
 }
 
 /* While something is under way. */
 static void keep_time(struct ebb_balloon_device *device)
 {
-    if (device->under_way.is)
-        meet_due(device);
-    if (goes_on(device) && device->batches[EBB_BALLOON_DEFLATE].chains.n > 0)
+    const uint64_t now = ebb__balloon_now(device);
+
+    if (goes_on(device) && device->batches[EBB_BALLOON_DEFLATE].n_chains > 0 &&
+        !device->under_way.hurried)
         hurry(device);
     for (unsigned i = 0; i < EBB_BALLOON_QUEUES && device->under_way.is; i++) {
-        const uint64_t at = leave_at(device, i);
-
-        if (at != UINT64_MAX && ebb__balloon_now(device) >= at)
-            leave(device, i);
+        if (is_under_way(device, i) && now >= look_at(device, i))
+            meet_due(device);
+        if (!is_under_way(device, i) && now >= look_at(device, i))
+            answer_due(device, i);
     }
 }
 
 /* ---- turns ---- */
 
-/* The next queue that has chains, going round, but first the one that takes no time;
+static bool has_some(const struct ebb__batch *batch)
+{
+    return batch->n_chains > 0 || batch->answered > 0;
+}
+
+/* The next queue that has something, going round, but first the one that takes no time;
  * EBB_BALLOON_QUEUES: none. */
 static unsigned next_queue(const struct ebb_balloon_device *device)
 {
-    if (device->batches[EBB_BALLOON_DEFLATE].chains.n > 0)
+    if (has_some(&device->batches[EBB_BALLOON_DEFLATE]))
         return EBB_BALLOON_DEFLATE;
     for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
         const unsigned which = (device->turn + i) % EBB_BALLOON_QUEUES;
 
-        if (device->batches[which].chains.n > 0)
+        if (has_some(&device->batches[which]))
             return which;
     }
     return EBB_BALLOON_QUEUES;
@@ -354,7 +423,9 @@ static void begin(struct ebb_balloon_device *device, unsigned which)
         return;
     }
     device->turn = (which + 1) % EBB_BALLOON_QUEUES;
-    submit(device, which);
+    answer_due(device, which);
+    if (has_some(&device->batches[which]))
+        submit(device, which);
 }
 
 /* Until when is it worth to wait for further chains? Not if another queue would have to wait as
@@ -363,14 +434,15 @@ static uint64_t wait_until(const struct ebb_balloon_device *device, unsigned whi
 {
     const struct ebb__batch *batch = &device->batches[which];
 
-    if (device->config.gather_us == 0 || batch->n == 0 || which == EBB_BALLOON_DEFLATE ||
-        batch->chains.n >= device->config.batch_chains || batch->n > EBB_DISCARD_RANGES / 2)
+    if (device->config.gather_us == 0 || batch->n == 0 || batch->answered > 0 ||
+        which == EBB_BALLOON_DEFLATE || batch->n_chains >= device->config.batch_chains ||
+        batch->n > EBB_DISCARD_RANGES / 2)
         return 0;
     for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
-        if (i != which && device->batches[i].chains.n > 0)
+        if (i != which && has_some(&device->batches[i]))
             return 0;
     }
-    return batch->since + (uint64_t)device->config.gather_us * 1000;
+    return batch->chains[0].since + (uint64_t)device->config.gather_us * 1000;
 }
 
 void ebb__batch_work(struct ebb_balloon_device *device)
@@ -380,7 +452,8 @@ void ebb__batch_work(struct ebb_balloon_device *device)
     gather_all(device);
     if (is_discarded(device))
         finish(device);
-    keep_time(device);
+    if (device->under_way.is)
+        keep_time(device);
     while (!device->under_way.is) {
         which = next_queue(device);
         if (which == EBB_BALLOON_QUEUES)
@@ -394,13 +467,13 @@ void ebb__batch_work(struct ebb_balloon_device *device)
 uint64_t ebb__batch_due(const struct ebb_balloon_device *device)
 {
     const unsigned next = next_queue(device);
-    uint64_t due = device->under_way.due;
+    uint64_t due = UINT64_MAX;
 
     if (!device->under_way.is)
         return next == EBB_BALLOON_QUEUES ? UINT64_MAX : wait_until(device, next);
     for (unsigned i = 0; i < EBB_BALLOON_QUEUES; i++) {
-        if (leave_at(device, i) < due)
-            due = leave_at(device, i);
+        if (look_at(device, i) < due)
+            due = look_at(device, i);
     }
     return due;
 }
@@ -439,7 +512,7 @@ void ebb__batch_stop(struct ebb_balloon_device *device, unsigned which)
 {
     const bool under_way = device->under_way.is && device->under_way.which == which;
 
-    if (under_way || device->batches[which].chains.n > 0)
+    if (under_way || has_some(&device->batches[which]))
         ebb__batch_flush(device);
 }
 
@@ -450,10 +523,6 @@ void ebb__batch_drop(struct ebb_balloon_device *device)
         ebb_discard_drain(device->config.discard);
     }
     device->under_way.is = false;
-    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++) {
-        struct ebb__batch *batch = &device->batches[which];
-
-        batch->chains.n = batch->n = 0;
-        batch->no_room = 0;
-    }
+    for (unsigned which = 0; which < EBB_BALLOON_QUEUES; which++)
+        ebb__batch_orphan(device, which);
 }

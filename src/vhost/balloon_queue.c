@@ -101,14 +101,13 @@ int ebb__balloon_attach(struct ebb_balloon_device *device,
                                 vring->translate, vring->translate_ctx);
 }
 
-/* The chains of its batches cannot go back. */
-static void orphan_batches(struct ebb_balloon_device *device, unsigned which)
+void ebb__batch_orphan(struct ebb_balloon_device *device, unsigned which)
 {
     struct ebb__batch *batch = &device->batches[which];
 
     if (device->under_way.which == which)
-        device->under_way.chains.n = 0;
-    batch->chains.n = batch->n = 0;
+        device->under_way.chains = 0;
+    batch->n_chains = batch->n = batch->answered = 0;
     batch->no_room = 0;
 }
 
@@ -118,7 +117,7 @@ static void lose(struct ebb_balloon_device *device, struct ebb__balloon_queue *q
     ebb__balloon_fault(device, EBB_FAULT_QUEUE);
     if (queue == &device->queues[EBB_BALLOON_STATS])
         device->stats_held = false;
-    orphan_batches(device, (unsigned)(queue - device->queues));
+    ebb__batch_orphan(device, (unsigned)(queue - device->queues));
     *queue = (struct ebb__balloon_queue){.running = false};
     ebb__balloon_needs_reset(device);
 }

@@ -36,7 +36,8 @@ bool ebb__balloon_range(struct ebb_balloon_device *device, const struct ebb_ring
 
 void ebb__batch_add(struct ebb__batch *batch, uint64_t addr, uint64_t len)
 {
-    struct ebb_range *last = batch->n > 0 ? &batch->ranges[batch->n - 1] : NULL;
+    struct ebb__waiting *chain = &batch->chains[batch->n_chains - 1];
+    struct ebb_range *last = chain->ranges > 0 ? &batch->ranges[batch->n - 1] : NULL;
 
     if (last && last->addr + last->len == addr) {
         last->len += len;
@@ -45,6 +46,7 @@ void ebb__batch_add(struct ebb__batch *batch, uint64_t addr, uint64_t len)
         last->len += len;
     } else if (batch->n < EBB_DISCARD_RANGES) {
         batch->ranges[batch->n++] = (struct ebb_range){.addr = addr, .len = len};
+        chain->ranges++;
     } else {
         batch->no_room += len;
     }

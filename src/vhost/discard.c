@@ -150,7 +150,6 @@ int ebb_discard_submit(struct ebb_discard *discard, enum ebb_discard_kind kind,
     copy_regions(discard);
     discard->done = done;
     discard->done_ctx = ctx;
-    discard->work.turns = 0;
     now = ebb__discard_now(discard);
     discard->submit_at = now;
     atomic_store(&discard->late_after, ns <= UINT64_MAX - now ? now + ns : UINT64_MAX);
@@ -164,8 +163,7 @@ bool ebb_discard_hurry(struct ebb_discard *discard)
     atomic_store(&discard->late_after, 0);
     if (!ebb__discard_dequeue(discard))
         return false;
-    while (ebb__discard_turn(discard))
-        ;
+    ebb__discard_batch(discard);
     ebb__discard_release(discard);
     return true;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* One batch, in pool threads: its ranges are discarded, and what became of them is counted. */
+/* One batch, in a pool thread: its ranges are discarded, and what became of them is counted. */
 #include "discard_private.h"
 
 #include <string.h>
@@ -39,26 +39,17 @@ static void count(struct ebb_discard *discard, const struct ebb_discard_stats *s
     pthread_mutex_unlock(&discard->account);
 }
 
-bool ebb__discard_turn(struct ebb_discard *discard)
+void ebb__discard_batch(struct ebb_discard *discard)
 {
     const uint64_t start = ebb__discard_now(discard);
     struct ebb__work *work = &discard->work;
-    uint64_t end;
-    bool more;
 
-    if (work->turns == 0) {
-        memset(&work->sum, 0, sizeof(work->sum));
-        ebb__extents_make(work);
-    }
-    more = ebb__extents_discard(work);
-    work->turns++;
-    end = ebb__discard_now(discard);
-    work->sum.busy_ns += end - start;
-    if (more)
-        return true;
-    work->sum.wait_ns = end - discard->submit_at - work->sum.busy_ns;
+    memset(&work->sum, 0, sizeof(work->sum));
+    ebb__extents_make(work);
+    ebb__extents_discard(work);
+    work->sum.wait_ns = start - discard->submit_at;
+    work->sum.busy_ns = ebb__discard_now(discard) - start;
     count(discard, &work->sum);
-    return false;
 }
 
 void ebb_discard_left(struct ebb_discard *discard, uint64_t bytes, unsigned ranges)

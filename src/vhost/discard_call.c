@@ -10,11 +10,8 @@
 #include <unistd.h>
 
 /* One call discards no more (but for a backing page that is larger): it is what an answer can be
- * late by, and what inhibit() waits for; some 10 ms. The calls' own cost disappears in that. */
-#define CALL_BYTES ((uint64_t)32 << 20)
-
-/* After so much another VM has its turn. */
-#define TURN_BYTES ((uint64_t)64 << 20)
+ * late by, and what inhibit() waits for; some ms. The calls' own cost disappears in that. */
+#define CALL_BYTES ((uint64_t)8 << 20)
 
 /* A call that is interrupted so often in a row has failed. */
 #define TRIES 16u
@@ -150,8 +147,8 @@ static void discard_piece(struct ebb__work *work, const struct ebb_region *regio
     }
 }
 
-/* A part of the rest of an extent. How many bytes were tried; 0: the rest was left. */
-static uint64_t discard_part(struct ebb__work *work, struct ebb__extent *extent)
+/* A part of the rest of an extent; or that is left. */
+static void discard_part(struct ebb__work *work, struct ebb__extent *extent)
 {
     struct ebb_discard *discard = work->discard;
     const struct ebb_region *region = &discard->regions.regions[extent->region];
@@ -163,7 +160,7 @@ static uint64_t discard_part(struct ebb__work *work, struct ebb__extent *extent)
     if (allowed == 0) {
         ebb__count_not(&work->sum, late ? EBB_DISCARD_LATE : EBB_DISCARD_RATE, left);
         extent->start = extent->end;
-        return 0;
+        return;
     }
     if (allowed < len) /* in whole pages, rounded up */
         len = (allowed + region->page - 1) & ~(region->page - 1);
@@ -171,21 +168,14 @@ static uint64_t discard_part(struct ebb__work *work, struct ebb__extent *extent)
         len = left;
     discard_piece(work, region, extent->start, len);
     extent->start += len;
-    return len;
 }
 
-bool ebb__extents_discard(struct ebb__work *work)
+void ebb__extents_discard(struct ebb__work *work)
 {
-    uint64_t bytes = 0;
+    for (unsigned i = 0; i < work->n; i++) {
+        struct ebb__extent *extent = &work->extents[i];
 
-    for (; work->at < work->n; work->at++) {
-        struct ebb__extent *extent = &work->extents[work->at];
-
-        while (extent->start < extent->end) {
-            if (bytes >= TURN_BYTES)
-                return true;
-            bytes += discard_part(work, extent);
-        }
+        while (extent->start < extent->end)
+            discard_part(work, extent);
     }
-    return false;
 }

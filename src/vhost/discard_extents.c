@@ -257,7 +257,7 @@ static void cut_to_pages(struct ebb__work *work)
 
 void ebb__extents_make(struct ebb__work *work)
 {
-    work->n = work->at = 0;
+    work->n = 0;
     find_runs(work);
     check_ranges(work);
     merge_ranges(work);

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * The pool: threads, and whose turn it is.
- *
- * A discard has one batch at most, and a turn of it is bounded in bytes, so a queue of discards is
- * all that fairness takes: at its end stand those that came last, and those that had a turn.
- */
+/* The pool: threads, and the discards whose batches wait for one, in order. */
 #include "discard_private.h"
 
 #include <errno.h>
@@ -19,7 +14,7 @@
 struct ebb_discard_pool {
     pthread_mutex_t lock;
     pthread_cond_t work;
-    struct ebb_discard *first, **last; /* that wait for a turn */
+    struct ebb_discard *first, **last; /* that wait */
     bool stop;
     unsigned n;
     pthread_t threads[EBB_DISCARD_THREADS_LIMIT]; /* n of them run */
@@ -55,15 +50,10 @@ static void serve(struct ebb_discard_pool *pool, struct ebb_discard *discard)
 {
     void (*done)(void *) = discard->done;
     void *ctx = discard->done_ctx;
-    bool more;
 
     pthread_mutex_unlock(&pool->lock);
-    more = ebb__discard_turn(discard);
+    ebb__discard_batch(discard);
     pthread_mutex_lock(&pool->lock);
-    if (more) {
-        append(pool, discard);
-        return;
-    }
     discard->in_done++;
     discard->busy = false;
     pthread_mutex_unlock(&pool->lock);

@@ -2,7 +2,7 @@
 /*
  * What the files of the discard share. A batch goes through them in this order:
  *   discard.c          submit: ranges and regions are copied
- *   discard_pool.c     its turn comes, once or several times
+ *   discard_pool.c     it waits for a thread
  *   discard_batch.c    a pool thread has it: the next five, and the counters
  *   discard_extents.c  ranges become extents of whole backing pages, sorted and merged
  *   discard_gather.c   parts of the balloon's pages wait for the rest
@@ -71,8 +71,7 @@ struct ebb__extent {
 struct ebb__work {
     struct ebb_discard *discard;
     struct ebb_discard_stats sum; /* of this batch */
-    unsigned turns;               /* it had */
-    unsigned n, at;               /* extents; the first of them that is not done with */
+    unsigned n;
     struct ebb__extent extents[EBB__EXTENTS];
     uint64_t run_end[EBB_MEMORY_REGIONS]; /* where the regions that adjoin this one end */
 };
@@ -122,13 +121,13 @@ static inline void ebb__count_not(struct ebb_discard_stats *sum, enum ebb_discar
     sum->not_ranges[cause]++;
 }
 
-/* One turn of the claimed discard's batch. True: there is more of it. False: all but done() is. */
-bool ebb__discard_turn(struct ebb_discard *discard);
+/* The claimed discard's batch, all but done(). */
+void ebb__discard_batch(struct ebb_discard *discard);
 
 /* From the discard's ranges, which are not of use any more afterwards: what is to be discarded. */
 void ebb__extents_make(struct ebb__work *work);
-/* Discard extents and look, for one turn. True: there are more. */
-bool ebb__extents_discard(struct ebb__work *work);
+/* Discard extents and look. */
+void ebb__extents_discard(struct ebb__work *work);
 /* Bytes of [start, start + len) that are still there, among those looked at (*looked). */
 uint64_t ebb__effect(struct ebb_discard *discard, const struct ebb_region *region, uint64_t start,
                      uint64_t len, uint64_t *looked);
@@ -151,9 +150,9 @@ static inline uint64_t ebb__discard_now(const struct ebb_discard *discard)
 EBB_MUST_CHECK int ebb__discard_claim(struct ebb_discard *discard);
 /* Given back without a batch. */
 void ebb__discard_release(struct ebb_discard *discard);
-/* The claimed discard's batch waits for its turn. */
+/* The claimed discard's batch waits for a thread. */
 void ebb__discard_enqueue(struct ebb_discard *discard);
-/* If it waits for its turn it does not any longer: the caller has it. */
+/* If it waits for one it does not any longer: the caller has it. */
 EBB_MUST_CHECK bool ebb__discard_dequeue(struct ebb_discard *discard);
 
 #endif

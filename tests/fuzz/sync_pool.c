@@ -26,8 +26,7 @@ static void serve(struct ebb_discard *discard)
     void (*done)(void *) = discard->done;
     void *ctx = discard->done_ctx;
 
-    while (ebb__discard_turn(discard))
-        ;
+    ebb__discard_batch(discard);
     discard->busy = false;
     done(ctx);
 }

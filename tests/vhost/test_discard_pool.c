@@ -254,44 +254,6 @@ static void start_gib(struct rig *rig, struct ebb_discard_pool *pool)
     rig_wait_at_gate(&rig->ops, 1);
 }
 
-struct other {
-    struct rig *large;
-    unsigned calls; /* that the other had made when this was done; 0: it is not */
-};
-
-static void note_calls(void *ctx)
-{
-    struct other *other = ctx;
-
-    other->calls = calls_of(other->large);
-}
-
-/* A batch of 1 GiB is cut: a small one of another VM has its turn long before it is through. */
-static void test_turns_are_bounded(void **state)
-{
-    struct ebb_discard_config config = {.pool = ebb_discard_pool_new(1)};
-    struct rig large, small;
-    struct other other = {.large = &large};
-
-    (void)state;
-    start_gib(&large, config.pool);
-    rig_start(&small, EBB_BACKING_SHARED, PAGE, &config);
-    assert_int_equal(
-        ebb_discard_submit(small.discard, REPORTED, &frames_8, 1, UINT64_MAX, note_calls, &other),
-        0);
-    rig_open_gate(&large.ops);
-    ebb_discard_drain(small.discard);
-    rig_wait_done(&large, 1);
-    assert_int_equal(other.calls, 2);
-    assert_int_equal(calls_of(&large), 32);
-    for (unsigned i = 0; i < 32; i++)
-        assert_int_equal(large.ops.call[i].len, GIB / 32);
-    assert_int_equal(rig_stats(&large).discarded_bytes, GIB);
-    rig_stop(&large);
-    rig_stop(&small);
-    ebb_discard_pool_free(config.pool);
-}
-
 /* What waits for a thread can be ended without one. */
 static void test_hurry(void **state)
 {
@@ -310,9 +272,6 @@ static void test_hurry(void **state)
     rig_wait_at_gate(&stuck.ops, 1);
     assert_true(ebb_discard_hurry(rig.discard)); /* not begun */
     assert_int_equal(rig_stats(&rig).not_bytes[EBB_DISCARD_LATE], 8 * PAGE);
-    assert_true(ebb_discard_hurry(large.discard)); /* between two turns */
-    assert_int_equal(rig_stats(&large).discarded_bytes, GIB / 16);
-    assert_int_equal(rig_stats(&large).not_bytes[EBB_DISCARD_LATE], GIB - GIB / 16);
     assert_false(ebb_discard_hurry(stuck.discard)); /* a call goes on */
     ebb_discard_drain(rig.discard);
     assert_int_equal(rig_submit(&rig, REPORTED, &frames_8, 1), 0);
@@ -320,7 +279,10 @@ static void test_hurry(void **state)
     rig_wait_done(&stuck, 1);
     rig_wait_done(&rig, 1);
     rig_expect_dropped(&rig, 0, 8);
-    assert_int_equal(large.done, 0);
+    rig_wait_done(&large, 1);
+    assert_int_equal(calls_of(&large), 128);
+    for (unsigned i = 0; i < 64; i++)
+        assert_int_equal(large.ops.call[i].len, GIB / 128);
     rig_stop(&stuck);
     rig_stop(&rig);
     rig_stop(&large);
@@ -338,7 +300,7 @@ static void test_hurry_between_calls(void **state)
     rig_open_gate(&rig.ops);
     rig_wait_done(&rig, 1);
     assert_int_equal(calls_of(&rig), 1);
-    assert_int_equal(rig_stats(&rig).not_bytes[EBB_DISCARD_LATE], GIB - GIB / 32);
+    assert_int_equal(rig_stats(&rig).not_bytes[EBB_DISCARD_LATE], GIB - GIB / 128);
     rig_stop(&rig);
 }
 
@@ -618,7 +580,6 @@ int main(void)
         cmocka_unit_test(test_rate_over_time),
         cmocka_unit_test(test_set_rate),
         cmocka_unit_test(test_late),
-        cmocka_unit_test(test_turns_are_bounded),
         cmocka_unit_test(test_hurry),
         cmocka_unit_test(test_hurry_between_calls),
         cmocka_unit_test(test_left),

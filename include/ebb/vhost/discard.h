@@ -4,10 +4,10 @@
  *
  * A *pool* has threads; a *discard* belongs to one VM and takes one *batch* at a time. A batch is
  * sorted, merged, cut to whole backing pages and discarded by as few system calls as its ranges
- * allow, of 32 MiB at most (or one backing page). Then the engine looks whether it worked. Pool
- * threads take the VMs in turn, each for 64 MiB or what is left of its batch, so that a small batch
- * does not wait for another VM's gigabytes. What was not begun in the time that the batch has is
- * left.
+ * allow, of 8 MiB at most (or one backing page). Then the engine looks whether it worked. What was
+ * not begun in the time that the batch has is left. Batches of several VMs in one process wait for
+ * the pool's threads in the order in which they came; one that gets none in its time can be ended
+ * without (ebb_discard_hurry()).
  *
  * What cannot be discarded is left, counted by cause, and never an error: a device acknowledges it
  * all the same (virtio 1.2, 5.5.6.6 and 5.5.6.7: it *may* drop the data).

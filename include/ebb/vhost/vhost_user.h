@@ -33,7 +33,7 @@
  *
  * A queue that is started and not enabled yet holds its chains for EBB_VHOST_USER_HOLD_MS:
  * front-ends start all queues, then enable them, and what is waiting there would go back without
- * effect in between.
+ * effect in between. That and the device's answer_ms are the time that a driver waits.
  *
  * System calls that a running session needs, besides those of the discard: clock_gettime close
  * fcntl fstat (newfstatat) fstatfs ftruncate getsockopt io_destroy io_getevents io_setup io_submit
@@ -54,7 +54,7 @@
 #define EBB_VHOST_USER_FDS 8u
 
 /* Milliseconds that a queue waits to be enabled. */
-#define EBB_VHOST_USER_HOLD_MS 1000u
+#define EBB_VHOST_USER_HOLD_MS 50u
 
 /* Milliseconds between two looks at a queue whose kick is always readable and brings nothing. */
 #define EBB_VHOST_USER_LOOK_MS 20u
