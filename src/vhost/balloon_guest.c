@@ -20,10 +20,12 @@ static void store_stats(struct ebb_balloon_device *device, unsigned bytes)
     guest->known = 0;
     for (unsigned at = 0; at + EBB_STAT_ENTRY_SIZE <= bytes; at += EBB_STAT_ENTRY_SIZE) {
         const unsigned tag = (unsigned)ebb__balloon_le(&device->bytes[at], 2);
+        const uint64_t value = ebb__balloon_le(&device->bytes[at + 2], 8);
 
-        if (tag >= EBB_BALLOON_DEVICE_TAGS)
+        /* All ones is what Windows' driver sends of what it does not know. */
+        if (tag >= EBB_BALLOON_DEVICE_TAGS || value == UINT64_MAX)
             continue;
-        guest->values[tag] = ebb__balloon_le(&device->bytes[at + 2], 8);
+        guest->values[tag] = value;
         guest->known |= 1u << tag;
     }
     device->stats.stats_received++;

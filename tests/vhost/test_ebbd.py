@@ -26,7 +26,8 @@ import unittest
 import frontend
 from daemon import (Control, PATIENCE, descriptors, guest_maps, listens, own_memory, sanitized,
                     wait_for)
-from frontend import FrontEnd, Gone, HINT, MIB, PAGE, REPORTING, STATS, WRITE
+from frontend import (DEFLATE, FrontEnd, Gone, HINT, INFLATE, MIB, PAGE, REPORTING, STATS,
+                      WRITE)
 
 EBBD = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else None
 EBBD_VM = os.path.join(os.path.dirname(EBBD), "..", "ebbd-vm", "ebbd-vm") if EBBD else None
@@ -1137,6 +1138,74 @@ class AtWork(Case):
 
     def test_discard_hints(self):
         self.assertEqual(self.hint("--discard-hints"), 4 * MIB)
+
+
+class Windows(Case):
+    """Windows' driver, as its published source has it. It waits for an answer for a second, then goes on and uses
+    its buffer and its pages again. It frees what it deflates, then tells; nobody told it that it must not. Its page
+    numbers have 64 bits. Pages that it reports it keeps, until the guest wants them: it says so to nobody."""
+
+    WAIT = 1.0
+    REPORTING = 3  # there are no hints
+    TABLE = MIB  # where the page numbers are, of every request
+
+    def wait(self, front, queue, used):
+        begin = time.monotonic()
+        while front.used(queue) != used and time.monotonic() < begin + self.WAIT:
+            time.sleep(0.001)
+        self.waits.append(time.monotonic() - begin)
+
+    def tell(self, front, queue, at, pages):
+        used = (front.used(queue) + 1) & 0xFFFF
+        front.memory[self.TABLE:self.TABLE + 8 * pages] = struct.pack(
+            f"<{pages}Q", *range(at // PAGE, at // PAGE + pages))
+        front.add(queue, [(self.TABLE, 8 * pages, 0)])
+        self.wait(front, queue, used)
+        front.memory[self.TABLE:self.TABLE + 8 * pages] = bytes(8 * pages)
+
+    def test_memory_in_use_stays(self):
+        """With a rate that is far too low for it: each answer is in time, and what was used after it is there."""
+        self.start("--rate", "4M")
+        front = self.front().start(mib=128, queues=range(4),
+                                   features=frontend.F_STATS | frontend.F_REPORTING)
+        self.assertFalse(front.features & 1)  # MUST_TELL_HOST
+        self.waits = []
+        for i in range(10):
+            block = (16 + 8 * (i % 4)) * MIB
+            # Its thread that reports, 16 MiB in blocks of 2 MiB, of which it releases some when they came back.
+            reported = (front.used(self.REPORTING) + 1) & 0xFFFF
+            front.add(self.REPORTING, [((64 + 2 * n) * MIB, 2 * MIB, WRITE) for n in range(16)])
+            self.tell(front, INFLATE, block, 512)
+            front.fill(block, 2 * MIB)
+            self.tell(front, DEFLATE, block, 512)
+            self.wait(front, self.REPORTING, reported)
+            front.fill((64 + 2 * i) * MIB, 2 * MIB)
+            for at in [block, (64 + 2 * i) * MIB]:
+                self.assertEqual(front.memory[at:at + 2 * MIB].count(b"\x5a"), 2 * MIB)
+        self.control.send(b'{"command":"flush","vm":"a","id":1}\n')
+        self.assertEqual(self.control.line()["id"], 1)
+        for at in (16, 24, 32, 40, 64 + 18):
+            self.assertEqual(front.memory[at * MIB:(at + 2) * MIB].count(b"\x5a"), 2 * MIB)
+        # A machine that stands still for a moment may make one late; a host that holds answers makes all.
+        self.assertLess(sorted(self.waits)[len(self.waits) * 9 // 10], self.WAIT / 2, self.waits)
+        vm = self.control.vm("a")
+        self.assertEqual(vm["inflated_bytes"], 10 * 2 * MIB)
+        self.assertGreater(vm["discard"]["not"]["rate"]["bytes"], 0)
+        self.assertFalse(any(vm["faults"].values()), vm["faults"])
+
+    def test_statistics(self):
+        """All ones where it does not know, and all of them where it failed to ask."""
+        self.start()
+        front = self.front().start(queues=range(4), features=frontend.F_STATS | frontend.F_REPORTING)
+        front.give_stats({4: 1})
+        wait_for("it is held", lambda: self.control.vm("a")["kicks"] > 0)
+        for used, values in enumerate(({4: 5 * MIB, 5: 2 ** 64 - 1}, {0xFFFF: 2 ** 64 - 1})):
+            self.control.send(b'{"command":"stats","vm":"a"}\n')
+            wait_for("the guest is asked", lambda: front.used(STATS) == used + 1)
+            front.give_stats(values)
+            guest = self.control.line()["guest"]
+            guest.pop("age_ns")
+            self.assertEqual(guest, {"free_bytes": 5 * MIB} if used == 0 else {})
 
 
 class Directory(Case):

@@ -89,7 +89,7 @@ struct ebb_balloon_device_stats {
  * fills a buffer when it starts and sends the next when that one is asked back. */
 struct ebb_balloon_guest_stats {
     uint64_t at_ns;                           /* when, by the device's clock; 0: never */
-    uint32_t known;                           /* bit i: values[i] was sent */
+    uint32_t known;                           /* bit i: values[i] was sent, and is not all ones */
     uint64_t values[EBB_BALLOON_DEVICE_TAGS]; /* by enum ebb_balloon_stat_tag */
 };
 
