@@ -33,7 +33,9 @@ static const struct argp_option argp_options[] = {
      "(default memory)",
      3},
     {"rate", KEY_RATE, "SIZE", 0,
-     "Discard at most so much a second for each VM (512M, 2G; default 0, any)", 3},
+     "Discard at most so much a second for each VM, and leave what is beyond (512M, 2G; default 0, "
+     "any)",
+     3},
     {"check-every", KEY_CHECK_EVERY, "N", 0,
      "Look at every N-th discarded extent whether its memory is really gone; 0: at none (default "
      "16)",

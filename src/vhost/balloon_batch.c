@@ -286,9 +286,8 @@ static void submit(struct ebb_balloon_device *device, unsigned which)
     if (kind == EBB_DISCARD_REPORTED)
         ns = due_of(device, which) > now ? due_of(device, which) - now : 0;
     __atomic_store_n(&under_way->discarded, 0, __ATOMIC_RELAXED);
-    if (part.ranges == 0 ||
-        ebb_discard_submit(device->config.discard, kind, batch->ranges, part.ranges, ns, discarded,
-                           device) != 0) {
+    if (part.ranges == 0 || ebb_discard_submit(device->config.discard, kind, batch->ranges,
+                                               part.ranges, ns, discarded, device) != 0) {
         leave_ranges(device, batch, part.ranges);
         give_back(device, which, part.chains);
         return;
@@ -334,8 +333,7 @@ static bool goes_on(const struct ebb_balloon_device *device)
 /* Chains of this queue are under way. */
 static bool is_under_way(const struct ebb_balloon_device *device, unsigned which)
 {
-    return device->under_way.is && device->under_way.which == which &&
-           device->under_way.chains > 0;
+    return device->under_way.is && device->under_way.which == which && device->under_way.chains > 0;
 }
 
 /* When something has to be done for a queue although the discard is not free. Deflated pages the
@@ -383,15 +381,15 @@ static void keep_time(struct ebb_balloon_device *device)
 {
     const uint64_t now = ebb__balloon_now(device);
 
-    if (goes_on(device) && device->batches[EBB_BALLOON_DEFLATE].n_chains > 0 &&
-        !device->under_way.hurried)
-        hurry(device);
     for (unsigned i = 0; i < EBB_BALLOON_QUEUES && device->under_way.is; i++) {
         if (is_under_way(device, i) && now >= look_at(device, i))
             meet_due(device);
         if (!is_under_way(device, i) && now >= look_at(device, i))
             answer_due(device, i);
     }
+    if (goes_on(device) && device->batches[EBB_BALLOON_DEFLATE].n_chains > 0 &&
+        !device->under_way.hurried)
+        hurry(device);
 }
 
 /* ---- turns ---- */

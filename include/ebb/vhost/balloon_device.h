@@ -15,12 +15,12 @@
  * more, as there are no indirect descriptors.
  *
  * A chain is taken off its ring when the driver notifies, and what it says is copied then: what the
- * driver writes there later changes nothing. It goes back within config.answer_ms, but for a system
- * call that goes on then (of 32 MiB, or one backing page). A driver may wait no longer than a
- * second, and then use its buffers and pages for something else: Windows' does. What was not
- * discarded in time is left, EBB_DISCARD_LATE. The balloon's pages may go later, if they were begun
- * with and the driver accepted EBB_F_MUST_TELL_HOST, until it deflates. Deflated pages go back when
- * no discard is under way any more.
+ * driver writes there later changes nothing. It goes back when it is done with, in its turn, and
+ * within config.answer_ms, but for a system call that goes on then (of 8 MiB, or one backing page).
+ * A driver may wait no longer than a second, and then use its buffers and pages for something else:
+ * Windows' does. What was not discarded in time is left, EBB_DISCARD_LATE. The balloon's pages may
+ * go later, if the driver accepted EBB_F_MUST_TELL_HOST, until it deflates. Deflated pages go back
+ * when no discard is under way any more.
  *
  * Threads: one thread, the device's, calls all functions, except those that say otherwise; the
  * callbacks are called on it, except `wake`.
@@ -127,9 +127,9 @@ struct ebb_balloon_device_config {
     uint64_t withhold;
     enum ebb_balloon_device_queues numbering;
     /* Chains that are taken off one queue before others, and other devices, have their turn; 1 to
-     * 256. Default 64. One batch is under way at a time, of one queue; the queues take turns, and
-     * what is taken meanwhile makes up the next one. There is room for EBB_DISCARD_RANGES ranges in
-     * it; what is beyond that is left, EBB_DISCARD_LATE. */
+     * 256. Default 64. One batch is under way at a time, of one queue: its next chains up to
+     * 64 MiB, or one; the queues take turns. Of each there is room for EBB_DISCARD_RANGES ranges
+     * that wait; what is beyond that is left, EBB_DISCARD_LATE. */
     unsigned batch_chains;
     /* How long a batch of fewer chains than that waits for further ones, in microseconds, at most
      * 100,000, which is part of answer_ms. 0, the default: not at all (Linux sends its next chain
@@ -145,7 +145,7 @@ struct ebb_balloon_device_config {
 
 struct ebb_balloon_device;
 
-/* Some 200 KiB, most of which only load touches. NULL, with errno set: no memory, or a bad
+/* Some 280 KiB, most of which only load touches. NULL, with errno set: no memory, or a bad
  * configuration (EINVAL). */
 struct ebb_balloon_device *ebb_balloon_device_new(const struct ebb_balloon_device_config *config);
 
