@@ -105,6 +105,13 @@ static void time_out(struct vm *vm, unsigned ms)
 
 /* ---- a back end goes ---- */
 
+static void close_state(struct vm *vm)
+{
+    if (vm->state_fd >= 0)
+        close(vm->state_fd);
+    vm->state_fd = -1;
+}
+
 static void forget_back_end(struct vm *vm)
 {
     struct link *link = vm->link;
@@ -120,9 +127,7 @@ static void forget_back_end(struct vm *vm)
     if (vm->pidfd >= 0)
         close(vm->pidfd);
     vm->pidfd = -1;
-    if (vm->state_fd >= 0)
-        close(vm->state_fd);
-    vm->state_fd = -1;
+    close_state(vm);
     link_free(link);
     ask_early(vm);
 }
@@ -250,18 +255,23 @@ static char *state_path(const struct vm *vm)
     return asprintf(&path, "%s/%s" STATE_SUFFIX, vm->ebbd->state_dir, vm->name) < 0 ? NULL : path;
 }
 
-static void open_state(struct vm *vm)
+/* Unless it is open. A back end makes the file anew, maybe a moment after it can be connected to.
+ */
+static bool open_state(struct vm *vm)
 {
-    char *path = state_path(vm);
     struct stat file;
+    char *path;
 
+    if (vm->state_fd >= 0 && fstat(vm->state_fd, &file) == 0 && file.st_nlink > 0)
+        return true;
+    close_state(vm);
+    path = state_path(vm);
     if (path)
         vm->state_fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    if (vm->state_fd >= 0 && (fstat(vm->state_fd, &file) != 0 || !S_ISREG(file.st_mode))) {
-        close(vm->state_fd);
-        vm->state_fd = -1;
-    }
     free(path);
+    if (vm->state_fd >= 0 && (fstat(vm->state_fd, &file) != 0 || !S_ISREG(file.st_mode)))
+        close_state(vm);
+    return vm->state_fd >= 0;
 }
 
 static uint64_t count_in(struct json_object *object, const char *member)
@@ -286,7 +296,7 @@ static struct json_object *parse_state(const char *text)
 static struct json_object *read_state(struct vm *vm)
 {
     char text[STATE_LIMIT];
-    const ssize_t n = vm->state_fd >= 0 ? pread(vm->state_fd, text, sizeof(text) - 1, 0) : -1;
+    const ssize_t n = open_state(vm) ? pread(vm->state_fd, text, sizeof(text) - 1, 0) : -1;
     struct json_object *state;
 
     if (n <= 0)
@@ -297,6 +307,7 @@ static struct json_object *read_state(struct vm *vm)
     if (vm->text && strcmp(vm->text, text) == 0)
         return NULL;
     state = parse_state(text);
+    vm->is_behind |= !state;
     if (!state)
         return NULL;
     free(vm->text);
@@ -396,7 +407,6 @@ static bool connect_to(struct vm *vm)
         return false;
     vm->pid = link_pid(vm->link);
     vm->state = VM_UP;
-    open_state(vm);
     event_del(vm->timer);
     ask_short(vm, "{\"command\":\"supervise\"}", on_supervised);
     ask_short(vm, "{\"command\":\"status\"}", on_first_status);
