@@ -254,7 +254,7 @@ class Ctl(Case):
                           (["inhibit", "a"], "on or off"), (["inhibit", "on", "a"], "on or off"),
                           (["limits", "a", "b"], "rate"), (["limits", "a", "b", "c"], "[RATE]"),
                           (["hint", "a"], "start|done|status"), (["hint", "a", "go"], "not 'go'"),
-                          (["add"], "VM"), (["add", "a", "b"], "VM"), (["remove"], "VM"),
+                          (["add"], "VM"), (["add", "a", "b", "c"], "VM"), (["list", "--full"], "status"), (["remove"], "VM"),
                           (["a", "b", "c", "d", "e"], "too many"), (["list", "--timeout", "0"], "timeout"),
                           (["list", "--timeout", "61"], "timeout"), (["list", "--nonsense"], "")):
             with self.subTest(args=args):
@@ -269,6 +269,7 @@ class Ctl(Case):
             add={"socket": "/x"}, remove={})
         for args, more in (
                 (["list"], {}), (["status"], {}), (["status", "a"], {"vm": "a"}),
+                (["status", "--full"], {"full": True}),
                 (["stats", "a"], {"vm": "a"}),
                 (["stats", "a", "--timeout", "3"], {"vm": "a", "timeout_ms": 3000}),
                 (["resize", "a", "512M"], {"vm": "a", "memory_bytes": 512 * MIB}),
@@ -286,7 +287,8 @@ class Ctl(Case):
                 (["hint", "a", "start"], {"vm": "a", "action": "start"}),
                 (["hint", "a", "done"], {"vm": "a", "action": "done"}),
                 (["hint", "a", "status"], {"vm": "a", "action": "status"}),
-                (["add", "a"], {"vm": "a"}), (["remove", "a\"\\\x1b"], {"vm": "a\"\\\x1b"})):
+                (["add", "a"], {"vm": "a"}), (["add", "a", "u:g"], {"vm": "a", "for": "u:g"}),
+                (["remove", "a\"\\\x1b"], {"vm": "a\"\\\x1b"})):
             with self.subTest(args=args):
                 server.requests.clear()
                 self.ctl(*args)
