@@ -8,7 +8,7 @@
 
 #define BATCH_CHAINS_DEFAULT 64u
 #define GATHER_US_LIMIT      100000u
-#define ANSWER_MS_DEFAULT    150u
+#define ANSWER_MS_DEFAULT    200u
 #define ANSWER_MS_LIMIT      1000000u
 
 /* Feature bits that are the transport's: 30, of vhost-user, and 33 to 40 without RING_PACKED and

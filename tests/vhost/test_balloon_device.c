@@ -14,7 +14,7 @@
 
 #define MIB    0x100000u
 #define MS     1000000u   /* ns */
-#define ANSWER (150 * MS) /* by default */
+#define ANSWER (200 * MS) /* by default */
 
 static const struct ebb_balloon_device_stats *stats(void)
 {

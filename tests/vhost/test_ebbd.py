@@ -113,12 +113,16 @@ class Case(unittest.TestCase):
         wait_for("the daemon lets go", lambda: not self.control.vm(vm)["connected"])
 
     def report(self, front, at=8 * MIB, length=4 * MIB, queue=REPORTING):
-        """Report a range that is filled; until it came back, and went away."""
+        """Report a range that is filled; until it came back, and went away: a machine that stood still was late."""
         front.fill(at, length)
-        before, used = front.blocks(), front.used(queue)
-        front.add(queue, [(at, length, WRITE)])
-        wait_for("the report comes back", lambda: front.used(queue) == (used + 1) & 0xFFFF)
-        self.assertLessEqual(front.blocks(), before - length)
+        before = front.blocks()
+
+        def gone():
+            used = front.used(queue)
+            front.add(queue, [(at, length, WRITE)])
+            wait_for("the report comes back", lambda: front.used(queue) == (used + 1) & 0xFFFF)
+            return front.blocks() <= before - length
+        self.assertTrue(any(gone() for _ in range(5)))
 
 
 class Options(Case):

@@ -136,7 +136,7 @@ struct ebb_balloon_device_config {
      * when the last came back). It does not wait while another queue has something. The transport
      * calls ebb_balloon_device_work() again at ebb_balloon_device_due(). */
     uint32_t gather_us;
-    /* Milliseconds in which chains go back, at most 1,000,000. Default 150. */
+    /* Milliseconds in which chains go back, at most 1,000,000. Default 200. */
     uint32_t answer_ms;
     /* Free page hints are discarded, too. That is a race with guests that use such a page before
      * the device has seen it, unless they wait for the device (the merged kernel does not). */

@@ -54,7 +54,7 @@
 #define EBB_VHOST_USER_FDS 8u
 
 /* Milliseconds that a queue waits to be enabled. */
-#define EBB_VHOST_USER_HOLD_MS 50u
+#define EBB_VHOST_USER_HOLD_MS 20u
 
 /* Milliseconds between two looks at a queue whose kick is always readable and brings nothing. */
 #define EBB_VHOST_USER_LOOK_MS 20u
