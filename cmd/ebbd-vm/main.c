@@ -65,13 +65,13 @@ void backend_end_if_idle(struct backend *backend)
         event_add(backend->end, is_orphan(backend) ? &later : &soon);
 }
 
-static bool set_signals(struct backend *backend, struct ends *ends)
+/* Before, they end the process at once: it serves nobody yet. */
+static bool hear_signals(struct backend *backend, struct ends *ends)
 {
     ends->sigterm = evsignal_new(backend->base, SIGTERM, on_signal, backend->base);
     ends->sigint = evsignal_new(backend->base, SIGINT, on_signal, backend->base);
     return ends->sigterm && ends->sigint && event_add(ends->sigterm, NULL) == 0 &&
-           event_add(ends->sigint, NULL) == 0 && connection_guard() == 0 &&
-           watchdog_start(backend->options.name);
+           event_add(ends->sigint, NULL) == 0;
 }
 
 /* ---- sockets ---- */
@@ -173,7 +173,7 @@ static int serve(struct backend *backend, struct ends *ends)
     backend->control_config.line_limit = 8 * CONTROL_LINE; /* see SPEC.md: ebbd's may be longer */
     if (ends->control >= 0)
         backend->control = server_new(backend->base, ends->control, &backend->control_config);
-    if (backend->end && (ends->control < 0 || backend->control))
+    if (backend->end && (ends->control < 0 || backend->control) && hear_signals(backend, ends))
         backend->vm = vm_new(backend, ends->listening, ends->path, ends->connected);
     if (!backend->vm || !state_start(backend)) {
         log_line("%s: cannot be served: %s", backend->options.name, strerror(errno));
@@ -188,7 +188,7 @@ static int prepare(struct backend *backend, struct ends *ends)
     int error;
 
     backend->base = process_event_base();
-    if (!backend->base || !set_signals(backend, ends)) {
+    if (!backend->base || connection_guard() != 0 || !watchdog_start(backend->options.name)) {
         log_line("cannot make an event loop: %s", strerror(errno));
         return EXIT_RUN_HOST;
     }

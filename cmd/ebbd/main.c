@@ -20,6 +20,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* What the loop has besides VMs. */
@@ -201,6 +202,17 @@ static int prepare(struct ebbd *ebbd, struct fittings *fittings)
 
 /* ---- the way out ---- */
 
+/* Until back ends that were told to end have: a socket that one still listens on is not taken up by
+ * an ebbd that comes next. One that its kernel or its front-end keeps is left behind. */
+static void wait_for_children(void)
+{
+    static const struct timespec pause = {0, 10000000};
+    const uint64_t end = log_now_ns() + UINT64_C(5000000000);
+
+    while (waitpid(-1, NULL, WNOHANG) >= 0 && log_now_ns() < end)
+        nanosleep(&pause, NULL);
+}
+
 static void finish(struct ebbd *ebbd, struct fittings *fittings)
 {
     struct event *events[] = {fittings->sigterm, fittings->sigint, fittings->sigchld};
@@ -211,6 +223,8 @@ static void finish(struct ebbd *ebbd, struct fittings *fittings)
         vm_free(ebbd->vms[ebbd->n_vms - 1],
                 fittings->end_all || ebbd->own_state_dir ? VM_REMOVE : VM_LEAVE);
     free(ebbd->vms);
+    if (fittings->end_all || ebbd->own_state_dir)
+        wait_for_children();
     for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
         if (events[i])
             event_free(events[i]);
