@@ -62,6 +62,12 @@ bool sandbox_namespaces(void)
 /* Sessions, messages and clients; not the guest's memory, which is shared. And the longest file:
  * a record of what is in flight. */
 #define BYTES ((rlim_t)64 << 20)
+/* The memory that a sanitizer's runtime keeps beside has no bound. */
+#ifdef EBBD_VM_SANITIZED
+#define DATA RLIM_INFINITY
+#else
+#define DATA BYTES
+#endif
 
 static bool lower(__rlimit_resource_t resource, const char *name, rlim_t to)
 {
@@ -88,7 +94,7 @@ static bool logs_to_file(void)
 bool sandbox_limits(void)
 {
     return lower(RLIMIT_CORE, "core files", 0) && lower(RLIMIT_NOFILE, "files", DESCRIPTORS) &&
-           lower(RLIMIT_DATA, "memory", BYTES) &&
+           lower(RLIMIT_DATA, "memory", DATA) &&
            (logs_to_file() || lower(RLIMIT_FSIZE, "files' sizes", BYTES));
 }
 
