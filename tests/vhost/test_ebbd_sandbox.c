@@ -184,7 +184,8 @@ static int discards_have_a_list_of_their_own(void)
     config.pool = enter();
     discard = config.pool ? ebb_discard_new(&config) : NULL;
     CHECK(discard);
-    CHECK(ebb_discard_submit(discard, EBB_DISCARD_REPORTED, &range, 1, UINT64_MAX, done, NULL) == 0);
+    CHECK(ebb_discard_submit(discard, EBB_DISCARD_REPORTED, &range, 1, UINT64_MAX, done, NULL) ==
+          0);
     while (sem_wait(&other.done) != 0)
         ;
     ebb_discard_get_stats(discard, &stats);
