@@ -24,7 +24,9 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define CALLS 64u /* under way at the same time: threads */
+/* Under way at the same time: threads. The system has 65536 for all processes (fs.aio-max-nr),
+ * which may be as many as there are VMs. */
+#define CALLS 16u
 
 struct ebb_vhost_user_events {
     atomic_ulong aio; /* aio_context_t; 0: none yet */
