@@ -69,6 +69,7 @@ deb-dkms:
 
 format:
 	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@git ls-files -z '*.md' | xargs -0 scripts/wrap.py
 
 clean:
 	rm -rf $(BUILD) build-*
@@ -100,7 +101,7 @@ help:
 	@echo 'make coexist   the module in Linux guests, beside all that host and guest do with memory:'
 	@echo '               an hour or two; HOST=scribble: with a host that writes over what it is told of'
 	@echo 'make deb-dkms  the module for Linux guests as a Debian package, in $(BUILD)'
-	@echo 'make format    clang-format every C file'
+	@echo 'make format    clang-format every C file, wrap prose'
 	@echo 'make install   below PREFIX ($(PREFIX))'
 	@echo 'make clean     remove what was built'
 

@@ -7,6 +7,10 @@ the text around is written by hand, and has to be read again after that.
 import os
 import re
 import subprocess
+import sys
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "scripts"))
+from wrap import wrap  # noqa: E402
 
 BLOCK = re.compile(r"<!-- lab: ([\w-]+) -->\n.*?<!-- lab: end -->", re.S)
 # As cmd/plot.c draws: one colour a curve.
@@ -406,7 +410,7 @@ def render(saved, target):
     def filled(match):
         inside = block(saved, match.group(1), directory).strip("\n")
         return f"<!-- lab: {match.group(1)} -->\n\n{inside}\n\n<!-- lab: end -->"
-    text = BLOCK.sub(filled, text)
+    text = wrap(BLOCK.sub(filled, text))
     with open(target + ".new", "w") as f:
         f.write(text)
     os.replace(target + ".new", target)
