@@ -220,11 +220,16 @@ class Daemon(e2e.Case):
         """Until the VMs' status is so; that status, by name."""
         end = time.monotonic() + seconds
         while True:
-            vms = {vm["name"]: vm for vm in self.control("status")["vms"]}
+            vms = {vm["name"]: vm for vm in self.control("status", "--full")["vms"]}
             if what(vms):
                 return vms
             self.assertLess(time.monotonic(), end, vms)
             time.sleep(0.2)
+
+    @staticmethod
+    def kept(vm):
+        """Bytes that were reported and not discarded, but for what a busy host was late with."""
+        return sum(cause["bytes"] for why, cause in vm["discard"]["not"].items() if why != "late")
 
     def qmp(self, name, command):
         with socket.socket(socket.AF_UNIX) as s:
@@ -348,7 +353,7 @@ class Daemon(e2e.Case):
         for name, guest in zip(names, guests):
             self.assertNotIn("\nfault ", self.told(name))
             self.assertIsNone(guest.poll())
-            not_discarded = sum(cause["bytes"] for cause in vms[name]["discard"]["not"].values())
+            not_discarded = self.kept(vms[name])
             print(f"{name}: {vms[name]['reported_bytes'] >> 20} MiB reported, {discarded(vms)[name] >> 20} MiB "
                   f"discarded, {not_discarded >> 20} MiB not, {RESTARTS} restarts of ebbd", file=sys.stderr)
             self.assertEqual(not_discarded, 0)
@@ -389,7 +394,7 @@ class Daemon(e2e.Case):
         for vm in after.values():
             self.assertTrue(vm["connected"])
             self.assertEqual(sum(vm["faults"].values()), 0, vm["faults"])
-            self.assertEqual(sum(cause["bytes"] for cause in vm["discard"]["not"].values()), 0, vm)
+            self.assertEqual(self.kept(vm), 0, vm)
         # The other one's memory stays while its discards are inhibited.
         self.control("inhibit", "b", "on")
         held = self.wait_for(lambda vms: vms["b"]["discard"]["not"]["inhibited"]["bytes"] > 100 * self.MIB)

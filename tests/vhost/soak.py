@@ -41,10 +41,14 @@ def report(front, rng):
     length = rng.randrange(1, 1024) * PAGE
     at = rng.randrange(LOW // PAGE, (HIGH - length) // PAGE) * PAGE
     front.fill(at - PAGE, length + 2 * PAGE)
-    before, used = front.blocks(), front.used(REPORTING)
-    front.add(REPORTING, [(at, length, WRITE)])
-    wait_for("a report comes back", lambda: front.used(REPORTING) == (used + 1) & 0xFFFF)
-    if front.blocks() != before - length:
+    for _ in range(5):  # what is late on a busy machine is answered, and stays
+        before, used = front.blocks(), front.used(REPORTING)
+        front.add(REPORTING, [(at, length, WRITE)])
+        wait_for("a report comes back", lambda: front.used(REPORTING) == (used + 1) & 0xFFFF)
+        if front.blocks() == before - length:
+            break
+        front.fill(at, length)
+    else:
         raise AssertionError(f"of {length} bytes reported {before - front.blocks()} went")
     if front.memory[at] or front.memory[at + length - 1]:
         raise AssertionError("what was reported is still there")
