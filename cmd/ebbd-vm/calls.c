@@ -202,6 +202,8 @@ bool sandbox_calls(void)
 
 /* ---- the pool ---- */
 
+#define STACK_BYTES ((size_t)256 << 10)
+
 static void *make_pool(void *arg)
 {
     struct ebb_discard_pool **pool = arg;
@@ -217,9 +219,15 @@ static void *make_pool(void *arg)
 struct ebb_discard_pool *sandbox_pool(void)
 {
     struct ebb_discard_pool *pool = NULL;
+    pthread_attr_t attr;
     pthread_t maker;
-    int error = pthread_create(&maker, NULL, make_pool, &pool);
+    int error = pthread_attr_init(&attr);
 
+    /* Memory is limited by now, and the size of a stack comes with the environment. */
+    if (!error)
+        error = pthread_attr_setstacksize(&attr, STACK_BYTES);
+    if (!error)
+        error = pthread_create(&maker, &attr, make_pool, &pool);
     if (error)
         log_line("cannot start a thread: %s", strerror(error));
     else

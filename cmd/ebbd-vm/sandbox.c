@@ -35,6 +35,10 @@ static bool drop_capabilities(void)
 
     capng_clear(CAPNG_SELECT_ALL);
     error = capng_apply(CAPNG_SELECT_BOTH);
+    /* Where a new user namespace gives no capabilities (AppArmor can have it so), the bounding set
+     * cannot be lowered; no_new_privs keeps what is in it away. */
+    if (error)
+        error = capng_apply(CAPNG_SELECT_CAPS);
     if (error)
         log_line("cannot give up capabilities (error %d of libcap-ng)", error);
     return error == 0;
@@ -47,8 +51,11 @@ bool sandbox_namespaces(void)
                  strerrorname_np(errno));
         return true;
     }
-    /* Where these are refused, as in ebbd's unit, systemd has set up others. */
-    (void)unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
+    /* Where these are refused, as in ebbd's unit, systemd has set up others; and no call is left to
+     * use them by. */
+    (void)unshare(CLONE_NEWNET);
+    (void)unshare(CLONE_NEWIPC);
+    (void)unshare(CLONE_NEWUTS);
     if (!empty_root())
         log_line("the sandbox has no empty root (%s): are user namespaces allowed to mount?",
                  strerrorname_np(errno));

@@ -21,7 +21,7 @@
 
 /* A user namespace, and in it an empty root that cannot be written to, no network, no IPC, no name
  * of the machine; without capabilities again. What the machine does not let it have it goes
- * without, and says so. No file can be found by a name after it. */
+ * without, and says so of the first two. No file can be found by a name after it. */
 bool sandbox_namespaces(void);
 
 /* As many descriptors, and as much memory of its own, as serving one VM takes. */

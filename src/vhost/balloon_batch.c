@@ -130,7 +130,8 @@ static void gather(struct ebb_balloon_device *device, unsigned which)
         if (!ebb__balloon_take(device, queue, &chain))
             return;
         batch->chains[batch->n_chains++] = (struct ebb__waiting){.since = now, .head = chain.head};
-        if (ebb__balloon_enabled(device, queue))
+        /* What is deflated is the guest's, whoever is enabled. */
+        if (ebb__balloon_enabled(device, queue) || which == EBB_BALLOON_DEFLATE)
             gather_chain(device, which, &chain);
     }
     ebb__balloon_hush(queue);

@@ -125,18 +125,20 @@ static void discard_piece(struct ebb__work *work, const struct ebb_region *regio
                           uint64_t len)
 {
     struct ebb_discard *discard = work->discard;
-    bool inhibited;
+    bool inhibited, late;
     int err = 0;
 
     /* Who inhibits waits for this lock, and then knows that no call is going on. */
     pthread_mutex_lock(&discard->discarding);
     inhibited = atomic_load(&discard->inhibited);
-    if (!inhibited)
+    /* Again: it may have waited. */
+    late = ebb__discard_now(discard) >= atomic_load(&discard->late_after);
+    if (!inhibited && !late)
         err = discard_call(work, region, start, len);
     pthread_mutex_unlock(&discard->discarding);
 
-    if (inhibited) {
-        ebb__count_not(&work->sum, EBB_DISCARD_INHIBITED, len);
+    if (inhibited || late) {
+        ebb__count_not(&work->sum, inhibited ? EBB_DISCARD_INHIBITED : EBB_DISCARD_LATE, len);
     } else if (err != 0) {
         ebb__count_not(&work->sum, EBB_DISCARD_FAILED, len);
         work->sum.last_error = err;

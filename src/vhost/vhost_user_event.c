@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 /* Under way at the same time: threads. The system has 65536 for all processes (fs.aio-max-nr),
- * which may be as many as there are VMs. */
+ * which is enough for 4096 VMs. */
 #define CALLS 16u
 
 struct ebb_vhost_user_events {

@@ -425,6 +425,25 @@ static void deflated_pages_are_kept(void **state)
     assert_true(rig_kept(RIG_BIG + RIG_BIG_PAGE, RIG_BIG_PAGE));
 }
 
+/* The front-end may disable a queue; what the guest takes back is its own all the same. */
+static void disabled_deflated_pages_are_kept(void **state)
+{
+    (void)state;
+    rig_fill(RIG_BIG, RIG_BIG_PAGE);
+    rig_pfns(EBB_BALLOON_INFLATE, RIG_BIG, RIG_BIG_PAGE / 4096 - 1);
+    rig_kick(EBB_BALLOON_INFLATE);
+    rig_settle();
+    ebb_balloon_device_enable(rig.device, EBB_BALLOON_DEFLATE, false);
+    rig_pfns(EBB_BALLOON_DEFLATE, RIG_BIG, 1);
+    rig_kick(EBB_BALLOON_DEFLATE);
+    rig_settle();
+    assert_int_equal(rig_back(EBB_BALLOON_DEFLATE), 1);
+    rig_pfns(EBB_BALLOON_INFLATE, RIG_BIG + RIG_BIG_PAGE - 4096, 1);
+    rig_kick(EBB_BALLOON_INFLATE);
+    rig_settle();
+    assert_true(rig_kept(RIG_BIG, RIG_BIG_PAGE));
+}
+
 /* ---- reporting ---- */
 
 static void reported_ranges_are_discarded(void **state)
@@ -1222,6 +1241,29 @@ static void hints_are_discarded_if_configured(void **state)
     assert_int_equal(rig_discards().batches, 1);
 }
 
+/* From DONE on the guest uses what it hinted: what waits for its turn stays. */
+static void hints_that_wait_are_left_when_done(void **state)
+{
+    const struct ebb_balloon_device_config config = {.discard_hints = true};
+
+    (void)state;
+    rig_init(&config, RIG_ALL);
+    rig_fill(RIG_HIGH, 4 * MIB);
+    assert_int_equal(ebb_balloon_device_hint_start(rig.device), 0);
+    rig_command(2);
+    rig_hold();
+    rig_writable(EBB_BALLOON_REPORTING, RIG_HIGH + 2 * MIB, MIB);
+    rig_kick(EBB_BALLOON_REPORTING);
+    rig_wait_held();
+    hint_pages(RIG_HIGH, MIB);
+    rig_kick(EBB_BALLOON_HINT);
+    rig_release();
+    ebb_balloon_device_hint_done(rig.device);
+    assert_int_equal(rig_back(EBB_BALLOON_HINT), 2);
+    rig_settle();
+    assert_true(rig_kept(RIG_HIGH, MIB));
+}
+
 /* ---- enable, stop, reset ---- */
 
 static void a_disabled_queue_has_no_effect(void **state)
@@ -1556,6 +1598,7 @@ int main(void)
         TEST(wide_page_numbers),
         TEST(scattered_pages_are_discarded),
         TEST(deflated_pages_are_kept),
+        TEST(disabled_deflated_pages_are_kept),
         TEST(reported_ranges_are_discarded),
         TEST(poison_is_kept),
         TEST(poison_is_kept_of_hints),
@@ -1589,6 +1632,7 @@ int main(void)
         TEST(hints_are_told),
         TEST(late_hints_are_ignored),
         OWN(hints_are_discarded_if_configured),
+        OWN(hints_that_wait_are_left_when_done),
         TEST(a_disabled_queue_has_no_effect),
         TEST(a_stopped_queue_goes_on),
         OWN(a_gathering_batch_is_not_lost),
