@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -230,6 +231,26 @@ static void test_calls(void **state)
     in_child(what_serving_takes_is_left);
 }
 
+/* A user namespace that brings no capabilities, as AppArmor can have it: nothing happens, here to a
+ * user without any. */
+static int namespaces_without_capabilities(void)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+    CHECK(geteuid() != 0 || (setgid(65534) == 0 && setuid(65534) == 0));
+    CHECK(filter && seccomp_rule_add(filter, SCMP_ACT_ERRNO(0), SCMP_SYS(unshare), 0) == 0);
+    CHECK(seccomp_load(filter) == 0);
+    seccomp_release(filter);
+    CHECK(sandbox_namespaces());
+    return 0;
+}
+
+static void test_namespaces(void **state)
+{
+    (void)state;
+    in_child(namespaces_without_capabilities);
+}
+
 static void test_user(void **state)
 {
     (void)state;
@@ -240,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_calls),
+        cmocka_unit_test(test_namespaces),
         cmocka_unit_test(test_user),
     };
 
