@@ -38,7 +38,8 @@ def listens(path):
 
 
 def descriptors(pid):
-    """What it has open, by kind; that an eventfd is another one does not matter."""
+    """What it has open, by kind; that an eventfd is another one does not matter. Files with a back end's
+    state do not count: ebbd opens them when it looks."""
     base = f"/proc/{pid}/fd"
     found = []
     for fd in os.listdir(base):
@@ -46,7 +47,7 @@ def descriptors(pid):
             found.append(re.sub(r"\d+", "N", os.readlink(f"{base}/{fd}")))
         except FileNotFoundError:  # closed meanwhile
             found.append("gone")
-    return sorted(found)
+    return sorted(name for name in found if not name.endswith(".vm.state"))
 
 
 def guest_maps(pid):
