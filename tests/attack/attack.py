@@ -41,7 +41,7 @@ from frontend import FrontEnd, Gone, INFLATE, MIB, PAGE, REPORTING, STATS, WRITE
 
 PATIENCE_S = 15  # for each report of b, and each status
 QUIET_S = 1  # in which b's own figure is taken
-AT_ONCE = 5  # rows, where nothing is measured
+AT_ONCE = 3  # rows, where nothing is measured
 HELD_S = 8  # how long what blocks is held: longer than any watchdog
 GET_INFLIGHT_FD, SET_INFLIGHT_FD, P_INFLIGHT = 31, 32, 1 << 12
 INFLIGHT = struct.pack("<QQHH", 0, 0, 5, frontend.SIZE)

@@ -47,7 +47,7 @@ def descriptors(pid):
             found.append(re.sub(r"\d+", "N", os.readlink(f"{base}/{fd}")))
         except FileNotFoundError:  # closed meanwhile
             found.append("gone")
-    return sorted(name for name in found if not name.endswith(".vm.state"))
+    return sorted(name for name in found if ".vm.state" not in name)
 
 
 def guest_maps(pid):
