@@ -33,7 +33,7 @@ exec switch_root . /lib/systemd/systemd
 """
 FILES = {
     "etc/passwd": "root:x:0:0::/:/bin/sh\nebb:x:900:900::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
-    "etc/group": "root:x:0:\nebb:x:900:\nnogroup:x:65534:\n",
+    "etc/group": "root:x:0:\nebb:x:900:\nebb-ops:x:901:\nnogroup:x:65534:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\n",
     "etc/machine-id": "0123456789abcdef0123456789abcdef\n",
     "etc/os-release": "ID=test\n",
