@@ -143,7 +143,8 @@ def operate(ask, name, rng):
     answer = ask(command, **members)
     if command == "inhibit":
         answer = ask(command, vm=name, on=False)
-    if "error" in answer:
+    # What its front-end did, or a busy machine, can have cost a VM its back end.
+    if "error" in answer and "no back end just now" not in answer["error"]:
         raise AssertionError(answer)
 
 

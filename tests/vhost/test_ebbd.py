@@ -1675,8 +1675,11 @@ class Sandbox(Case):
                 yield dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
 
     def check(self, uid):
-        n = 0
-        for status in self.threads():
+        n, threads = 0, list(self.threads())
+        with open(EBBD_VM, "rb") as f:
+            if b"__tsan_init" in f.read():  # its runtime has a thread that was there before
+                threads.remove(next(status for status in threads if status["Seccomp"] == "0"))
+        for status in threads:
             n += 1
             self.assertEqual(status["NoNewPrivs"], "1")
             self.assertEqual(status["Seccomp"], "2")
@@ -2083,20 +2086,23 @@ class Many(Case):
         pids = [vm["back_end"]["pid"] for vm in self.control.ask("status")["vms"]]
         wait_for("all are at rest", lambda: len([pid for pid in pids if not alive(pid)]) == 0)
         time.sleep(0.3)
-        before = [switches(pid) for pid in pids]
-        answer = self.control.ask("status")["vms"]
-        woken = [pid for pid, n in zip(pids, before) if switches(pid) != n]
-        self.assertLessEqual(len(woken), 40)
-        self.assertEqual({vm["back_end"]["answers"] for vm in answer}, {True})
-        self.assertEqual({vm["connected"] for vm in answer}, {False})
+
+        def few_are_woken():  # once: others on this machine wake them, too
+            before = [switches(pid) for pid in pids]
+            answer = self.control.ask("status")["vms"]
+            self.assertEqual({vm["connected"] for vm in answer}, {False})
+            return (all(vm["back_end"]["answers"] for vm in answer) and
+                    sum(switches(pid) != n for pid, n in zip(pids, before)) <= 40)
+        wait_for("all answer, and few are woken", few_are_woken)
         for i in range(3):
             front = self.front(f"vm{i * 30}").start()
             self.report(front)
-            now = {vm["name"]: vm for vm in self.control.ask("status")["vms"]}
-            self.assertEqual(now[f"vm{i * 30}"]["reported_bytes"], 4 * MIB)
             self.control.ask("limits", vm=f"vm{i * 30 + 1}", rate=MIB)
-            now = {vm["name"]: vm for vm in self.control.ask("status")["vms"]}
-            self.assertEqual(now[f"vm{i * 30 + 1}"]["rate"], MIB)
+
+            def is_told(i=i):
+                now = {vm["name"]: vm for vm in self.control.ask("status")["vms"]}
+                return now[f"vm{i * 30}"]["reported_bytes"] >= 4 * MIB and now[f"vm{i * 30 + 1}"]["rate"] == MIB
+            wait_for("the status of all has it", is_told)
 
     def test_hundred(self):
         names = [f"vm{i}" for i in range(100)]
