@@ -304,6 +304,17 @@ bool ebb_balloon_device_hurry(struct ebb_balloon_device *device)
     return ebb__batch_hurry(device);
 }
 
+void ebb_balloon_device_hint_done(struct ebb_balloon_device *device)
+{
+    if (device->hint == EBB__HINT_NONE || device->hint == EBB__HINT_DONE)
+        return;
+    /* The guest may use what it hinted from then on. */
+    ebb__balloon_follow(device);
+    ebb__batch_stop(device, EBB_BALLOON_HINT);
+    device->hint = EBB__HINT_DONE;
+    ebb__balloon_config_changed(device);
+}
+
 void ebb_balloon_device_quiesce(struct ebb_balloon_device *device)
 {
     ebb__balloon_follow(device);

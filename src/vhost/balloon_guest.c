@@ -168,16 +168,6 @@ int ebb_balloon_device_hint_start(struct ebb_balloon_device *device)
     return 0;
 }
 
-void ebb_balloon_device_hint_done(struct ebb_balloon_device *device)
-{
-    if (device->hint == EBB__HINT_NONE || device->hint == EBB__HINT_DONE)
-        return;
-    /* The guest may use what it hinted from then on. */
-    ebb__batch_stop(device, EBB_BALLOON_HINT);
-    device->hint = EBB__HINT_DONE;
-    ebb__balloon_config_changed(device);
-}
-
 bool ebb_balloon_device_hinting(const struct ebb_balloon_device *device)
 {
     return device->hint == EBB__HINT_REQUESTED || device->hint == EBB__HINT_RUNNING;
