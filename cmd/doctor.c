@@ -22,6 +22,16 @@ static const char *const kinds[] = {
 
 /* ---- what the others use ---- */
 
+/* Names and what is told of them may be another user's: root's terminal must not act on them. */
+static void add_clean(struct json_object *to, const char *key, const char *text)
+{
+    char *clean = cmd_format("%s", text);
+
+    grid_clean(clean);
+    result_add_text(to, key, clean);
+    free(clean);
+}
+
 void doctor_tell(struct doctor *doctor, enum doctor_kind kind, const char *about,
                  const char *remedy, const char *format, ...)
 {
@@ -33,12 +43,11 @@ void doctor_tell(struct doctor *doctor, enum doctor_kind kind, const char *about
     if (vasprintf(&text, format, args) < 0)
         cmd_no_memory();
     va_end(args);
-    grid_clean(text);
-    result_add_text(finding, "about", about);
+    add_clean(finding, "about", about);
     result_add_text(finding, "kind", kinds[kind]);
-    result_add_text(finding, "text", text);
+    add_clean(finding, "text", text);
     if (remedy)
-        result_add_text(finding, "remedy", remedy);
+        add_clean(finding, "remedy", remedy);
     json_object_array_add(doctor->findings, finding);
     doctor->counts[kind]++;
     free(text);

@@ -367,9 +367,13 @@ static void look_at_vm(struct doctor *doctor, struct json_object *vm)
                     features & FEATURE_STATS ? ", and sends statistics" : "");
     if (note)
         doctor_tell(doctor, DOCTOR_NOTE, name, NULL, "%s", note);
-    if (result_flag(vm, "inhibited"))
-        doctor_tell(doctor, DOCTOR_NOTE, name, "ebb ctl inhibit off",
+    if (result_flag(vm, "inhibited")) {
+        char *remedy = cmd_format("ebb ctl inhibit %s off", name);
+
+        doctor_tell(doctor, DOCTOR_NOTE, name, remedy,
                     "nothing is given back, because an operator said so (inhibit)");
+        free(remedy);
+    }
 }
 
 static void look_at_daemon(struct doctor *doctor)

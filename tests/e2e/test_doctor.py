@@ -94,6 +94,19 @@ class Doctor(e2e.Case):
                 wait_for("it is seen", self.found)
                 self.assertEqual(sorted(self.found().values()), ["ok", "wrong"])
 
+    def test_names_of_others(self):
+        """A command line is its user's: what a terminal could act on, or a line of its own, does not get through."""
+        self.spawn("bash", "-c", 'exec -a qemu-system-x86_64 "$0" -c "import time; time.sleep(600)" "$@"',
+                   sys.executable, "-name", self.name + "\033]0;x\a\n  wrong  forged")
+        text = wait_for("it is seen", lambda: self.text_with(self.name))
+        self.assertNotIn("\033", text)
+        self.assertNotIn("\n  wrong  forged", text)
+
+    def text_with(self, name):
+        done = subprocess.run([e2e.EBB, "doctor", "--control", self.path("control")], capture_output=True, text=True,
+                              timeout=e2e.PATIENCE)
+        return done.stdout if name in done.stdout else None
+
     def test_back_end(self):
         """A balloon that is ebbd's needs memory that is shared."""
         device = ["-device", "vhost-user-test-device-pci,chardev=c,virtio-id=5,num_vqs=5"]
@@ -145,6 +158,12 @@ class Doctor(e2e.Case):
         wait_for("ebbd listens", lambda: listens(self.path("control")))
         self.assertIn("ok", [kind for text, kind in self.found(about="host").items() if text.startswith("ebbd ")])
         self.assertEqual(self.found(), {"ebbd waits for it": "note"})
+        control = Control(self.path("control"))
+        control.ask("inhibit", vm=self.name, on=True)
+        self.found()
+        self.assertIn(f"ebb ctl inhibit {self.name} off", self.remedies.values())
+        control.ask("inhibit", vm=self.name, on=False)
+        control.close()
         with FrontEnd(self.path(self.name + ".sock")) as front:
             wait_for("it is connected", lambda: "the VM shares no memory with ebbd" in self.found())
             front.start()
